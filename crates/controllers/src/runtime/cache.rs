@@ -1,0 +1,320 @@
+//! The shared picture of one cluster: every object that is watched there, and a view computed from them.
+//!
+//! One watch per kind writes here, many readers take snapshots. A snapshot is immutable and cheap (structure-sharing
+//! maps), so a reconcile sees one consistent state from beginning to end and never takes a lock while it thinks.
+//!
+//! # Reading one's own writes
+//!
+//! What the API server answers to a write is put into the cache at once ([`Cache::wrote`]); the watch will deliver
+//! the same revision later and find nothing new. So a controller does not act twice on a state that it has just
+//! changed, and controllers down the flow start without waiting for the watch. Revisions decide what is newer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kube::core::DynamicObject;
+use parking_lot::Mutex;
+
+use super::object::{GroupKind, ObjectRef, revision};
+
+/// Something kept up to date from the objects of a cluster, and cheap to clone.
+pub trait View: Clone + Send + Sync + 'static {
+    /// An object is new or has changed.
+    fn upsert(&mut self, object: &DynamicObject);
+    /// An object is gone.
+    fn remove(&mut self, object: &DynamicObject);
+}
+
+/// No view: only the objects themselves.
+impl View for () {
+    fn upsert(&mut self, _: &DynamicObject) {}
+    fn remove(&mut self, _: &DynamicObject) {}
+}
+
+/// The state at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot<V> {
+    /// The computed view.
+    pub view: V,
+    objects: imbl::OrdMap<ObjectRef, Arc<DynamicObject>>,
+}
+
+impl<V> Snapshot<V> {
+    /// The object at this address.
+    pub fn get(&self, object: &ObjectRef) -> Option<&Arc<DynamicObject>> {
+        self.objects.get(object)
+    }
+
+    /// All objects of a kind, ordered by namespace and name.
+    pub fn of_kind<'a>(&'a self, kind: &'a GroupKind) -> impl Iterator<Item = &'a Arc<DynamicObject>> {
+        let first = ObjectRef {
+            kind: kind.clone(),
+            namespace: String::new(),
+            name: String::new(),
+        };
+        self.objects
+            .range(first..)
+            .take_while(move |(object, _)| object.kind == *kind)
+            .map(|(_, value)| value)
+    }
+
+    /// All objects, ordered by kind, namespace and name.
+    pub fn iter(&self) -> impl Iterator<Item = (&ObjectRef, &Arc<DynamicObject>)> {
+        self.objects.iter()
+    }
+}
+
+/// One object's change. `None` before: new; `None` after: gone.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Which object.
+    pub object: ObjectRef,
+    /// As it was.
+    pub before: Option<Arc<DynamicObject>>,
+    /// As it is.
+    pub after: Option<Arc<DynamicObject>>,
+}
+
+type Listener<V> = Box<dyn Fn(&Snapshot<V>, &Change) + Send + Sync>;
+
+struct State<V> {
+    snapshot: Snapshot<V>,
+    /// Highest revision that a kind's watch has delivered.
+    seen: BTreeMap<GroupKind, u64>,
+    /// Kinds whose watch is listing, with what we wrote since it began: the list may be older than these.
+    listing: BTreeMap<GroupKind, BTreeSet<ObjectRef>>,
+}
+
+/// See the module's documentation.
+pub struct Cache<V> {
+    state: Mutex<State<V>>,
+    listener: Listener<V>,
+}
+
+impl<V: View + Default> Cache<V> {
+    /// An empty cache. `listener` hears every change after it has been stored, from the task that brought it.
+    pub fn new(listener: impl Fn(&Snapshot<V>, &Change) + Send + Sync + 'static) -> Self {
+        Self {
+            state: Mutex::new(State {
+                snapshot: Snapshot::default(),
+                seen: BTreeMap::new(),
+                listing: BTreeMap::new(),
+            }),
+            listener: Box::new(listener),
+        }
+    }
+
+    /// The state now.
+    pub fn snapshot(&self) -> Snapshot<V> {
+        self.state.lock().snapshot.clone()
+    }
+
+    /// The watch delivered a new or changed object.
+    pub fn watched(&self, object: DynamicObject) {
+        self.update(|state| {
+            let address = ObjectRef::of(&object);
+            if let Some(revision) = revision(&object) {
+                let seen = state.seen.entry(address.kind.clone()).or_insert(0);
+                *seen = revision.max(*seen);
+            }
+            vec![state.put(address, trimmed(object))]
+        });
+    }
+
+    /// The API server answered a write with this object.
+    pub fn wrote(&self, object: DynamicObject) {
+        self.update(|state| {
+            let address = ObjectRef::of(&object);
+            let seen = state.seen.get(&address.kind).copied().unwrap_or(0);
+            let known = state.snapshot.objects.contains_key(&address);
+            if !known && revision(&object).is_none_or(|revision| revision <= seen) {
+                // The watch is past this revision and does not know the object: it has been deleted since.
+                return vec![];
+            }
+            if let Some(written) = state.listing.get_mut(&address.kind) {
+                written.insert(address.clone());
+            }
+            vec![state.put(address, trimmed(object))]
+        });
+    }
+
+    /// The watch delivered a deletion.
+    pub fn deleted(&self, object: &DynamicObject) {
+        self.update(|state| {
+            let address = ObjectRef::of(object);
+            if let Some(revision) = revision(object) {
+                let seen = state.seen.entry(address.kind.clone()).or_insert(0);
+                *seen = revision.max(*seen);
+            }
+            let newer_here = state.snapshot.objects.get(&address).is_some_and(|known| {
+                known.metadata.uid != object.metadata.uid
+                    || matches!((revision(known), revision(object)), (Some(known), Some(gone)) if known > gone)
+            });
+            if newer_here { vec![] } else { vec![state.take(&address)] }
+        });
+    }
+
+    /// The watch of `kind` starts to list.
+    pub fn listing(&self, kind: &GroupKind) {
+        self.state.lock().listing.insert(kind.clone(), BTreeSet::new());
+    }
+
+    /// The watch of `kind` has listed all objects there are: what is not among them is gone.
+    pub fn listed(&self, kind: &GroupKind, objects: Vec<DynamicObject>) {
+        self.update(|state| {
+            let written = state.listing.remove(kind).unwrap_or_default();
+            let mut keep = written;
+            let mut changes = Vec::new();
+            for object in objects {
+                let address = ObjectRef::of(&object);
+                keep.insert(address.clone());
+                changes.push(state.put(address, trimmed(object)));
+            }
+            let gone: Vec<ObjectRef> = state
+                .snapshot
+                .of_kind(kind)
+                .map(|object| ObjectRef::of(object))
+                .filter(|address| !keep.contains(address))
+                .collect();
+            changes.extend(gone.iter().map(|address| state.take(address)));
+            changes
+        });
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State<V>) -> Vec<Option<Change>>) {
+        let (snapshot, changes) = {
+            let mut state = self.state.lock();
+            let changes: Vec<Change> = change(&mut state).into_iter().flatten().collect();
+            if changes.is_empty() {
+                return;
+            }
+            (state.snapshot.clone(), changes)
+        };
+        for change in &changes {
+            (self.listener)(&snapshot, change);
+        }
+    }
+}
+
+impl<V: View> State<V> {
+    fn put(&mut self, address: ObjectRef, object: DynamicObject) -> Option<Change> {
+        let before = self.snapshot.objects.get(&address).cloned();
+        if let Some(known) = &before {
+            if known.metadata.resource_version == object.metadata.resource_version {
+                return None;
+            }
+            if matches!((revision(known), revision(&object)), (Some(known), Some(new)) if known > new) {
+                return None;
+            }
+        }
+        let object = Arc::new(object);
+        self.snapshot.view.upsert(&object);
+        self.snapshot.objects.insert(address.clone(), Arc::clone(&object));
+        Some(Change {
+            object: address,
+            before,
+            after: Some(object),
+        })
+    }
+
+    fn take(&mut self, address: &ObjectRef) -> Option<Change> {
+        let before = self.snapshot.objects.remove(address)?;
+        self.snapshot.view.remove(&before);
+        Some(Change {
+            object: address.clone(),
+            before: Some(before),
+            after: None,
+        })
+    }
+}
+
+/// Drops what no controller reads: other writers' managed fields, and kubectl's copy of what it applied.
+fn trimmed(mut object: DynamicObject) -> DynamicObject {
+    if let Some(fields) = &mut object.metadata.managed_fields {
+        fields.retain(|entry| {
+            entry
+                .manager
+                .as_deref()
+                .is_some_and(|manager| manager.starts_with(crate::FIELD_MANAGER_PREFIX))
+        });
+    }
+    if let Some(annotations) = &mut object.metadata.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn thing(name: &str, revision: u64) -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Thing",
+            "metadata": {"name": name, "namespace": "ns", "uid": name, "resourceVersion": revision.to_string()},
+        }))
+        .unwrap()
+    }
+
+    fn cache() -> (Cache<()>, Arc<Mutex<Vec<String>>>) {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&heard);
+        let cache = Cache::new(move |_: &Snapshot<()>, change: &Change| {
+            let what = match (&change.before, &change.after) {
+                (None, Some(_)) => "new",
+                (Some(_), Some(_)) => "changed",
+                _ => "gone",
+            };
+            log.lock().push(format!("{what} {}", change.object.name));
+        });
+        (cache, heard)
+    }
+
+    fn heard(log: &Mutex<Vec<String>>) -> Vec<String> {
+        std::mem::take(&mut log.lock())
+    }
+
+    #[test]
+    fn the_watch_repeats_what_was_written_without_effect() {
+        let (cache, log) = cache();
+        cache.wrote(thing("a", 5));
+        cache.watched(thing("a", 5));
+        cache.watched(thing("a", 4));
+        assert_eq!(heard(&log), ["new a"]);
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_the_deletion_does_not_bring_the_object_back() {
+        let (cache, log) = cache();
+        cache.watched(thing("a", 5));
+        cache.deleted(&thing("a", 6));
+        cache.wrote(thing("a", 5));
+        assert_eq!(heard(&log), ["new a", "gone a"]);
+        cache.wrote(thing("a", 7));
+        assert_eq!(heard(&log), ["new a"]);
+    }
+
+    #[test]
+    fn an_old_deletion_does_not_remove_a_newer_object() {
+        let (cache, log) = cache();
+        cache.watched(thing("a", 5));
+        cache.wrote(thing("a", 9));
+        cache.deleted(&thing("a", 6));
+        assert_eq!(heard(&log), ["new a", "changed a"]);
+    }
+
+    #[test]
+    fn a_list_removes_what_it_lacks_but_not_what_was_written_meanwhile() {
+        let (cache, log) = cache();
+        let kind = GroupKind::new("", "Thing");
+        cache.watched(thing("a", 1));
+        cache.watched(thing("b", 2));
+        heard(&log);
+        cache.listing(&kind);
+        cache.wrote(thing("c", 4));
+        cache.listed(&kind, vec![thing("a", 3)]);
+        assert_eq!(heard(&log), ["new c", "changed a", "gone b"]);
+        assert_eq!(cache.snapshot().of_kind(&kind).count(), 2);
+    }
+}

@@ -1,0 +1,231 @@
+//! Watches that keep a [`Cache`] up to date.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use kube::core::{ApiResource, DynamicObject};
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::backoff::Backoff;
+use super::cache::{Cache, View};
+use super::object::{GroupKind, with_types};
+
+/// Where a watch stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FeedState {
+    /// The first list is not complete.
+    Starting,
+    /// Listed once and following.
+    Following,
+    /// Interrupted, with the exact error; it is being tried again.
+    Failing(String),
+}
+
+/// What is watched.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The kind.
+    pub resource: ApiResource,
+    /// Label selector, empty for everything.
+    pub labels: String,
+}
+
+impl Subject {
+    /// Group and kind of the watched objects.
+    pub fn kind(&self) -> GroupKind {
+        GroupKind::new(&self.resource.group, &self.resource.kind)
+    }
+
+    /// The events of this subject in all namespaces of a cluster, forever.
+    pub fn stream(
+        &self,
+        client: Client,
+    ) -> impl Stream<Item = watcher::Result<Event<DynamicObject>>> + Send + use<> {
+        let api: Api<DynamicObject> = Api::all_with(client, &self.resource);
+        let mut config = watcher::Config::default();
+        if !self.labels.is_empty() {
+            config = config.labels(&self.labels);
+        }
+        watcher::watcher(api, config)
+    }
+}
+
+/// Follows `events` into `cache` until `shutdown`, reporting where it stands.
+///
+/// A failing watch is tried again with back-off; meanwhile the cache keeps what it has, so that nothing looks deleted.
+pub async fn follow<V, S>(
+    subject: Subject,
+    events: S,
+    cache: Arc<Cache<V>>,
+    state: watch::Sender<FeedState>,
+    backoff: Backoff,
+    shutdown: CancellationToken,
+) where
+    V: View + Default,
+    S: Stream<Item = watcher::Result<Event<DynamicObject>>> + Send,
+{
+    let kind = subject.kind();
+    let ApiResource {
+        api_version,
+        kind: kind_name,
+        ..
+    } = &subject.resource;
+    let typed = |object| with_types(object, api_version, kind_name);
+    let mut events = std::pin::pin!(events);
+    let mut listed = Vec::new();
+    let mut failures = 0;
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            event = events.next() => event,
+        };
+        match event {
+            None => return,
+            Some(Ok(event)) => {
+                match event {
+                    Event::Init => {
+                        listed.clear();
+                        cache.listing(&kind);
+                        continue;
+                    }
+                    Event::InitApply(object) => {
+                        listed.push(typed(object));
+                        continue;
+                    }
+                    Event::InitDone => cache.listed(&kind, std::mem::take(&mut listed)),
+                    Event::Apply(object) => cache.watched(typed(object)),
+                    Event::Delete(object) => cache.deleted(&typed(object)),
+                }
+                failures = 0;
+                set(&state, FeedState::Following);
+            }
+            Some(Err(error)) => {
+                failures += 1;
+                let message = describe(&error);
+                tracing::debug!(kind = %kind, failures, error = %message, "watch interrupted");
+                // A watch that ends is normal (timeouts, 410); the list that follows tells whether the server is there.
+                let lost = matches!(
+                    error,
+                    watcher::Error::InitialListFailed(_) | watcher::Error::WatchStartFailed(_)
+                );
+                if lost {
+                    set(&state, FeedState::Failing(message));
+                }
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(backoff.delay(failures)) => {}
+                }
+            }
+        }
+    }
+}
+
+fn set(state: &watch::Sender<FeedState>, new: FeedState) {
+    state.send_if_modified(|old| {
+        let changed = *old != new;
+        *old = new;
+        changed
+    });
+}
+
+/// An error with all its causes: the outer ones alone ("failed to perform initial object list") help nobody.
+pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !message.contains(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        source = cause.source();
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::cache::{Change, Snapshot};
+    use futures::stream;
+    use kube::core::GroupVersionKind;
+    use serde_json::json;
+    use std::time::Duration;
+
+    fn thing(name: &str, revision: u64) -> DynamicObject {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "uid": name, "resourceVersion": revision.to_string()},
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interrupted_watch_keeps_the_cache_and_a_new_list_corrects_it() {
+        let subject = Subject {
+            resource: ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Thing")),
+            labels: String::new(),
+        };
+        let kind = subject.kind();
+        let cache = Arc::new(Cache::<()>::new(|_: &Snapshot<()>, _: &Change| {}));
+        let (state, mut seen) = watch::channel(FeedState::Starting);
+        let count = {
+            let (cache, kind) = (Arc::clone(&cache), kind.clone());
+            move || cache.snapshot().of_kind(&kind).count()
+        };
+        let (send, receive) = futures::channel::mpsc::unbounded();
+        let run = tokio::spawn(follow(
+            subject,
+            receive.chain(stream::pending()),
+            cache,
+            state,
+            Backoff {
+                base: Duration::from_secs(1),
+                cap: Duration::from_secs(5),
+                jitter: 0.0,
+            },
+            CancellationToken::new(),
+        ));
+        for event in [
+            Event::Init,
+            Event::InitApply(thing("a", 1)),
+            Event::InitApply(thing("b", 2)),
+            Event::InitDone,
+        ] {
+            send.unbounded_send(Ok(event)).unwrap();
+        }
+        seen.wait_for(|state| *state == FeedState::Following)
+            .await
+            .unwrap();
+        assert_eq!(count(), 2);
+
+        send.unbounded_send(Err(watcher::Error::NoResourceVersion))
+            .unwrap();
+        let refused = std::io::Error::other("connection refused");
+        let failed = watcher::Error::InitialListFailed(kube::Error::Service(refused.into()));
+        send.unbounded_send(Err(failed)).unwrap();
+        let failing = seen
+            .wait_for(|state| matches!(state, FeedState::Failing(_)))
+            .await
+            .unwrap()
+            .clone();
+        let FeedState::Failing(message) = failing else {
+            unreachable!()
+        };
+        assert!(message.ends_with("connection refused"), "{message}");
+        assert_eq!(count(), 2);
+
+        for event in [Event::Init, Event::InitApply(thing("b", 3)), Event::InitDone] {
+            send.unbounded_send(Ok(event)).unwrap();
+        }
+        seen.wait_for(|state| *state == FeedState::Following)
+            .await
+            .unwrap();
+        assert_eq!(count(), 1);
+        run.abort();
+    }
+}

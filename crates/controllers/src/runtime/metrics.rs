@@ -1,0 +1,121 @@
+//! Counters of the controllers, for `/metrics` and for tests that count work.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+/// Upper bounds of the duration buckets, in milliseconds; one more bucket holds what is longer.
+pub const DURATION_BUCKETS_MS: [u64; 8] = [1, 5, 10, 50, 100, 500, 1_000, 10_000];
+
+/// Counters of one controller.
+#[derive(Debug, Default)]
+pub struct ControllerMetrics {
+    depth: AtomicU64,
+    added: AtomicU64,
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+    panicked: AtomicU64,
+    durations: [AtomicU64; DURATION_BUCKETS_MS.len() + 1],
+}
+
+/// A controller's counters at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ControllerFigures {
+    /// Keys ready and not yet taken.
+    pub depth: u64,
+    /// Keys that became ready.
+    pub added: u64,
+    /// Runs that ended well.
+    pub succeeded: u64,
+    /// Runs that ended with an error.
+    pub failed: u64,
+    /// Runs that panicked: a defect in this program.
+    pub panicked: u64,
+    /// Runs by duration, by [`DURATION_BUCKETS_MS`].
+    pub durations: Vec<u64>,
+}
+
+impl ControllerMetrics {
+    pub(crate) fn set_depth(&self, depth: usize) {
+        self.depth.store(depth as u64, Relaxed);
+    }
+
+    pub(crate) fn added(&self) {
+        self.added.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn ran(&self, ok: bool, took: Duration) {
+        let counter = if ok { &self.succeeded } else { &self.failed };
+        counter.fetch_add(1, Relaxed);
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let bucket = DURATION_BUCKETS_MS
+            .iter()
+            .position(|bound| millis <= *bound)
+            .unwrap_or(DURATION_BUCKETS_MS.len());
+        if let Some(bucket) = self.durations.get(bucket) {
+            bucket.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn panicked(&self) {
+        self.panicked.fetch_add(1, Relaxed);
+    }
+
+    /// The counters now.
+    pub fn figures(&self) -> ControllerFigures {
+        ControllerFigures {
+            depth: self.depth.load(Relaxed),
+            added: self.added.load(Relaxed),
+            succeeded: self.succeeded.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            panicked: self.panicked.load(Relaxed),
+            durations: self.durations.iter().map(|bucket| bucket.load(Relaxed)).collect(),
+        }
+    }
+}
+
+/// All counters of a running set of controllers. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    controllers: Arc<Mutex<BTreeMap<&'static str, Arc<ControllerMetrics>>>>,
+    calls: Arc<Mutex<BTreeMap<(&'static str, &'static str), u64>>>,
+}
+
+impl Metrics {
+    /// The counters of the controller of this name, made on first use.
+    pub fn controller(&self, name: &'static str) -> Arc<ControllerMetrics> {
+        Arc::clone(self.controllers.lock().entry(name).or_default())
+    }
+
+    /// Counts one call of the Kubernetes API: `plane` is `control` or `data`.
+    pub(crate) fn called(&self, plane: &'static str, verb: &'static str) {
+        *self.calls.lock().entry((plane, verb)).or_insert(0) += 1;
+    }
+
+    /// API calls so far by plane (`control`, `data`) and verb.
+    pub fn calls(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        self.calls.lock().clone()
+    }
+
+    /// API calls so far that change something.
+    pub fn writes(&self) -> u64 {
+        self.calls
+            .lock()
+            .iter()
+            .filter(|((_, verb), _)| *verb != "get")
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    /// The figures of every controller, by name.
+    pub fn figures(&self) -> BTreeMap<&'static str, ControllerFigures> {
+        self.controllers
+            .lock()
+            .iter()
+            .map(|(name, metrics)| (*name, metrics.figures()))
+            .collect()
+    }
+}

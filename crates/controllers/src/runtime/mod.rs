@@ -1,0 +1,25 @@
+//! What every controller stands on, without a word about what they decide.
+//!
+//! ```text
+//!   watch per kind ──> Cache ──> listener: which keys does this change concern?
+//!   (feed)              │                         │
+//!                       │ snapshot                ▼
+//!                       ▼                       Queue ── workers ──> Reconcile
+//!                    reconcile reads it                               │
+//!                       ▲                                             │ writes differences
+//!                       └────────── answers of the API server ◀───────┘
+//! ```
+
+pub mod backoff;
+pub mod cache;
+pub mod feed;
+pub mod metrics;
+pub mod object;
+pub mod queue;
+pub mod worker;
+
+pub use backoff::Backoff;
+pub use cache::{Cache, Change, Snapshot, View};
+pub use object::{GroupKind, Key, ObjectRef};
+pub use queue::Queue;
+pub use worker::{Next, Reconcile, Retry};

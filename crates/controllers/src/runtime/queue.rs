@@ -1,0 +1,389 @@
+//! The work queue of one controller.
+//!
+//! # Guarantees
+//!
+//! - A key is worked on by one worker at a time.
+//! - A key added while it is worked on is worked on again afterwards: the second run starts after the add, so it sees
+//!   at least the state that caused it.
+//! - A key added many times before a worker takes it is worked on once.
+//! - Keys are taken in the order in which they became ready.
+//!
+//! Timers ([`Queue::add_after`]) belong to a key's last run: a run that starts for any reason drops the timer, and sets
+//! it again if it is still wanted.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::metrics::ControllerMetrics;
+
+/// A key's deadline, with a number that makes equal instants distinct and first come first served.
+type Slot = (Instant, u64);
+
+struct State<K> {
+    ready: VecDeque<K>,
+    /// Keys that wait to be worked on: those in `ready`, and those added again while being worked on.
+    dirty: BTreeSet<K>,
+    working: BTreeSet<K>,
+    timers: BTreeMap<Slot, K>,
+    timer_of: BTreeMap<K, Slot>,
+    failures: BTreeMap<K, u32>,
+    next_slot: u64,
+    closed: bool,
+}
+
+/// A keyed queue with de-duplication, per-key serialisation, back-off and timers. Cheap to clone.
+pub struct Queue<K> {
+    state: Arc<Mutex<State<K>>>,
+    wake: Arc<Notify>,
+    backoff: Backoff,
+    metrics: Arc<ControllerMetrics>,
+}
+
+impl<K> Clone for Queue<K> {
+    fn clone(&self) -> Self {
+        Self {
+            state: Arc::clone(&self.state),
+            wake: Arc::clone(&self.wake),
+            backoff: self.backoff,
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+}
+
+/// What is to happen with a key after its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing more until something changes.
+    Settled,
+    /// Run again after this time, unless something changes before.
+    After(Duration),
+    /// Run again after the back-off for this key, or after `at_least` if that is longer.
+    Failed {
+        /// A wait that the other side asked for (`Retry-After`).
+        at_least: Duration,
+    },
+}
+
+impl<K: Ord + Clone> Queue<K> {
+    /// An empty queue.
+    pub fn new(backoff: Backoff, metrics: Arc<ControllerMetrics>) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(State {
+                ready: VecDeque::new(),
+                dirty: BTreeSet::new(),
+                working: BTreeSet::new(),
+                timers: BTreeMap::new(),
+                timer_of: BTreeMap::new(),
+                failures: BTreeMap::new(),
+                next_slot: 0,
+                closed: false,
+            })),
+            wake: Arc::new(Notify::new()),
+            backoff,
+            metrics,
+        }
+    }
+
+    /// Makes `key` ready now.
+    pub fn add(&self, key: K) {
+        let woken = {
+            let mut state = self.state.lock();
+            let woken = state.make_ready(key);
+            self.metrics.set_depth(state.ready.len());
+            woken
+        };
+        if woken {
+            self.metrics.added();
+            self.wake.notify_one();
+        }
+    }
+
+    /// Makes `key` ready after `wait`; the earliest of several timers for a key wins.
+    pub fn add_after(&self, key: K, wait: Duration) {
+        if wait.is_zero() {
+            return self.add(key);
+        }
+        self.state.lock().set_timer(key, Instant::now() + wait);
+        self.wake.notify_one();
+    }
+
+    /// The next ready key, marked as being worked on; the caller must hand it back with [`Queue::done`].
+    /// `None` once the queue is closed.
+    pub async fn next(&self) -> Option<K> {
+        loop {
+            let notified = self.wake.notified();
+            tokio::pin!(notified);
+            // Registered before the state is looked at, so that an add in between is not missed.
+            notified.as_mut().enable();
+            let deadline = {
+                let mut state = self.state.lock();
+                if state.closed {
+                    return None;
+                }
+                state.fire_timers(Instant::now());
+                if let Some(key) = state.take() {
+                    self.metrics.set_depth(state.ready.len());
+                    if !state.ready.is_empty() {
+                        self.wake.notify_one();
+                    }
+                    return Some(key);
+                }
+                state.timers.keys().next().map(|slot| slot.0)
+            };
+            match deadline {
+                Some(at) => {
+                    tokio::select! {
+                        () = notified => {}
+                        () = tokio::time::sleep_until(at) => {}
+                    }
+                }
+                None => notified.await,
+            }
+        }
+    }
+
+    /// Hands a key back after its run.
+    pub fn done(&self, key: &K, outcome: Outcome) {
+        let mut state = self.state.lock();
+        state.working.remove(key);
+        match outcome {
+            Outcome::Settled => {
+                state.failures.remove(key);
+            }
+            Outcome::After(wait) => {
+                state.failures.remove(key);
+                state.set_timer(key.clone(), Instant::now() + wait);
+            }
+            Outcome::Failed { at_least } => {
+                let failures = state.failures.entry(key.clone()).or_insert(0);
+                *failures = failures.saturating_add(1);
+                let wait = self.backoff.delay(*failures).max(at_least);
+                state.set_timer(key.clone(), Instant::now() + wait);
+            }
+        }
+        if state.dirty.contains(key) {
+            // Added while it was worked on. After a failure the back-off still holds: whatever changed, hammering a
+            // failing dependency is worse than waiting out a few milliseconds.
+            if !matches!(outcome, Outcome::Failed { .. }) {
+                state.clear_timer(key);
+                state.ready.push_back(key.clone());
+            } else {
+                state.dirty.remove(key);
+            }
+        }
+        self.metrics.set_depth(state.ready.len());
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Stops handing out keys. Keys being worked on are finished by their workers.
+    pub fn close(&self) {
+        self.state.lock().closed = true;
+        self.wake.notify_waiters();
+        self.wake.notify_one();
+    }
+
+    /// Number of keys that are ready, being worked on, or waiting for their back-off.
+    pub fn pending(&self) -> usize {
+        let state = self.state.lock();
+        state.ready.len() + state.working.len() + state.failures.len()
+    }
+}
+
+impl<K: Ord + Clone> State<K> {
+    fn make_ready(&mut self, key: K) -> bool {
+        self.clear_timer(&key);
+        if !self.dirty.insert(key.clone()) {
+            return false;
+        }
+        if self.working.contains(&key) {
+            return false;
+        }
+        self.ready.push_back(key);
+        true
+    }
+
+    fn take(&mut self) -> Option<K> {
+        let key = self.ready.pop_front()?;
+        self.dirty.remove(&key);
+        self.working.insert(key.clone());
+        Some(key)
+    }
+
+    fn set_timer(&mut self, key: K, at: Instant) {
+        if self.timer_of.get(&key).is_some_and(|slot| slot.0 <= at) {
+            return;
+        }
+        self.clear_timer(&key);
+        let slot = (at, self.next_slot);
+        self.next_slot += 1;
+        self.timers.insert(slot, key.clone());
+        self.timer_of.insert(key, slot);
+    }
+
+    fn clear_timer(&mut self, key: &K) {
+        if let Some(slot) = self.timer_of.remove(key) {
+            self.timers.remove(&slot);
+        }
+    }
+
+    fn fire_timers(&mut self, now: Instant) {
+        while let Some(entry) = self.timers.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let key = entry.remove();
+            self.timer_of.remove(&key);
+            self.make_ready(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue() -> Queue<&'static str> {
+        let backoff = Backoff {
+            base: Duration::from_millis(100),
+            cap: Duration::from_secs(10),
+            jitter: 0.0,
+        };
+        Queue::new(backoff, Arc::new(ControllerMetrics::default()))
+    }
+
+    /// True if nothing is ready now, with time standing still.
+    async fn idle(queue: &Queue<&'static str>) -> bool {
+        tokio::time::timeout(Duration::from_nanos(1), queue.next())
+            .await
+            .is_err()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_added_twice_is_worked_on_once() {
+        let queue = queue();
+        queue.add("a");
+        queue.add("b");
+        queue.add("a");
+        assert_eq!(queue.next().await, Some("a"));
+        assert_eq!(queue.next().await, Some("b"));
+        assert!(idle(&queue).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_added_while_worked_on_waits_for_its_worker() {
+        let queue = queue();
+        queue.add("a");
+        assert_eq!(queue.next().await, Some("a"));
+        queue.add("a");
+        assert!(idle(&queue).await);
+        queue.done(&"a", Outcome::Settled);
+        assert_eq!(queue.next().await, Some("a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_back_off_and_success_forgets_them() {
+        let queue = queue();
+        let failed = Outcome::Failed {
+            at_least: Duration::ZERO,
+        };
+        let mut waits = Vec::new();
+        queue.add("a");
+        for outcome in [failed, failed, failed, Outcome::Settled] {
+            let before = Instant::now();
+            assert_eq!(queue.next().await, Some("a"));
+            waits.push(before.elapsed().as_millis());
+            queue.done(&"a", outcome);
+        }
+        assert_eq!(waits, [0, 100, 200, 400]);
+        queue.add("a");
+        queue.next().await;
+        queue.done(&"a", failed);
+        let before = Instant::now();
+        queue.next().await;
+        assert_eq!(before.elapsed().as_millis(), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_other_sides_wait_is_respected() {
+        let queue = queue();
+        queue.add("a");
+        queue.next().await;
+        queue.done(
+            &"a",
+            Outcome::Failed {
+                at_least: Duration::from_secs(3),
+            },
+        );
+        let before = Instant::now();
+        queue.next().await;
+        assert_eq!(before.elapsed().as_secs(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_comes_before_the_timer_and_drops_it() {
+        let queue = queue();
+        queue.add_after("a", Duration::from_secs(60));
+        queue.add("a");
+        assert_eq!(queue.next().await, Some("a"));
+        queue.done(&"a", Outcome::Settled);
+        let wait = tokio::time::timeout(Duration::from_secs(120), queue.next()).await;
+        assert!(wait.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earliest_timer_wins() {
+        let queue = queue();
+        queue.add_after("a", Duration::from_secs(60));
+        queue.add_after("a", Duration::from_secs(5));
+        queue.add_after("a", Duration::from_secs(30));
+        let before = Instant::now();
+        assert_eq!(queue.next().await, Some("a"));
+        assert_eq!(before.elapsed().as_secs(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_ends_every_worker() {
+        let queue = queue();
+        let workers: Vec<_> = (0..4)
+            .map(|_| {
+                let queue = queue.clone();
+                tokio::spawn(async move { queue.next().await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        queue.close();
+        for worker in workers {
+            assert_eq!(worker.await.unwrap(), None);
+        }
+        queue.add("late");
+        assert_eq!(queue.next().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_ready_key_finds_an_idle_worker() {
+        let queue = queue();
+        let workers: Vec<_> = (0..3)
+            .map(|_| {
+                let queue = queue.clone();
+                tokio::spawn(async move { queue.next().await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        for key in ["a", "b", "c"] {
+            queue.add(key);
+        }
+        let mut got = Vec::new();
+        for worker in workers {
+            got.push(worker.await.unwrap().unwrap());
+        }
+        got.sort_unstable();
+        assert_eq!(got, ["a", "b", "c"]);
+    }
+}
