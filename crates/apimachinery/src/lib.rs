@@ -1,1 +1,14 @@
-//! placeholder
+//! Kubernetes API machinery without I/O.
+//!
+//! Everything that an API server computes about objects, as pure functions over
+//! [`serde_json::Value`]: errors ([`status`], [`field`]), schemas ([`schema`]: pruning, defaulting, validation, CEL
+//! rules), selectors, quantities, Table output, and custom resource definitions ([`crd`]).
+//!
+//! Nothing here awaits, touches disk or network, or knows a kind of the platform. The behaviour that it follows is
+//! that of kube-apiserver; messages are its messages word for word, because clients parse them.
+
+pub mod field;
+pub mod meta;
+pub mod schema;
+pub mod selector;
+pub mod status;

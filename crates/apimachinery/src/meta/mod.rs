@@ -1,0 +1,3 @@
+//! Object metadata: names, labels and the rules that every object obeys.
+
+pub mod names;
