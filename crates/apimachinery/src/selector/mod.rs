@@ -3,7 +3,7 @@
 mod fields;
 mod labels;
 
-pub use fields::{FieldRequirement, FieldSelector};
+pub use fields::{FieldRequirement, FieldSelector, field_text};
 pub use labels::{LabelSelector, Operator, Requirement};
 
 use std::fmt;
