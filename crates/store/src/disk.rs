@@ -69,7 +69,7 @@ impl Disk {
     /// Writes `staged` in one transaction and waits until the disk has it. On an error nothing has been written.
     pub(crate) fn commit<'a>(
         &mut self,
-        staged: impl Iterator<Item = &'a Staged> + Clone,
+        staged: &(impl Iterator<Item = &'a Staged> + Clone),
     ) -> Result<(), String> {
         let next = self.sequence + 1;
         let error = match &self.database {

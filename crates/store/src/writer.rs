@@ -100,7 +100,7 @@ impl Writer {
 
         staged.retain(|_, staged: &mut Staged| !staged.events.is_empty());
         let committed = match &mut self.disk {
-            Some((disk, _)) if !staged.is_empty() => disk.commit(staged.values()),
+            Some((disk, _)) if !staged.is_empty() => disk.commit(&staged.values()),
             _ => Ok(()),
         };
         match committed {

@@ -133,7 +133,7 @@ fn pages_stay_at_their_revision() {
 
     let mut query = ListQuery {
         at: Some(first.revision),
-        after: first.next.clone(),
+        after: first.next,
         ..query
     };
     let second = cluster.list(&query).unwrap();

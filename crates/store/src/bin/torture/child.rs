@@ -1,0 +1,114 @@
+//! The process that is killed: writes as fast as it can and says what it does.
+
+use std::{io::Write as _, thread};
+
+use choreo_store::{Cluster, Key, Store, Watch, Write};
+use futures::executor::block_on;
+use serde_json::json;
+
+use crate::{CLUSTERS, READY, RESOURCE, Random};
+
+/// Threads, each with its own objects, so that each has at most one write under way.
+const THREADS: u64 = 6;
+const OBJECTS: u64 = 12;
+
+/// `child DIR SEED SESSION`
+pub(crate) fn run(args: &[String]) -> Result<(), String> {
+    let [folder, seed, session] = args else {
+        return Err("usage: child DIR SEED SESSION".into());
+    };
+    let seed: u64 = seed.parse().map_err(|error| format!("seed: {error}"))?;
+    let store = Store::open(folder).map_err(|error| error.to_string())?;
+    say(READY);
+    thread::scope(|scope| {
+        for name in CLUSTERS {
+            let cluster = store.cluster(name);
+            let from = cluster.revision();
+            let watch = cluster
+                .watch(None, None, from)
+                .map_err(|error| error.to_string())?;
+            scope.spawn(move || check_watch(name, watch, from));
+        }
+        for nth in 0..THREADS {
+            let store = store.clone();
+            let random = Random(seed.wrapping_add(nth.wrapping_mul(0x1234_5678_9abc)));
+            scope.spawn(move || {
+                if let Err(error) = write(&store, nth, session, random) {
+                    say(&format!("bad thread {nth}: {error}"));
+                }
+            });
+        }
+        Ok(())
+    })
+}
+
+fn say(line: &str) {
+    // One call per line, so that a kill leaves no mixture; the parent drops a torn last line.
+    let mut line = line.to_owned();
+    line.push('\n');
+    if std::io::stdout().write_all(line.as_bytes()).is_err() {
+        std::process::exit(1);
+    }
+}
+
+fn write(store: &Store, thread: u64, session: &str, mut random: Random) -> Result<(), String> {
+    for nth in 0_u64.. {
+        let cluster = store.cluster(CLUSTERS[random.below(2) as usize]);
+        let name = format!("t{thread}-{}", random.below(OBJECTS));
+        step(&cluster, &name, &format!("{session}.{thread}.{nth}"), &mut random)?;
+    }
+    Ok(())
+}
+
+fn step(cluster: &Cluster, name: &str, mark: &str, random: &mut Random) -> Result<(), String> {
+    let key = Key::new(RESOURCE, "ns", name);
+    let padding = if random.below(20) == 0 {
+        200_000
+    } else {
+        random.below(3000)
+    };
+    let value = json!({"metadata": {"name": name}, "mark": mark, "padding": "x".repeat(padding as usize)});
+    let (mark, write) = match cluster.get(&key) {
+        None => (mark, Write::Create { key, value }),
+        Some(current) if random.below(4) == 0 => (
+            "-",
+            Write::Delete {
+                key,
+                expect: current.revision(),
+            },
+        ),
+        Some(current) => (
+            mark,
+            Write::Update {
+                key,
+                value,
+                expect: current.revision(),
+            },
+        ),
+    };
+    say(&format!("try {} {name} {mark}", cluster.name()));
+    let written = block_on(cluster.write(write)).map_err(|error| format!("{name}: {error}"))?;
+    say(&format!(
+        "ack {} {name} {mark} {}",
+        cluster.name(),
+        written.revision()
+    ));
+    Ok(())
+}
+
+/// All resources are watched, so the revisions must come without a gap.
+fn check_watch(cluster: &str, mut watch: Watch, from: u64) {
+    let mut seen = from;
+    loop {
+        match block_on(watch.next()) {
+            Ok(event) if event.revision == seen + 1 => seen = event.revision,
+            Ok(event) => {
+                return say(&format!(
+                    "bad watch of {cluster}: {} after {seen}",
+                    event.revision
+                ));
+            }
+            Err(error) => return say(&format!("bad watch of {cluster}: {error}")),
+        }
+    }
+}
