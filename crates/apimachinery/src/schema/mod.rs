@@ -4,7 +4,18 @@
 //! definition's `openAPIV3Schema`). A schema is a tree without cycles: recursive built-in types end in
 //! [`Schema::preserve_unknown`].
 
+mod cel;
+mod correlate;
+mod defaults;
+mod embedded;
+mod facts;
+mod formats;
 mod json;
+mod prune;
+mod validate;
+
+pub use facts::FactsCell;
+pub use prune::unknown_field_message;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -202,6 +213,8 @@ pub struct Schema {
     pub cel: Vec<Rule>,
     /// Name of the published definition that this is a copy of, such as `io.k8s.api.core.v1.PodSpec`.
     pub definition: Option<String>,
+    /// What was found out about the schema; leave it to its default.
+    pub facts: FactsCell,
 }
 
 impl Schema {

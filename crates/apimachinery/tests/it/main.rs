@@ -1,0 +1,4 @@
+//! Integration tests of the API machinery.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod schema_values;
