@@ -1,0 +1,58 @@
+//! The kinds of `openchoreo.dev/v1alpha1`, one module each.
+//!
+//! Field names and meanings follow the release of OpenChoreo that this project interoperates with; what goes beyond
+//! it is optional everywhere.
+
+// The schema derive repeats each struct inside a function, where its `pub` cannot be reached.
+#![allow(unreachable_pub)]
+
+pub mod apiclass;
+pub mod application;
+pub mod build;
+pub mod cluster;
+pub mod common;
+pub mod component;
+pub mod configurationgroup;
+pub mod dataplane;
+pub mod deployableartifact;
+pub mod deployment;
+pub mod deploymentpipeline;
+pub mod deploymenttrack;
+pub mod endpoint;
+mod endpointpolicy;
+pub mod environment;
+pub mod organization;
+pub mod project;
+pub mod release;
+pub mod service;
+pub mod servicebinding;
+pub mod serviceclass;
+pub mod webapplication;
+pub mod webapplicationbinding;
+pub mod webapplicationclass;
+pub mod workload;
+
+pub use apiclass::*;
+pub use application::*;
+pub use build::*;
+pub use cluster::*;
+pub use common::*;
+pub use component::*;
+pub use configurationgroup::*;
+pub use dataplane::*;
+pub use deployableartifact::*;
+pub use deployment::*;
+pub use deploymentpipeline::*;
+pub use deploymenttrack::*;
+pub use endpoint::*;
+pub use environment::*;
+pub use organization::*;
+pub use project::*;
+pub use release::*;
+pub use service::*;
+pub use servicebinding::*;
+pub use serviceclass::*;
+pub use webapplication::*;
+pub use webapplicationbinding::*;
+pub use webapplicationclass::*;
+pub use workload::*;
