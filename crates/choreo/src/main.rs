@@ -1,1 +1,29 @@
-fn main() {}
+//! The `choreo` program: an internal developer platform in one binary.
+//!
+//! `main` reads the command line, runs one command and turns its outcome into an exit status. Each command is a file under
+//! [`commands`]; what they share is [`online`] (talking to the API), [`offline`] (files in, objects out) and [`output`].
+
+mod cli;
+mod commands;
+mod data_dir;
+mod env_vars;
+mod exit;
+mod failure;
+mod offline;
+mod online;
+mod output;
+mod text;
+
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    // Before anything can open a connection: rustls panics at the first handshake when it has to guess a provider.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = cli::Cli::parse();
+    let mut printer = output::Printer::new(cli.color);
+    let status = match commands::run(cli, &mut printer) {
+        Ok(status) => status,
+        Err(failure) => printer.failure(&failure),
+    };
+    status.into()
+}

@@ -1,0 +1,86 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{
+    apply, completion, convert, crds, delete, describe, get, kubeconfig, render, tree, up, validate, version,
+    wait,
+};
+use crate::online::Connect;
+use crate::output::ColorChoice;
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0  done
+  1  failed, or something is not as it should be
+  2  the command line is wrong
+  3  what was waited for did not happen in time
+  4  the object or kind that was named is not there
+  5  no API server could be reached
+
+Environment:
+  KUBECONFIG       kubeconfig files, as for kubectl
+  CHOREO_DATA_DIR  folder of `choreo up`
+  NO_COLOR         no colour";
+
+/// An internal developer platform in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "choreo", version, after_help = AFTER_HELP, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// When to use colour
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = false
+    )]
+    pub(crate) color: ColorChoice,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the platform: API server, controllers and a local data plane, in one process
+    Up(up::Args),
+    /// Create or change objects from files; everything is checked before anything is written
+    Apply(apply::Args),
+    /// Show objects
+    Get(get::Args),
+    /// Show an object with its conditions, related objects and events
+    Describe(describe::Args),
+    /// Delete objects
+    Delete(delete::Args),
+    /// Wait until objects have a condition, or are gone
+    Wait(wait::Args),
+    /// Show what a component or project has become, down to the data plane, and why
+    Tree(tree::Args),
+    /// Print the Kubernetes objects that files lead to, without a server
+    Render(render::Args),
+    /// Check files without a server
+    Validate(validate::Args),
+    /// Rewrite older and short manifests as today's kinds
+    Convert(convert::Args),
+    /// Print the custom resource definitions
+    Crds(crds::Args),
+    /// Print the path of the kubeconfig, or merge it into another one
+    Kubeconfig(kubeconfig::Args),
+    /// Print the version
+    Version(version::Args),
+    /// Print a completion script for a shell
+    Completion(completion::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,13 @@
+//! `choreo convert`.
+
+use crate::failure::{Failure, Outcome};
+use crate::online::Connect;
+use crate::output::Printer;
+
+/// Arguments of `choreo convert`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+pub(crate) fn run(_args: Args, _printer: &mut Printer) -> Outcome {
+    Err(Failure::new("not there yet"))
+}

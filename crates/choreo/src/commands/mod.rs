@@ -1,0 +1,52 @@
+//! One file per command.
+
+pub(crate) mod apply;
+pub(crate) mod completion;
+pub(crate) mod convert;
+pub(crate) mod crds;
+pub(crate) mod delete;
+pub(crate) mod describe;
+pub(crate) mod get;
+pub(crate) mod kubeconfig;
+pub(crate) mod render;
+pub(crate) mod tree;
+pub(crate) mod up;
+pub(crate) mod validate;
+pub(crate) mod version;
+pub(crate) mod wait;
+
+use std::future::Future;
+
+use crate::cli::{Cli, Command};
+use crate::failure::{Failure, Outcome};
+use crate::output::Printer;
+
+/// Runs the command.
+pub(crate) fn run(cli: Cli, printer: &mut Printer) -> Outcome {
+    let connect = cli.connect;
+    match cli.command {
+        Command::Up(args) => up::run(args, printer),
+        Command::Apply(args) => block_on(apply::run(args, &connect, printer)),
+        Command::Get(args) => block_on(get::run(args, &connect, printer)),
+        Command::Describe(args) => block_on(describe::run(args, &connect, printer)),
+        Command::Delete(args) => block_on(delete::run(args, &connect, printer)),
+        Command::Wait(args) => block_on(wait::run(args, &connect, printer)),
+        Command::Tree(args) => block_on(tree::run(args, &connect, printer)),
+        Command::Render(args) => render::run(args, &connect, printer),
+        Command::Validate(args) => validate::run(args, &connect, printer),
+        Command::Convert(args) => convert::run(args, printer),
+        Command::Crds(args) => crds::run(args, printer),
+        Command::Kubeconfig(args) => kubeconfig::run(args, &connect, printer),
+        Command::Version(args) => block_on(version::run(args, &connect, printer)),
+        Command::Completion(args) => completion::run(args, printer),
+    }
+}
+
+/// Clients need one thread only, and none to start.
+fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("cannot start").because(&error))?
+        .block_on(command)
+}

@@ -1,0 +1,11 @@
+//! Talking to a Kubernetes API, the embedded one or any other.
+
+mod address;
+mod kinds;
+mod session;
+mod watch;
+
+pub(crate) use address::{Address, parse_addresses};
+pub(crate) use kinds::{Kind, Kinds};
+pub(crate) use session::{Answer, Body, Connect, Session, kubeconfig_path, percent_encode};
+pub(crate) use watch::{Seen, Watched, until};
