@@ -19,8 +19,6 @@ pub(crate) struct Facts {
     pub(crate) folder: PathBuf,
     /// Whether objects are kept in memory only.
     pub(crate) in_memory: bool,
-    /// Whether the kubeconfig is the one that other commands find by themselves.
-    pub(crate) found_by_default: bool,
 }
 
 /// Tells each step on standard error when it is done, and on standard output where everything is.
@@ -53,11 +51,6 @@ impl<'a> Progress<'a> {
             false => facts.folder.display().to_string(),
         };
         let kubeconfig = facts.kubeconfig.display().to_string();
-        let choreo = if facts.found_by_default {
-            "choreo".to_owned()
-        } else {
-            format!("choreo --kubeconfig {kubeconfig}")
-        };
         let lines = [
             String::new(),
             format!(
@@ -78,11 +71,8 @@ impl<'a> Progress<'a> {
             "  Next, in another terminal:".to_owned(),
             String::new(),
             format!("    export KUBECONFIG={}", copy(&kubeconfig)),
-            format!(
-                "    {}",
-                copy(&format!("{choreo} apply -f examples/greeter.yaml"))
-            ),
-            format!("    {}", copy(&format!("{choreo} tree component/greeter"))),
+            format!("    {}", copy("choreo apply -f examples/greeter.yaml")),
+            format!("    {}", copy("choreo tree component/greeter")),
             String::new(),
             style::paint(style::DIM, "Ctrl-C stops it."),
         ];

@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use super::banner::{Facts, Progress};
 use super::folder::DataFolder;
 use super::{Args, DEFAULT_PORT};
-use crate::data_dir::default_data_dir;
 use crate::failure::Failure;
 
 /// The logical cluster of the control plane: the API's plain path.
@@ -74,7 +73,6 @@ impl Platform {
                 api,
                 folder: folder.path().to_owned(),
                 in_memory: args.in_memory,
-                found_by_default: default_data_dir().is_some_and(|default| default == folder.path()),
             },
             server,
             shutdown,
