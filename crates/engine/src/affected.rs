@@ -1,0 +1,396 @@
+//! Which plans to make again when an object changes.
+//!
+//! The order in which objects are applied does not matter because every plan is made again when anything that it reads
+//! appears, changes or goes. This module is the other side of every look-up in a plan: to read something new there
+//! means to add it here.
+
+use std::collections::BTreeSet;
+
+use choreo_api::v1alpha1::{Endpoint, Project, Release};
+use kube::ResourceExt as _;
+
+use crate::{
+    binding::{self, Binding},
+    expose,
+    plan::Target,
+    plans::project,
+    world::{AnyObject, Key, Kind, ObjectRef, World, target_component},
+};
+
+/// The targets whose plans read an object, found in worlds before and after its change.
+///
+/// A change of nothing but the status concerns only those who read that status.
+pub fn by_change(before: &World, after: &World, changed: &ObjectRef) -> BTreeSet<Target> {
+    let (old, new) = (before.get_any(changed), after.get_any(changed));
+    let status_only = matches!((&old, &new), (Some(old), Some(new)) if is_status_only(old, new));
+    if status_only {
+        return Affected::in_world(after).by_status(changed);
+    }
+    let mut all = Affected::in_world(after).by(changed);
+    all.extend(Affected::in_world(before).by(changed));
+    all
+}
+
+/// The targets whose plans read an object, as it is (or was last) in this world.
+pub fn affected(world: &World, changed: &ObjectRef) -> BTreeSet<Target> {
+    Affected::in_world(world).by(changed)
+}
+
+/// Every target there is, for the first round.
+pub fn all(world: &World) -> BTreeSet<Target> {
+    let mut targets: BTreeSet<Target> = world
+        .iter()
+        .map(|o| Target::Object(o.reference()))
+        .filter(has_plan)
+        .collect();
+    for project in world.all::<Project>() {
+        let reference = ObjectRef::new(
+            Kind::Project,
+            project.namespace().unwrap_or_default(),
+            project.name_any(),
+        );
+        targets.extend(
+            project::environments(world, &reference)
+                .into_iter()
+                .map(|e| cell(&reference, e)),
+        );
+    }
+    targets
+}
+
+/// Plain inputs have no plan of their own.
+fn has_plan(target: &Target) -> bool {
+    let plain = [
+        Kind::DeploymentTrack,
+        Kind::Workload,
+        Kind::Service,
+        Kind::WebApplication,
+        Kind::Build,
+        Kind::DeployableArtifact,
+        Kind::Release,
+    ];
+    target.as_object().is_none_or(|r| !plain.contains(&r.kind))
+}
+
+fn cell(project: &ObjectRef, environment: String) -> Target {
+    Target::Cell {
+        namespace: project.key.namespace.clone(),
+        project: project.key.name.clone(),
+        environment,
+    }
+}
+
+/// Whether only the status differs, and nothing in it that plans of others read.
+fn is_status_only(old: &AnyObject, new: &AnyObject) -> bool {
+    let (a, b) = (old.meta(), new.meta());
+    let same = a.generation.is_some()
+        && a.generation == b.generation
+        && a.uid == b.uid
+        && a.labels == b.labels
+        && a.annotations == b.annotations
+        && a.owner_references == b.owner_references
+        && a.deletion_timestamp == b.deletion_timestamp;
+    let features = |o: &AnyObject| match o {
+        AnyObject::DataPlane(p) => p.status.as_ref().and_then(|s| s.features.clone()),
+        _ => None,
+    };
+    same && features(old) == features(new)
+}
+
+struct Affected<'a> {
+    world: &'a World,
+    targets: BTreeSet<Target>,
+}
+
+impl<'a> Affected<'a> {
+    fn in_world(world: &'a World) -> Self {
+        Self {
+            world,
+            targets: BTreeSet::new(),
+        }
+    }
+
+    fn add(&mut self, reference: ObjectRef) {
+        let target = Target::Object(reference);
+        if has_plan(&target) {
+            self.targets.insert(target);
+        }
+    }
+
+    fn referrers(&self, reference: &ObjectRef, kinds: &[Kind]) -> Vec<ObjectRef> {
+        self.world
+            .referrers(reference)
+            .filter(|r| kinds.contains(&r.kind))
+            .cloned()
+            .collect()
+    }
+
+    fn add_referrers(&mut self, reference: &ObjectRef, kinds: &[Kind]) {
+        for referrer in self.referrers(reference, kinds) {
+            self.add(referrer);
+        }
+    }
+
+    /// Who reads the status of an object.
+    fn by_status(mut self, changed: &ObjectRef) -> BTreeSet<Target> {
+        self.add(changed.clone());
+        match self.world.get_any(changed) {
+            Some(AnyObject::Release(release)) => self.readers_of_release(changed, &release),
+            Some(object) => {
+                if let Some(binding) = Binding::of(&object) {
+                    self.readers_of_status(&binding);
+                }
+            }
+            None => {}
+        }
+        self.targets
+    }
+
+    fn by(mut self, changed: &ObjectRef) -> BTreeSet<Target> {
+        self.add(changed.clone());
+        let Key { namespace, name } = &changed.key;
+        match changed.kind {
+            Kind::Organization => {
+                let projects: Vec<ObjectRef> = self
+                    .world
+                    .in_namespace::<Project>(name)
+                    .map(|p| ObjectRef::new(Kind::Project, name, p.name_any()))
+                    .collect();
+                projects.iter().for_each(|p| self.cells_and_bindings(p, None));
+            }
+            Kind::DataPlane => {
+                for environment in self.referrers(changed, &[Kind::Environment]) {
+                    self.add(environment.clone());
+                    self.environment(&environment);
+                }
+            }
+            Kind::Environment => self.environment(changed),
+            Kind::DeploymentPipeline => {
+                for project in self.referrers(changed, &[Kind::Project]) {
+                    self.add(project.clone());
+                    self.add_referrers(&project, &[Kind::Component]);
+                }
+            }
+            Kind::Project => {
+                self.add_referrers(changed, &[Kind::Component]);
+                self.cells_and_bindings(changed, None);
+            }
+            Kind::Component => {
+                self.bindings_of(namespace, name, None);
+                self.consumers(namespace, name, None);
+                self.add_referrers(changed, &[Kind::Endpoint]);
+                // Its project counts its components.
+                if let Some(AnyObject::Component(component)) = self.world.get_any(changed) {
+                    self.add(ObjectRef::new(
+                        Kind::Project,
+                        namespace,
+                        &component.spec.owner.project_name,
+                    ));
+                }
+            }
+            Kind::DeploymentTrack | Kind::Workload | Kind::Service | Kind::WebApplication | Kind::Build => {
+                self.component_of(changed);
+                // A Service names its workload, whoever that says it belongs to.
+                for part in self.referrers(changed, &[Kind::Service, Kind::WebApplication]) {
+                    self.component_of(&part);
+                }
+            }
+            Kind::ServiceClass | Kind::WebApplicationClass | Kind::APIClass => {
+                for user in self.referrers(changed, &[Kind::Service, Kind::WebApplication, Kind::Workload]) {
+                    self.component_of(&user);
+                }
+                for binding in self.referrers(changed, &binding::KINDS) {
+                    self.binding_and_consumers(&binding);
+                }
+            }
+            Kind::ConfigurationGroup => {
+                for artifact in self.referrers(changed, &[Kind::DeployableArtifact]) {
+                    self.add_referrers(&artifact, &binding::KINDS);
+                }
+                self.add_referrers(changed, &binding::KINDS);
+            }
+            Kind::DeployableArtifact => {
+                self.component_of(changed);
+                for binding in self.referrers(changed, &binding::KINDS) {
+                    self.binding_and_consumers(&binding);
+                }
+            }
+            Kind::ServiceBinding | Kind::WebApplicationBinding => {
+                self.binding_and_consumers(changed);
+                for rival in binding::KINDS {
+                    let rival = ObjectRef::new(rival, namespace, name);
+                    if self.world.get_any(&rival).is_some() {
+                        self.add(rival);
+                    }
+                }
+                if let Some(binding) = Binding::find(self.world, changed) {
+                    let project = ObjectRef::new(Kind::Project, namespace, &binding.owner.project_name);
+                    self.targets.insert(cell(&project, binding.environment.clone()));
+                    self.add(project);
+                    self.readers_of_status(&binding);
+                    self.providers(&binding);
+                }
+            }
+            Kind::Deployment => {
+                if let Some(AnyObject::Deployment(deployment)) = self.world.get_any(changed)
+                    && let Some(binding) = &deployment.spec.binding_ref
+                    && let Some(kind) = crate::world::binding_kind(&binding.kind)
+                {
+                    self.add(ObjectRef::new(kind, namespace, &binding.name));
+                }
+            }
+            Kind::Release => {
+                if let Some(AnyObject::Release(release)) = self.world.get_any(changed) {
+                    self.readers_of_release(changed, &release);
+                }
+            }
+            Kind::Endpoint => self.endpoint(changed),
+        }
+        self.targets
+    }
+
+    fn environment(&mut self, environment: &ObjectRef) {
+        self.add_referrers(environment, &[Kind::DeploymentPipeline, Kind::ConfigurationGroup]);
+        for reference in self.referrers(environment, &binding::KINDS) {
+            if let Some(binding) = Binding::find(self.world, &reference) {
+                let project = ObjectRef::new(Kind::Project, binding.namespace(), &binding.owner.project_name);
+                self.targets.insert(cell(&project, binding.environment.clone()));
+                self.add(project);
+            }
+            self.add(reference);
+        }
+    }
+
+    fn cells_and_bindings(&mut self, project: &ObjectRef, environment: Option<&str>) {
+        for reference in self.referrers(project, &binding::KINDS) {
+            let Some(binding) = Binding::find(self.world, &reference) else {
+                continue;
+            };
+            if environment.is_none_or(|e| e == binding.environment) {
+                self.targets.insert(cell(project, binding.environment.clone()));
+                self.add(reference);
+            }
+        }
+    }
+
+    fn bindings_of(&mut self, namespace: &str, component: &str, environment: Option<&str>) {
+        for binding in Binding::of_component(self.world, namespace, component) {
+            if environment.is_none_or(|e| e == binding.environment) {
+                self.add(binding.reference);
+            }
+        }
+    }
+
+    /// The bindings whose connections lead to a component.
+    fn consumers(&mut self, namespace: &str, component: &str, environment: Option<&str>) {
+        let target = ObjectRef::new(Kind::Component, namespace, component);
+        let mut found = self.referrers(&target, &binding::KINDS);
+        for artifact in self.referrers(&target, &[Kind::DeployableArtifact]) {
+            found.extend(self.referrers(&artifact, &binding::KINDS));
+        }
+        for reference in found {
+            let here = Binding::find(self.world, &reference)
+                .is_some_and(|b| environment.is_none_or(|e| e == b.environment));
+            if here {
+                self.add(reference);
+            }
+        }
+    }
+
+    fn binding_and_consumers(&mut self, reference: &ObjectRef) {
+        self.add(reference.clone());
+        if let Some(binding) = Binding::find(self.world, reference) {
+            self.consumers(
+                binding.namespace(),
+                &binding.owner.component_name,
+                Some(&binding.environment),
+            );
+        }
+    }
+
+    /// The components that a binding connects to: what they open may depend on it.
+    fn providers(&mut self, binding: &Binding) {
+        let Ok(source) = binding.source(self.world) else {
+            return;
+        };
+        for connection in source.workload.iter().flat_map(|w| w.connections.values()) {
+            if let Some(component) = target_component(connection) {
+                self.bindings_of(binding.namespace(), component, Some(&binding.environment));
+            }
+        }
+    }
+
+    fn readers_of_status(&mut self, binding: &Binding) {
+        let component = ObjectRef::new(
+            Kind::Component,
+            binding.namespace(),
+            &binding.owner.component_name,
+        );
+        let endpoints: Vec<ObjectRef> = self
+            .world
+            .referring::<Endpoint>(&component)
+            .filter(|e| {
+                e.spec
+                    .environment
+                    .as_ref()
+                    .is_none_or(|e| *e == binding.environment)
+            })
+            .map(|e| ObjectRef::new(Kind::Endpoint, binding.namespace(), e.name_any()))
+            .collect();
+        endpoints.into_iter().for_each(|e| self.add(e));
+        self.add(component);
+    }
+
+    fn readers_of_release(&mut self, reference: &ObjectRef, release: &Release) {
+        let namespace = &reference.key.namespace;
+        if release.spec.owner.component_name.is_some() {
+            for kind in binding::KINDS {
+                let binding = ObjectRef::new(kind, namespace, &reference.key.name);
+                if self.world.get_any(&binding).is_some() {
+                    for deployment in self.referrers(&binding, &[Kind::Deployment]) {
+                        self.add(deployment);
+                    }
+                    self.add(binding);
+                }
+            }
+        } else {
+            let project = ObjectRef::new(Kind::Project, namespace, &release.spec.owner.project_name);
+            self.targets
+                .insert(cell(&project, release.spec.environment_name.clone()));
+            self.add(project);
+        }
+    }
+
+    fn component_of(&mut self, part: &ObjectRef) {
+        for component in self.world.get_any(part).iter().flat_map(owner_component) {
+            self.add(ObjectRef::new(Kind::Component, &part.key.namespace, component));
+        }
+    }
+
+    fn endpoint(&mut self, reference: &ObjectRef) {
+        let Some(AnyObject::Endpoint(endpoint)) = self.world.get_any(reference) else {
+            return;
+        };
+        let Some(component) = expose::component_of(&endpoint) else {
+            return;
+        };
+        let environment = endpoint.spec.environment.as_deref();
+        self.bindings_of(&reference.key.namespace, component, environment);
+        if !expose::is_derived(&endpoint) {
+            self.consumers(&reference.key.namespace, component, environment);
+        }
+    }
+}
+
+fn owner_component(object: &AnyObject) -> Option<String> {
+    let owner = match object {
+        AnyObject::DeploymentTrack(o) => o.spec.owner.as_ref(),
+        AnyObject::Workload(o) => Some(&o.spec.owner),
+        AnyObject::Service(o) => Some(&o.spec.owner),
+        AnyObject::WebApplication(o) => Some(&o.spec.owner),
+        AnyObject::Build(o) => Some(&o.spec.owner),
+        AnyObject::DeployableArtifact(o) => o.spec.owner.as_ref(),
+        _ => None,
+    };
+    owner.map(|o| o.component_name.clone())
+}

@@ -1,0 +1,101 @@
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::{Health, Rules, State, assess, worst};
+
+#[test]
+fn the_built_in_rules_parse() {
+    Rules::parse(include_str!("rules.json")).unwrap();
+}
+
+fn deployment(spec: &Value, status: &Value) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "generation": 2}, "spec": spec, "status": status})
+}
+
+#[rstest]
+// A freshly created object: no status at all.
+#[case(json!({"replicas": 1}), json!({}), State::Progressing, "NotObserved")]
+#[case(json!({"replicas": 0}), json!({}), State::Suspended, "ScaledToZero")]
+#[case(json!({"paused": true}), json!({}), State::Suspended, "Paused")]
+#[case(json!({"replicas": 2}), json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 1}), State::Progressing, "RollingOut")]
+#[case(json!({"replicas": 2}), json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 3}), State::Progressing, "RollingOut")]
+#[case(json!({"replicas": 2}), json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}), State::Progressing, "WaitingForReplicas")]
+#[case(json!({"replicas": 2}), json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}), State::Healthy, "Available")]
+#[case(json!({}), json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}), State::Healthy, "Available")]
+#[case(json!({"replicas": 1}), json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1,
+    "conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "too slow"}]}), State::Degraded, "ProgressDeadlineExceeded")]
+#[case(json!({"replicas": 1}), json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1,
+    "conditions": [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]}), State::Degraded, "Unavailable")]
+fn deployments(#[case] spec: Value, #[case] status: Value, #[case] state: State, #[case] reason: &str) {
+    let health = assess(&deployment(&spec, &status));
+    assert_eq!(
+        (health.state, health.reason.as_str()),
+        (state, reason),
+        "{}",
+        health.message
+    );
+}
+
+#[test]
+fn a_crashing_pod_decides_while_its_workload_progresses() {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "d-1"}, "status": {"phase": "Running", "containerStatuses": [
+        {"name": "main", "state": {"running": {}}},
+        {"name": "side", "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting"}}}]}});
+    let d = deployment(
+        &json!({"replicas": 1}),
+        &json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1}),
+    );
+    let health = assess(&d).with_pods([&pod]);
+    assert_eq!(
+        health,
+        Health::new(
+            State::Degraded,
+            "CrashLoopBackOff",
+            "pod d-1: back-off 10s restarting"
+        )
+    );
+    // A healthy workload is not dragged down by a pod that is being replaced.
+    let d = deployment(
+        &json!({"replicas": 1}),
+        &json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}),
+    );
+    assert_eq!(assess(&d).with_pods([&pod]).state, State::Healthy);
+}
+
+#[rstest]
+#[case(json!({"apiVersion": "v1", "kind": "ConfigMap"}), State::Healthy, "Exists")]
+#[case(json!({"apiVersion": "v1", "kind": "Service", "spec": {"type": "ClusterIP"}}), State::Healthy, "Exists")]
+#[case(json!({"apiVersion": "v1", "kind": "Service", "spec": {"type": "LoadBalancer"}}), State::Progressing, "WaitingForLoadBalancer")]
+#[case(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": "Bound"}}), State::Healthy, "Bound")]
+#[case(json!({"apiVersion": "batch/v1", "kind": "Job", "status": {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}}), State::Degraded, "BackoffLimitExceeded")]
+#[case(json!({"apiVersion": "batch/v1", "kind": "CronJob", "spec": {"schedule": "* * * * *"}}), State::Healthy, "Scheduled")]
+#[case(json!({"apiVersion": "batch/v1", "kind": "CronJob", "spec": {"suspend": true}}), State::Suspended, "Suspended")]
+#[case(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute"}), State::Progressing, "NotAccepted")]
+#[case(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GRPCRoute", "status": {"parents": [{"conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted"}]}]}}), State::Healthy, "Accepted")]
+// One parent accepts, the other refuses: the refusal decides.
+#[case(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "status": {"parents": [
+    {"conditions": [{"type": "Accepted", "status": "True"}]},
+    {"conditions": [{"type": "Accepted", "status": "False", "reason": "NoMatchingListenerHostname"}]}]}}), State::Degraded, "NoMatchingListenerHostname")]
+#[case(json!({"apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "status": {"conditions": [{"type": "Ready", "status": "False", "reason": "SecretSyncedError"}]}}), State::Degraded, "SecretSyncedError")]
+#[case(json!({"apiVersion": "example.com/v1", "kind": "Database", "status": {"conditions": [{"type": "Ready", "status": "False", "reason": "Creating"}]}}), State::Progressing, "Creating")]
+#[case(json!({"apiVersion": "example.com/v1", "kind": "Database", "metadata": {"generation": 3}, "status": {"observedGeneration": 2, "conditions": [{"type": "Ready", "status": "True"}]}}), State::Progressing, "NotObserved")]
+#[case(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}), State::Progressing, "Terminating")]
+fn other_kinds(#[case] object: Value, #[case] state: State, #[case] reason: &str) {
+    let health = assess(&object);
+    assert_eq!(
+        (health.state, health.reason.as_str()),
+        (state, reason),
+        "{}",
+        health.message
+    );
+}
+
+#[test]
+fn the_first_of_the_worst_decides() {
+    let healthy = Health::new(State::Healthy, "", "");
+    let bad = Health::new(State::Degraded, "A", "");
+    let also_bad = Health::new(State::Degraded, "B", "");
+    let all = [("x", &healthy), ("y", &bad), ("z", &also_bad)];
+    assert_eq!(worst(all).map(|(k, _)| k), Some("y"));
+    assert!(worst(Vec::<(&str, &Health)>::new()).is_none());
+}

@@ -1,0 +1,441 @@
+//! A binding: resolves, renders, and hands the result to its release.
+
+use choreo_api::{
+    conditions::{Condition, reasons, types},
+    labels::Labels,
+    names,
+    v1alpha1::{
+        DeployableArtifactSpec, Endpoint, Release, ReleaseResource,
+        common::{DEFAULT_TRACK, EndpointAddresses, ExposeLevel, Overrides, ReleaseState, Visibility},
+    },
+};
+use kube::ResourceExt as _;
+use serde_json::{Map, Value, json};
+
+use super::{controlled_by, policies, step};
+use crate::{
+    binding::Binding,
+    expose::{self, Exposed, Exposure},
+    freeze,
+    place::Place,
+    plan::{Child, Plan, Status},
+    problem::{Problem, Problems},
+    render::{self, Input},
+    resolve::{configuration, connections, overrides},
+    revision::{self, Revision},
+    world::{AnyObject, Kind, ObjectRef, World, is_default_track},
+};
+
+/// Everything that a binding amounts to when nothing stands in its way.
+struct Rendered {
+    place: Place,
+    identity: String,
+    exposures: Vec<Exposure>,
+    addresses: Vec<EndpointAddresses>,
+    output: render::Output,
+}
+
+/// What stands in the way, by the step that found it.
+#[derive(Default)]
+struct Failed {
+    unresolved: Problems,
+    render: Problems,
+}
+
+pub(super) fn plan(world: &World, object: &AnyObject) -> Plan {
+    let Some(binding) = Binding::of(object) else {
+        return Plan::default();
+    };
+    if binding.state == ReleaseState::Undeploy {
+        return undeploy(world, &binding);
+    }
+    match rendered(world, &binding) {
+        Ok(rendered) => deploy(world, &binding, rendered),
+        Err(failed) => keep(world, &binding, failed),
+    }
+}
+
+/// The overrides in force: what the component changes everywhere, and over it what the environment changes.
+fn effective_overrides(source: &DeployableArtifactSpec, binding: &Binding) -> Overrides {
+    let own = source
+        .service
+        .as_ref()
+        .map(|s| &s.overrides)
+        .or_else(|| source.web_application.as_ref().map(|w| &w.overrides));
+    match own {
+        Some(own) => overrides::layered(own, &binding.overrides),
+        None => binding.overrides.clone(),
+    }
+}
+
+fn rendered(world: &World, binding: &Binding) -> Result<Rendered, Failed> {
+    let mut failed = Failed::default();
+    let owner = &binding.owner;
+    let namespace = binding.namespace();
+    failed.unresolved.extend(name_taken(world, binding));
+    let place = failed.unresolved.take(Place::find(
+        world,
+        namespace,
+        &owner.project_name,
+        &binding.environment,
+    ));
+    let source = failed.unresolved.take(binding.source(world));
+    let Some(source) = source else { return Err(failed) };
+    let overrides = effective_overrides(&source, binding);
+    let frozen = source.workload.clone().unwrap_or_default();
+    let workload = failed.unresolved.take(overrides::apply(
+        &frozen,
+        &overrides,
+        &binding.reference.to_string(),
+    ));
+    let workload = workload.unwrap_or(frozen);
+    let configuration = failed.unresolved.take(configuration::resolve(
+        world,
+        namespace,
+        &binding.environment,
+        &workload,
+    ));
+    let Some(place) = place else { return Err(failed) };
+    let connections = failed
+        .unresolved
+        .take(connections::resolve(world, &place, &workload));
+
+    let exposed = Exposed {
+        place: &place,
+        component: &owner.component_name,
+        track: &binding.track,
+        source: &source,
+        workload: &workload,
+    };
+    let exposures = failed.render.take(exposed.exposures(world));
+    // Goes on with what is known, so that everything that is wrong is found in one go.
+    let settings = configuration.unwrap_or_default();
+    let reachable = connections.unwrap_or_default();
+    let endpoints = exposures.unwrap_or_default();
+    let output = failed.render.take(render::render(&Input {
+        place: &place,
+        component: &owner.component_name,
+        track: &binding.track,
+        source: &source,
+        workload: &workload,
+        overrides: &overrides,
+        configuration: &settings,
+        connections: &reachable,
+        exposures: &endpoints,
+        state: binding.state,
+    }));
+    let identity = freeze::digest(&source)
+        .and_then(|digest| revision::identity(digest.as_str(), &binding.overrides, &settings))
+        .map_err(|e| Problem::error(reasons::RENDER_FAILED, format!("{}: {e}", binding.reference)).into());
+    let identity = failed.render.take(identity);
+    let addresses = exposed.addresses(&endpoints);
+    match (output, identity) {
+        (Some(output), Some(identity)) if failed.unresolved.is_empty() && failed.render.is_empty() => {
+            Ok(Rendered {
+                identity,
+                exposures: endpoints,
+                addresses,
+                output,
+                place,
+            })
+        }
+        _ => Err(failed),
+    }
+}
+
+/// Two bindings of one name but of different kinds would write the same release.
+fn name_taken(world: &World, binding: &Binding) -> Option<Problem> {
+    let rivals = crate::binding::KINDS
+        .into_iter()
+        .take_while(|k| *k != binding.reference.kind);
+    rivals
+        .map(|k| ObjectRef::new(k, binding.namespace(), binding.name()))
+        .find(|r| world.get_any(r).is_some())
+        .map(|other| {
+            Problem::error(
+                reasons::INVALID,
+                format!(
+                    "{} has the same name as {other}, whose release it would overwrite: rename or delete one",
+                    binding.reference
+                ),
+            )
+        })
+}
+
+fn labels(binding: &Binding) -> Labels {
+    Labels::new()
+        .organization(binding.namespace())
+        .project(&binding.owner.project_name)
+        .component(&binding.owner.component_name)
+        .track(&binding.track)
+        .environment(&binding.environment)
+}
+
+fn deploy(world: &World, binding: &Binding, rendered: Rendered) -> Plan {
+    let revision = revision::allot(world, binding, &rendered.identity);
+    let resources = json!(rendered.output.resources);
+    let mut plan = Plan::default();
+    let deployment_labels = json!(labels(binding).name(&revision.name).build());
+    plan.children.push(Child::new(
+        &binding.reference,
+        revision::object(binding, &revision, &rendered.identity, &deployment_labels),
+    ));
+    plan.children
+        .push(release(binding, &rendered.place, &revision, &resources));
+    plan.children
+        .extend(rendered.exposures.iter().map(|e| endpoint(binding, e)));
+    plan.prune
+        .extend(controlled_by(world, revision.prune.clone(), &binding.reference));
+    let current: Vec<String> = plan.children.iter().map(|c| c.key().name).collect();
+    let stale: Vec<ObjectRef> = endpoints_of(world, binding)
+        .into_iter()
+        .filter(|r| !current.contains(&r.key.name))
+        .collect();
+    plan.prune.extend(controlled_by(world, stale, &binding.reference));
+
+    let none = Problems::new();
+    let count = rendered.output.resources.len();
+    let conditions = vec![
+        ready(world, binding, &rendered.output.resources),
+        step(
+            types::RESOLVED,
+            &none,
+            reasons::READY,
+            "everything that it refers to exists",
+        ),
+        step(
+            types::RENDERED,
+            &none,
+            reasons::RENDERED,
+            &format!("{count} objects"),
+        ),
+        policies(&rendered.output.unenforced),
+    ];
+    let mut status = state(binding, conditions);
+    let mut field = |key: &str, value: Value| status.fields.insert(key.to_owned(), value);
+    if !rendered.addresses.is_empty() {
+        field("endpoints", json!(rendered.addresses));
+    }
+    field("deployment", json!(revision.name));
+    field("revision", json!(revision.number));
+    field("release", json!(names::release(binding.name())));
+    field("configurationHash", json!(rendered.identity));
+    plan.status = Some(status);
+    plan
+}
+
+fn state(binding: &Binding, conditions: Vec<Condition>) -> Status {
+    let conditions = conditions
+        .into_iter()
+        .map(|c| c.observed(binding.generation))
+        .collect();
+    Status {
+        conditions,
+        fields: Map::new(),
+        observed_generation: binding.generation,
+    }
+}
+
+fn release(binding: &Binding, place: &Place, revision: &Revision, resources: &Value) -> Child {
+    let name = names::release(binding.name());
+    Child::new(
+        &binding.reference,
+        json!({
+            "apiVersion": Kind::Release.api_version(),
+            "kind": "Release",
+            "metadata": {"name": name, "namespace": binding.namespace(), "labels": labels(binding).name(&name).build()},
+            "spec": {
+                "owner": {"projectName": binding.owner.project_name, "componentName": binding.owner.component_name},
+                "environmentName": binding.environment,
+                "dataPlane": place.plane.name,
+                "deploymentRef": revision.name,
+                "resources": resources,
+            },
+        }),
+    )
+}
+
+fn endpoint(binding: &Binding, exposure: &Exposure) -> Child {
+    let owner = &binding.owner;
+    let name = names::endpoint(
+        &owner.component_name,
+        &binding.track,
+        &binding.environment,
+        &exposure.name,
+    );
+    let levels: Vec<ExposeLevel> = std::iter::once(ExposeLevel::Project)
+        .chain(exposure.levels.keys().copied())
+        .collect();
+    let widest = levels.last().copied().unwrap_or_default();
+    let mut backend = json!({
+        "type": "componentRef",
+        "componentRef": {"name": owner.component_name, "port": exposure.port},
+    });
+    if exposure.base_path != "/"
+        && let Some(backend) = backend.as_object_mut()
+    {
+        backend.insert("basePath".to_owned(), json!(exposure.base_path));
+    }
+    let track = if is_default_track(&binding.track) {
+        DEFAULT_TRACK
+    } else {
+        &binding.track
+    };
+    Child::new(
+        &binding.reference,
+        json!({
+            "apiVersion": Kind::Endpoint.api_version(),
+            "kind": "Endpoint",
+            "metadata": {"name": name, "namespace": binding.namespace(), "labels": labels(binding).name(&exposure.name).build()},
+            "spec": {
+                "owner": owner,
+                "environment": binding.environment,
+                "track": track,
+                "endpointName": exposure.name,
+                "type": exposure.type_,
+                "backendRef": backend,
+                "visibility": Visibility::from(widest),
+                "exposeLevels": levels,
+            },
+        }),
+    )
+}
+
+/// The derived endpoints of a binding's component, environment and track.
+fn endpoints_of(world: &World, binding: &Binding) -> Vec<ObjectRef> {
+    let component = ObjectRef::new(
+        Kind::Component,
+        binding.namespace(),
+        &binding.owner.component_name,
+    );
+    let of_this = |e: &Endpoint| {
+        expose::is_derived(e)
+            && e.spec.environment.as_deref() == Some(binding.environment.as_str())
+            && e.spec.track.as_deref().unwrap_or(DEFAULT_TRACK) == binding.track
+    };
+    let all = world.referring::<Endpoint>(&component).filter(|e| of_this(e));
+    all.map(|e| ObjectRef::new(Kind::Endpoint, binding.namespace(), e.name_any()))
+        .collect()
+}
+
+/// Whether the release is what was rendered, and how it fares.
+fn ready(world: &World, binding: &Binding, wanted: &[ReleaseResource]) -> Condition {
+    let name = names::release(binding.name());
+    let progressing =
+        |what: &str| Condition::not_ready(reasons::PROGRESSING, format!("Release {name:?} {what}"));
+    let Some(release) = world.get::<Release>(binding.namespace(), &name) else {
+        return progressing("is being written");
+    };
+    if release.metadata.deletion_timestamp.is_some() {
+        return progressing("is being deleted, and will then be written anew");
+    }
+    if release.spec.resources != wanted {
+        return progressing("is being updated");
+    }
+    let status = release
+        .status
+        .as_ref()
+        .filter(|s| s.observed_generation == release.metadata.generation);
+    let ready = status.and_then(|s| s.conditions.iter().find(|c| c.type_ == types::READY));
+    match ready {
+        None => progressing("is being applied to the data plane"),
+        Some(c) if c.is_true() && binding.state == ReleaseState::Suspend => {
+            Condition::new(types::READY, true, reasons::SUSPENDED, "suspended: no pods run")
+        }
+        Some(c) => Condition::new(types::READY, c.status, c.reason.clone(), c.message.clone()),
+    }
+}
+
+/// Something is wrong or missing: says everything, and leaves what runs as it is.
+fn keep(world: &World, binding: &Binding, failed: Failed) -> Plan {
+    let mut all = failed.unresolved.clone();
+    all.extend(failed.render.clone());
+    let mut ready = all
+        .condition()
+        .unwrap_or_else(|| Condition::not_ready(reasons::RENDER_FAILED, "unknown"));
+    if failed.render.as_slice().iter().any(|p| !p.waiting) {
+        ready.reason = reasons::RENDER_FAILED.to_owned();
+    }
+    let name = names::release(binding.name());
+    if world.get::<Release>(binding.namespace(), &name).is_some() {
+        ready
+            .message
+            .push_str("; until then the previous release stays as it is");
+    }
+    let mut conditions = vec![ready];
+    conditions.push(step(
+        types::RESOLVED,
+        &failed.unresolved,
+        reasons::READY,
+        "everything that it refers to exists",
+    ));
+    if !failed.render.is_empty() {
+        conditions.push(Condition::new(
+            types::RENDERED,
+            false,
+            reasons::RENDER_FAILED,
+            failed.render.message(),
+        ));
+    }
+    let mut status = state(binding, conditions);
+    // What runs is still described by what was said of it before.
+    if let Some(Value::Object(previous)) = previous_status(world, binding) {
+        for key in [
+            "endpoints",
+            "deployment",
+            "revision",
+            "release",
+            "configurationHash",
+        ] {
+            if let Some(value) = previous.get(key) {
+                status.fields.insert(key.to_owned(), value.clone());
+            }
+        }
+    }
+    Plan {
+        status: Some(status),
+        problems: all,
+        ..Plan::default()
+    }
+}
+
+fn previous_status(world: &World, binding: &Binding) -> Option<Value> {
+    world
+        .get_any(&binding.reference)?
+        .to_value()
+        .ok()?
+        .get("status")
+        .cloned()
+}
+
+/// Removes the release and the endpoints; the history stays, so that it can come back.
+fn undeploy(world: &World, binding: &Binding) -> Plan {
+    let name = names::release(binding.name());
+    let release = ObjectRef::new(Kind::Release, binding.namespace(), &name);
+    let still_there = world.get::<Release>(binding.namespace(), &name).is_some();
+    let mut candidates = endpoints_of(world, binding);
+    candidates.push(release);
+    let prune = controlled_by(world, candidates, &binding.reference).collect();
+    let condition = if still_there {
+        Condition::not_ready(
+            reasons::UNDEPLOYED,
+            format!("Release {name:?} is being removed from the data plane"),
+        )
+    } else {
+        Condition::new(
+            types::READY,
+            true,
+            reasons::UNDEPLOYED,
+            "undeployed: nothing runs",
+        )
+    };
+    let mut status = state(binding, vec![condition]);
+    if let Some(revision) = binding.revision {
+        status.fields.insert("revision".to_owned(), json!(revision));
+    }
+    Plan {
+        prune,
+        status: Some(status),
+        ..Plan::default()
+    }
+}

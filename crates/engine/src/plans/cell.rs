@@ -1,0 +1,232 @@
+//! A cell: the namespace of a project in an environment, closed in both directions but for what is declared.
+
+use choreo_api::{labels::Labels, names, v1alpha1::ReleaseResource};
+use serde_json::{Map, Value, json};
+
+use super::controlled_by;
+use crate::{
+    binding::{self, Binding},
+    place::{Dialect, Place},
+    plan::{Child, Plan},
+    problem::Problems,
+    render::{
+        meta::Meta,
+        policy::{self, Direction, Peer, Rule, Transport},
+        sort,
+    },
+    world::{Kind, ObjectRef, World},
+};
+
+/// The plan of a cell. A cell exists while a binding of the project in the environment exists, whatever its state.
+pub(crate) fn plan(world: &World, namespace: &str, project: &str, environment: &str) -> Plan {
+    let owner = ObjectRef::new(Kind::Project, namespace, project);
+    let name = names::cell_release(project, environment);
+    if world
+        .get_any(&owner)
+        .is_none_or(|p| p.meta().deletion_timestamp.is_some())
+    {
+        // The release goes with its owner.
+        return Plan::default();
+    }
+    if !is_needed(world, &owner, environment) {
+        let release = ObjectRef::new(Kind::Release, namespace, name);
+        return Plan {
+            prune: controlled_by(world, [release], &owner).collect(),
+            ..Plan::default()
+        };
+    }
+    match Place::find(world, namespace, project, environment)
+        .and_then(|place| unshared(world, &place).map(|()| place))
+    {
+        Err(problems) => Plan {
+            problems,
+            ..Plan::default()
+        },
+        Ok(place) => {
+            let labels = Labels::new()
+                .organization(namespace)
+                .project(project)
+                .environment(environment)
+                .name(&name)
+                .build();
+            let release = json!({
+                "apiVersion": Kind::Release.api_version(),
+                "kind": "Release",
+                "metadata": {"name": name, "namespace": namespace, "labels": labels},
+                "spec": {
+                    "owner": {"projectName": project},
+                    "environmentName": environment,
+                    "dataPlane": place.plane.name,
+                    "resources": render(&place),
+                },
+            });
+            Plan {
+                children: vec![Child::new(&owner, release)],
+                ..Plan::default()
+            }
+        }
+    }
+}
+
+/// Whether something of the project runs, or ran, in the environment.
+pub(crate) fn is_needed(world: &World, project: &ObjectRef, environment: &str) -> bool {
+    let bindings = world
+        .referrers(project)
+        .filter(|r| binding::KINDS.contains(&r.kind));
+    bindings
+        .filter_map(|r| Binding::find(world, r))
+        .any(|b| b.environment == environment && b.owner.project_name == project.key.name)
+}
+
+/// The name of a cell's namespace joins names with hyphens, so two cells may come to share one: `a-b` in `c` and `a` in
+/// `b-c`. The first in order has it; the other is refused rather than let into the first one's cell.
+fn unshared(world: &World, place: &Place) -> Result<(), Problems> {
+    use choreo_api::v1alpha1::{Environment, Project};
+    use kube::ResourceExt as _;
+    let whole = |organization: &str, project: &str, environment: &str| {
+        format!("{organization}-{project}-{environment}")
+    };
+    let mine = whole(&place.organization, &place.project, &place.environment);
+    for other in world.all::<Project>() {
+        let (organization, project) = (other.namespace().unwrap_or_default(), other.name_any());
+        let Some(environment) = mine.strip_prefix(&whole(&organization, &project, "")) else {
+            continue;
+        };
+        let same = organization == place.organization && project == place.project;
+        let before =
+            (organization.as_str(), project.as_str()) < (place.organization.as_str(), place.project.as_str());
+        if !same && before && world.get::<Environment>(&organization, environment).is_some() {
+            let mut problems = Problems::new();
+            problems.invalid(format!(
+                "Project {:?} in Environment {:?} would share its namespace {:?} with Project {project:?} of organization {organization:?} in Environment {environment:?}: rename the project or the environment",
+                place.project, place.environment, place.namespace
+            ));
+            return Err(problems);
+        }
+    }
+    Ok(())
+}
+
+/// The objects of a cell.
+fn render(place: &Place) -> Vec<ReleaseResource> {
+    let meta = Meta::of_cell(place);
+    let mut objects = vec![namespace(place, &meta)];
+    objects.extend(quotas(place, &meta));
+    if place.default_deny && place.plane.dialect != Dialect::None {
+        policies(place, &meta, &mut objects);
+    }
+    sort(objects)
+}
+
+fn namespace(place: &Place, meta: &Meta) -> Value {
+    let mut labels = meta.labels.clone();
+    // The baseline keeps pods from the host; `restricted` would refuse images that start as root, so it only warns.
+    for (key, value) in [("enforce", "baseline"), ("warn", "restricted")] {
+        labels.insert(format!("pod-security.kubernetes.io/{key}"), value.to_owned());
+    }
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place.namespace, "labels": labels}})
+}
+
+fn quotas(place: &Place, meta: &Meta) -> Vec<Value> {
+    let choreo_api::v1alpha1::common::ResourceQuotas {
+        cpu,
+        memory,
+        storage,
+        pods,
+    } = &place.quotas;
+    let mut hard = Map::new();
+    let limits = [
+        ("requests.cpu", cpu),
+        ("requests.memory", memory),
+        ("requests.storage", storage),
+        ("pods", pods),
+    ];
+    for (key, value) in limits {
+        if let Some(value) = value {
+            hard.insert(key.to_owned(), json!(value));
+        }
+    }
+    if hard.is_empty() {
+        return Vec::new();
+    }
+    let by = format!("Environment {:?} spec.resourceQuotas", place.environment);
+    let mut quota = meta.declared("v1", "ResourceQuota", "cell", &by);
+    quota.insert("spec".to_owned(), json!({"hard": hard}));
+    let mut objects = vec![Value::Object(quota)];
+    // Under a quota of requests every container must have requests: these are for those that say none.
+    let mut request = Map::new();
+    if cpu.is_some() {
+        request.insert("cpu".to_owned(), json!("50m"));
+    }
+    if memory.is_some() {
+        request.insert("memory".to_owned(), json!("64Mi"));
+    }
+    if !request.is_empty() {
+        let mut range = meta.declared("v1", "LimitRange", "cell", &by);
+        range.insert(
+            "spec".to_owned(),
+            json!({"limits": [{"type": "Container", "defaultRequest": request}]}),
+        );
+        objects.push(Value::Object(range));
+    }
+    objects
+}
+
+fn policies(place: &Place, meta: &Meta, objects: &mut Vec<Value>) {
+    let dialect = place.plane.dialect;
+    let mut add = |name: &str, body: Option<Map<String, Value>>, by: &str| {
+        let Some(body) = body else { return };
+        let text = |key: &str| {
+            body.get(key)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let mut object = meta.declared(&text("apiVersion"), &text("kind"), name, by);
+        object.extend(body.into_iter().filter(|(key, _)| key == "spec"));
+        objects.push(Value::Object(object));
+    };
+    let project = format!("Project {:?}", place.project);
+    add("deny-all", policy::deny_all(dialect), &project);
+    let mut allow = |name: &str, direction: Direction, peer: Peer, ports: &[(u16, Transport)], by: &str| {
+        let mutual = peer == Peer::Cell && place.plane.mtls && dialect == Dialect::Cilium;
+        let rule = Rule {
+            pods: None,
+            direction,
+            peer,
+            ports,
+            mutual,
+        };
+        add(name, policy::render(dialect, &rule).map(|r| r.body), by);
+    };
+    allow("allow-cell-in", Direction::Ingress, Peer::Cell, &[], &project);
+    allow("allow-cell-out", Direction::Egress, Peer::Cell, &[], &project);
+    allow(
+        "allow-dns",
+        Direction::Egress,
+        Peer::Dns,
+        &[(53, Transport::Tcp), (53, Transport::Udp)],
+        &project,
+    );
+    let baseline = "networkPolicies.allowedCommunication";
+    if place.open_to_organization {
+        let organization = || Peer::Organization(place.organization.clone());
+        allow(
+            "allow-organization-in",
+            Direction::Ingress,
+            organization(),
+            &[],
+            baseline,
+        );
+        allow(
+            "allow-organization-out",
+            Direction::Egress,
+            organization(),
+            &[],
+            baseline,
+        );
+    }
+    if place.open_to_internet {
+        allow("allow-world-out", Direction::Egress, Peer::World, &[], baseline);
+    }
+}

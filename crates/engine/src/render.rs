@@ -1,0 +1,91 @@
+//! Rendering: from a frozen component in an environment to the exact Kubernetes objects of its cell.
+//!
+//! A pure function of its [`Input`]. It collects every mistake rather than stopping at the first; when there is one,
+//! nothing is rendered and what runs is left alone.
+
+use choreo_api::v1alpha1::{
+    DeployableArtifactSpec, ReleaseResource, WorkloadTemplate,
+    common::{Overrides, ReleaseState},
+};
+
+use crate::{
+    expose::Exposure,
+    place::Place,
+    problem::Problems,
+    resolve::{configuration::Configuration, connections::Connections},
+};
+
+mod class;
+mod config;
+mod guard;
+pub(crate) mod meta;
+mod network;
+mod order;
+mod pod;
+pub mod policy;
+mod route;
+mod scaling;
+mod service;
+mod workload;
+
+pub use class::{deployment_template_problems, service_template_problems};
+pub use guard::api_class_problems;
+pub use order::{phase, sort, sort_for_deletion};
+
+/// Everything that decides about a component's objects in a cell.
+pub struct Input<'a> {
+    /// The cell.
+    pub place: &'a Place,
+    /// The component.
+    pub component: &'a str,
+    /// The track.
+    pub track: &'a str,
+    /// The frozen component.
+    pub source: &'a DeployableArtifactSpec,
+    /// Its workload, with overrides applied.
+    pub workload: &'a WorkloadTemplate,
+    /// The overrides in force: the component's own under those of the environment.
+    pub overrides: &'a Overrides,
+    /// The settings that the workload uses.
+    pub configuration: &'a Configuration,
+    /// What the workload's connections amount to.
+    pub connections: &'a Connections,
+    /// The component's endpoints.
+    pub exposures: &'a [Exposure],
+    /// Whether it runs or rests.
+    pub state: ReleaseState,
+}
+
+/// The objects of a component in its cell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Output {
+    /// The objects, in the order in which they are applied.
+    pub resources: Vec<ReleaseResource>,
+    /// Declared restrictions that this data plane cannot enforce.
+    pub unenforced: Vec<String>,
+}
+
+/// Renders a component.
+///
+/// # Errors
+/// Everything that is wrong, with object and field.
+pub fn render(input: &Input<'_>) -> Result<Output, Problems> {
+    let mut problems = Problems::new();
+    let meta = meta::Meta::of_component(input);
+    let mut objects = vec![meta.service_account()];
+    let mut unenforced = input.connections.unenforced.clone();
+
+    objects.extend(problems.take(config::render(input, &meta)).unwrap_or_default());
+    objects.extend(problems.take(workload::render(input, &meta)));
+    objects.extend(problems.take(service::render(input, &meta)).flatten());
+    objects.extend(problems.take(scaling::render(input, &meta)).unwrap_or_default());
+    objects.extend(problems.take(route::render(input, &meta)).unwrap_or_default());
+    let network = network::render(input, &meta);
+    objects.extend(network.objects);
+    unenforced.extend(network.unenforced);
+
+    problems.or_ok(Output {
+        resources: sort(objects),
+        unenforced,
+    })
+}

@@ -1,0 +1,5 @@
+//! Looking up what a workload refers to, in the environment where it runs: configuration and connections.
+
+pub mod configuration;
+pub mod connections;
+pub mod overrides;

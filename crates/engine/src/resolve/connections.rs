@@ -1,0 +1,322 @@
+//! Connections: from what a workload needs to addresses, variables, and the ways out of the cell.
+//!
+//! An address depends on names and declarations, never on whether the target runs: two components that need each other
+//! both come up.
+
+use std::collections::BTreeMap;
+
+use choreo_api::{
+    conditions::reasons,
+    v1alpha1::{
+        Component, Connection, ConnectionType, WorkloadTemplate,
+        common::{DEFAULT_TRACK, EndpointAccess, ExposeLevel},
+    },
+};
+
+use crate::{
+    address::{self, External},
+    binding::Binding,
+    expose::Exposed,
+    place::{Gateway, Place},
+    problem::{Problem, Problems, quoted_list},
+    resolve::overrides,
+    template::{Template, Variables},
+    world::World,
+};
+
+/// A variable that a connection puts into the containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Injected {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// The connection that it comes from.
+    pub connection: String,
+}
+
+/// A way out of the cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Egress {
+    /// The connection that opens it.
+    pub connection: String,
+    /// Where it leads.
+    pub to: EgressTo,
+}
+
+/// Where a way out of the cell leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EgressTo {
+    /// To another project, through the organization's gateway.
+    Gateway(Gateway),
+    /// To a DNS name outside, on one port.
+    Host(String, u16),
+    /// To an address outside, on one port.
+    Address(std::net::IpAddr, u16),
+}
+
+/// Everything that a workload's connections amount to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// The variables, by connection and in the order in which it lists them.
+    pub variables: Vec<Injected>,
+    /// The ways out of the cell, by connection.
+    pub egress: Vec<Egress>,
+    /// What was declared and is not enforced.
+    pub unenforced: Vec<String>,
+}
+
+/// Resolves all connections of a workload that runs in a place.
+///
+/// # Errors
+/// Every connection whose target is missing or out of reach, and every mistake in a template.
+pub fn resolve(world: &World, place: &Place, workload: &WorkloadTemplate) -> Result<Connections, Problems> {
+    let mut problems = Problems::new();
+    let mut connections = Connections::default();
+    for (name, connection) in &workload.connections {
+        let field = format!("workload connections[{name}]");
+        let resolved = match connection.type_ {
+            ConnectionType::Api => api(world, place, connection, &field),
+            ConnectionType::External => external(connection, &field),
+            ConnectionType::Managed => Err(Problem::error(
+                reasons::NOT_SUPPORTED,
+                format!("{field}.type: managed resources are not supported yet; use an external connection to an existing one"),
+            )
+            .into()),
+        };
+        if connection.policy.is_some() {
+            connections.unenforced.push(format!(
+                "{field}.policy: timeouts, retries and circuit breakers of connections"
+            ));
+        }
+        let Some((variables, egress)) = problems.take(resolved) else {
+            continue;
+        };
+        connections.egress.extend(egress.map(|to| Egress {
+            connection: name.clone(),
+            to,
+        }));
+        for (i, injected) in connection.inject.iter().flat_map(|i| &i.env).enumerate() {
+            let value_field = format!("{field}.inject.env[{i}] ({})", injected.name);
+            match Template::parse(&injected.value) {
+                Err(error) => problems.invalid(format!("{value_field}: {error}")),
+                Ok(template) => match template.render(&variables) {
+                    Ok(value) => connections.variables.push(Injected {
+                        name: injected.name.clone(),
+                        value,
+                        connection: name.clone(),
+                    }),
+                    Err(errors) => errors
+                        .iter()
+                        .for_each(|e| problems.invalid(format!("{value_field}: {e}"))),
+                },
+            }
+        }
+    }
+    check_doubles(workload, &connections, &mut problems);
+    problems.or_ok(connections)
+}
+
+/// A variable may have one origin only: which of two would win is not something to guess.
+fn check_doubles(workload: &WorkloadTemplate, connections: &Connections, problems: &mut Problems) {
+    let mut origin: BTreeMap<&str, &str> = BTreeMap::new();
+    for injected in &connections.variables {
+        if let Some(other) = origin.insert(&injected.name, &injected.connection) {
+            problems.invalid(format!(
+                "workload connections[{}].inject.env: variable {:?} is also set by connection {other:?}: rename one",
+                injected.connection, injected.name
+            ));
+        }
+        for (container, spec) in &workload.containers {
+            if spec.env.iter().any(|e| e.key == injected.name) {
+                problems.invalid(format!(
+                    "workload connections[{}].inject.env: variable {:?} is also set by containers[{container}].env: remove one",
+                    injected.connection, injected.name
+                ));
+            }
+        }
+    }
+}
+
+type Resolved = Result<(Variables, Option<EgressTo>), Problems>;
+
+fn api(world: &World, place: &Place, connection: &Connection, field: &str) -> Resolved {
+    let param = |name: &str| {
+        connection
+            .params
+            .get(name)
+            .map(String::as_str)
+            .filter(|v| !v.is_empty())
+    };
+    let unresolved =
+        |message: String| Problems::from(Problem::waiting(reasons::CONNECTION_UNRESOLVED, message));
+    let Some(component) = param("componentName") else {
+        return Err(Problem::error(
+            reasons::INVALID,
+            format!("{field}.params.componentName: not given; name the target component"),
+        )
+        .into());
+    };
+    let organization = &place.organization;
+    let Some(object) = world.get::<Component>(organization, component) else {
+        return Err(unresolved(format!(
+            "{field}: Component {component:?} not found in namespace {organization:?}: create it, or correct params.componentName"
+        )));
+    };
+    let project = &object.spec.owner.project_name;
+    if let Some(wanted) = param("projectName").filter(|w| w != project) {
+        return Err(Problem::error(
+            reasons::INVALID,
+            format!("{field}.params.projectName: Component {component:?} belongs to project {project:?}, not to {wanted:?}"),
+        )
+        .into());
+    }
+    let track = param("track").unwrap_or(DEFAULT_TRACK);
+    let bindings = Binding::of_component(world, organization, component);
+    let Some(binding) = bindings
+        .into_iter()
+        .find(|b| b.environment == place.environment && b.track == track)
+    else {
+        return Err(unresolved(format!(
+            "{field}: Component {component:?} is not deployed to environment {:?}: deploy or promote it there",
+            place.environment
+        )));
+    };
+    let not_ready = |problems: Problems| {
+        unresolved(format!(
+            "{field}: Component {component:?}: {}",
+            problems.message()
+        ))
+    };
+    let target_place = Place::find(world, organization, project, &place.environment).map_err(not_ready)?;
+    let source = binding.source(world).map_err(not_ready)?;
+    let workload = source.workload.clone().unwrap_or_default();
+    let workload = overrides::apply(&workload, &binding.overrides, "binding").unwrap_or(workload);
+    let target = Exposed {
+        place: &target_place,
+        component,
+        track,
+        source: &source,
+        workload: &workload,
+    };
+    let exposures = target.exposures(world).map_err(not_ready)?;
+
+    let names = || quoted_list(exposures.iter().map(|e| e.name.as_str()));
+    let exposure = match param("endpoint") {
+        Some(name) => exposures.iter().find(|e| e.name == name).ok_or_else(|| {
+            unresolved(format!(
+                "{field}.params.endpoint: Component {component:?} has no endpoint {name:?} in environment {:?} (it has {})",
+                place.environment,
+                names()
+            ))
+        })?,
+        None => match exposures.as_slice() {
+            [one] => one,
+            _ => {
+                return Err(Problem::error(
+                    reasons::INVALID,
+                    format!("{field}.params.endpoint: not given, and Component {component:?} has {}: name one", names()),
+                )
+                .into());
+            }
+        },
+    };
+    if *project == place.project {
+        let access = target.access(exposure, ExposeLevel::Project);
+        return Ok((access.map(|a| variables(&a)).unwrap_or_default(), None));
+    }
+    let access = target.access(exposure, ExposeLevel::Organization).ok_or_else(|| {
+        unresolved(format!(
+            "{field}: endpoint {:?} of Component {component:?} in project {project:?} is not exposed to other projects: expose it at level Organization or Public",
+            exposure.name
+        ))
+    })?;
+    let gateway = place
+        .plane
+        .gateways
+        .as_ref()
+        .and_then(|g| g.of(ExposeLevel::Organization))
+        .cloned();
+    Ok((variables(&access), gateway.map(EgressTo::Gateway)))
+}
+
+fn variables(access: &EndpointAccess) -> Variables {
+    let text = |value: &Option<String>| Ok(value.clone().unwrap_or_default());
+    [
+        ("url", text(&access.uri)),
+        ("uri", text(&access.uri)),
+        ("scheme", text(&access.scheme)),
+        ("host", Ok(access.host.clone())),
+        ("port", Ok(access.port.to_string())),
+        ("basePath", text(&access.base_path)),
+    ]
+    .into_iter()
+    .collect()
+}
+
+fn external(connection: &Connection, field: &str) -> Resolved {
+    let param = |name: &str| {
+        connection
+            .params
+            .get(name)
+            .map(String::as_str)
+            .filter(|v| !v.is_empty())
+    };
+    let invalid = |message: String| Problems::from(Problem::error(reasons::INVALID, message));
+    let target = if let Some(url) = param("url") {
+        address::parse_external(url).map_err(|e| invalid(format!("{field}.params.url: {e}")))?
+    } else {
+        let host = param("host").ok_or_else(|| {
+            invalid(format!(
+                "{field}.params: give either url, or host and port, of the system outside"
+            ))
+        })?;
+        let port = param("port")
+            .and_then(|p| p.parse().ok())
+            .filter(|p| *p > 0)
+            .ok_or_else(|| {
+                invalid(format!(
+                    "{field}.params.port: expected a number from 1 to 65535, found {:?}",
+                    param("port").unwrap_or_default()
+                ))
+            })?;
+        External {
+            url: None,
+            scheme: param("scheme").map(str::to_owned),
+            host: host.to_owned(),
+            port,
+            path: address::join_path([param("basePath").unwrap_or_default()]),
+        }
+    };
+    let no_scheme = || "the connection is given by host and port; give url, or params.scheme".to_owned();
+    let scheme = target.scheme.clone().ok_or_else(no_scheme);
+    let uri = match (&target.url, &target.scheme) {
+        (Some(url), _) => url.clone(),
+        (None, scheme) => address::uri(
+            scheme.as_deref().unwrap_or_default(),
+            &target.host,
+            target.port,
+            &target.path,
+        ),
+    };
+    let variables = [
+        ("url", Ok(uri.clone())),
+        ("uri", Ok(uri)),
+        ("scheme", scheme),
+        ("host", Ok(target.host.clone())),
+        ("port", Ok(target.port.to_string())),
+        (
+            "basePath",
+            Ok(if target.path == "/" {
+                String::new()
+            } else {
+                target.path.clone()
+            }),
+        ),
+    ];
+    let egress = match target.host.parse() {
+        Ok(address) => EgressTo::Address(address, target.port),
+        Err(_) => EgressTo::Host(target.host, target.port),
+    };
+    Ok((variables.into_iter().collect(), Some(egress)))
+}

@@ -1,0 +1,312 @@
+//! A snapshot of every control-plane object: what the plans read.
+//!
+//! A `World` is a handful of persistent maps, so a clone costs a few pointers and a changed copy shares everything that
+//! did not change. Controllers feed it from watches, offline rendering from files; a plan cannot tell the difference.
+//!
+//! Beside the objects it keeps one index: for each object, existing or not, which objects refer to it
+//! ([`World::referrers`]). What a plan waits for is thereby found when it appears.
+
+use std::{fmt, sync::Arc};
+
+use choreo_api::v1alpha1 as api;
+use imbl::{OrdMap, OrdSet};
+use kube::{Resource, ResourceExt as _};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+mod references;
+
+pub(crate) use references::{binding_kind, is_default_track, target_component};
+
+/// Namespace and name of an object; the namespace is empty for cluster-scoped kinds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The namespace, which is the organization.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl Key {
+    /// The key of an object.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+/// One object of one of our kinds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectRef {
+    /// Its kind.
+    pub kind: Kind,
+    /// Where it is.
+    pub key: Key,
+}
+
+impl ObjectRef {
+    /// A reference to an object.
+    pub fn new(kind: Kind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            kind,
+            key: Key::new(namespace, name),
+        }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.kind.as_str(), self.key.name)
+    }
+}
+
+/// Why a document could not be taken into a world.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Not one of our kinds.
+    #[error("{api_version:?} {kind:?} is not a kind of the platform")]
+    UnknownKind {
+        /// The document's `apiVersion`.
+        api_version: String,
+        /// The document's `kind`.
+        kind: String,
+    },
+    /// One of our kinds, but not of its form.
+    #[error("{kind} {name:?}: {source}")]
+    Malformed {
+        /// The document's kind.
+        kind: &'static str,
+        /// The document's `metadata.name`.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// A kind of ours that a world holds.
+pub trait Known:
+    Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync + 'static
+{
+    /// The kind.
+    const KIND: Kind;
+    /// This kind's objects in a world.
+    fn objects(world: &World) -> &OrdMap<Key, Arc<Self>>;
+}
+
+macro_rules! kinds {
+    ($($kind:ident => $field:ident: $type:ty),* $(,)?) => {
+        /// The kinds that a world holds, in the order in which problems and listings name them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[expect(missing_docs, reason = "the variants are the kinds of `choreo_api`, which documents them")]
+        pub enum Kind { $($kind),* }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
+
+            /// The kind's name as in manifests.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$kind => stringify!($kind)),* }
+            }
+
+            /// The kind's `apiVersion`.
+            pub fn api_version(self) -> String {
+                match self { $(Self::$kind => <$type as Resource>::api_version(&()).into_owned()),* }
+            }
+        }
+
+        /// One object of any of our kinds.
+        #[derive(Debug, Clone)]
+        #[expect(missing_docs, reason = "the variants are the kinds of `choreo_api`, which documents them")]
+        pub enum AnyObject { $($kind(Arc<$type>)),* }
+
+        impl AnyObject {
+            /// Reads an object of one of our kinds from JSON.
+            ///
+            /// # Errors
+            /// When the kind is not ours or the document is not of its form.
+            pub fn from_value(value: &Value) -> Result<Self, LoadError> {
+                let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+                let (api_version, kind) = (text("/apiVersion"), text("/kind"));
+                match kind.as_str() {
+                    $(stringify!($kind) if api_version == <$type as Resource>::api_version(&()) => {
+                        let object = <$type as serde::Deserialize>::deserialize(value).map_err(|source| LoadError::Malformed {
+                            kind: stringify!($kind), name: text("/metadata/name"), source })?;
+                        Ok(Self::$kind(Arc::new(object)))
+                    })*
+                    _ => Err(LoadError::UnknownKind { api_version, kind }),
+                }
+            }
+
+            /// Which object it is.
+            pub fn reference(&self) -> ObjectRef {
+                match self { $(Self::$kind(object) => reference_of(object.as_ref())),* }
+            }
+
+            /// Its metadata.
+            pub fn meta(&self) -> &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+                match self { $(Self::$kind(object) => object.meta()),* }
+            }
+
+            /// The object as JSON.
+            ///
+            /// # Errors
+            /// When it cannot be represented (no kind of ours can fail).
+            pub fn to_value(&self) -> Result<Value, serde_json::Error> {
+                match self { $(Self::$kind(object) => serde_json::to_value(object.as_ref())),* }
+            }
+        }
+
+        /// All control-plane objects at one moment. Cheap to clone.
+        #[derive(Debug, Clone, Default)]
+        pub struct World {
+            $($field: OrdMap<Key, Arc<$type>>,)*
+            referrers: OrdMap<ObjectRef, OrdSet<ObjectRef>>,
+        }
+
+        impl World {
+            /// Adds an object or replaces the one of the same kind, namespace and name.
+            pub fn upsert(&mut self, object: AnyObject) {
+                let reference = object.reference();
+                let new = references::of(&object);
+                let old = self.get_any(&reference).map(|o| references::of(&o)).unwrap_or_default();
+                self.reindex(&reference, &old, &new);
+                match object { $(AnyObject::$kind(object) => { self.$field.insert(reference.key, object); })* }
+            }
+
+            /// Takes an object out; `false` when it was not there.
+            pub fn remove(&mut self, reference: &ObjectRef) -> bool {
+                let Some(old) = self.get_any(reference) else { return false };
+                self.reindex(reference, &references::of(&old), &Default::default());
+                match reference.kind { $(Kind::$kind => self.$field.remove(&reference.key).is_some()),* }
+            }
+
+            /// An object of any kind.
+            pub fn get_any(&self, reference: &ObjectRef) -> Option<AnyObject> {
+                match reference.kind { $(Kind::$kind => self.$field.get(&reference.key).cloned().map(AnyObject::$kind)),* }
+            }
+
+            /// Every object, by kind, namespace and name.
+            pub fn iter(&self) -> impl Iterator<Item = AnyObject> + '_ {
+                let all = std::iter::empty();
+                $(let all = all.chain(self.$field.values().cloned().map(AnyObject::$kind));)*
+                all
+            }
+
+            /// How many objects there are.
+            pub fn len(&self) -> usize {
+                0 $(+ self.$field.len())*
+            }
+        }
+
+        $(impl Known for $type {
+            const KIND: Kind = Kind::$kind;
+            fn objects(world: &World) -> &OrdMap<Key, Arc<Self>> {
+                &world.$field
+            }
+        })*
+    };
+}
+
+kinds! {
+    Organization => organizations: api::Organization,
+    DataPlane => data_planes: api::DataPlane,
+    Environment => environments: api::Environment,
+    DeploymentPipeline => pipelines: api::DeploymentPipeline,
+    ConfigurationGroup => configuration_groups: api::ConfigurationGroup,
+    ServiceClass => service_classes: api::ServiceClass,
+    WebApplicationClass => web_application_classes: api::WebApplicationClass,
+    APIClass => api_classes: api::APIClass,
+    Project => projects: api::Project,
+    Component => components: api::Component,
+    DeploymentTrack => deployment_tracks: api::DeploymentTrack,
+    Workload => workloads: api::Workload,
+    Service => services: api::Service,
+    WebApplication => web_applications: api::WebApplication,
+    Build => builds: api::Build,
+    DeployableArtifact => artifacts: api::DeployableArtifact,
+    ServiceBinding => service_bindings: api::ServiceBinding,
+    WebApplicationBinding => web_application_bindings: api::WebApplicationBinding,
+    Deployment => deployments: api::Deployment,
+    Release => releases: api::Release,
+    Endpoint => endpoints: api::Endpoint,
+}
+
+/// Which object a typed object is.
+pub fn reference_of<T: Known>(object: &T) -> ObjectRef {
+    ObjectRef::new(T::KIND, object.namespace().unwrap_or_default(), object.name_any())
+}
+
+impl World {
+    /// A world without objects.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether there is no object at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The object of a kind with this namespace and name.
+    pub fn get<T: Known>(&self, namespace: &str, name: &str) -> Option<&Arc<T>> {
+        T::objects(self).get(&Key::new(namespace, name))
+    }
+
+    /// All objects of a kind in a namespace, by name.
+    pub fn in_namespace<'a, T: Known>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<T>> + 'a {
+        let first = Key::new(namespace, "");
+        T::objects(self)
+            .range(first..)
+            .take_while(move |(key, _)| key.namespace == namespace)
+            .map(|(_, object)| object)
+    }
+
+    /// All objects of a kind, by namespace and name.
+    pub fn all<T: Known>(&self) -> impl Iterator<Item = &Arc<T>> + '_ {
+        T::objects(self).values()
+    }
+
+    /// The objects that refer to this one, whether or not it exists, in order.
+    pub fn referrers(&self, reference: &ObjectRef) -> impl Iterator<Item = &ObjectRef> + '_ {
+        self.referrers.get(reference).into_iter().flatten()
+    }
+
+    /// The objects of one kind that refer to this one, in order.
+    pub fn referring<'a, T: Known>(&'a self, reference: &ObjectRef) -> impl Iterator<Item = &'a Arc<T>> + 'a {
+        self.referrers(reference)
+            .filter(|r| r.kind == T::KIND)
+            .filter_map(|r| T::objects(self).get(&r.key))
+    }
+
+    fn reindex(&mut self, from: &ObjectRef, old: &OrdSet<ObjectRef>, new: &OrdSet<ObjectRef>) {
+        for gone in old.iter().filter(|r| !new.contains(*r)) {
+            let empty = self.referrers.get_mut(gone).is_some_and(|set| {
+                set.remove(from);
+                set.is_empty()
+            });
+            if empty {
+                self.referrers.remove(gone);
+            }
+        }
+        for added in new.iter().filter(|r| !old.contains(*r)) {
+            self.referrers
+                .entry(added.clone())
+                .or_default()
+                .insert(from.clone());
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What each kind of object refers to: the edges of the graph that [`super::World::referrers`] walks backwards.
+
+use choreo_api::labels::PLATFORM_NAMESPACE;
+use choreo_api::v1alpha1::{
+    Connection, ConnectionType, ServiceApi, WorkloadTemplate,
+    common::{ComponentOwner, DEFAULT_CLASS, DEFAULT_TRACK},
+};
+use imbl::OrdSet;
+
+use super::{AnyObject, Kind, ObjectRef};
+use crate::resolve::configuration;
+
+struct Edges<'a> {
+    namespace: &'a str,
+    out: OrdSet<ObjectRef>,
+}
+
+impl Edges<'_> {
+    fn to(&mut self, kind: Kind, name: &str) {
+        if !name.is_empty() {
+            self.out.insert(ObjectRef::new(kind, self.namespace, name));
+        }
+    }
+
+    fn to_owner(&mut self, owner: &ComponentOwner) {
+        self.to(Kind::Project, &owner.project_name);
+        self.to(Kind::Component, &owner.component_name);
+    }
+
+    /// Classes are looked up in the organization and then in the platform's namespace.
+    fn to_class(&mut self, kind: Kind, name: &str) {
+        self.to(kind, name);
+        self.out.insert(ObjectRef::new(kind, PLATFORM_NAMESPACE, name));
+    }
+
+    fn to_apis<'b>(&mut self, apis: impl IntoIterator<Item = &'b ServiceApi>) {
+        for api in apis {
+            self.to_class(Kind::APIClass, &api.class_name);
+        }
+    }
+
+    fn to_needs_of(&mut self, workload: &WorkloadTemplate) {
+        for group in configuration::usages(workload).keys() {
+            self.to(Kind::ConfigurationGroup, group);
+        }
+        for target in workload.connections.values().filter_map(target_component) {
+            self.to(Kind::Component, target);
+        }
+    }
+}
+
+/// The component that an `api` connection leads to.
+pub(crate) fn target_component(connection: &Connection) -> Option<&str> {
+    (connection.type_ == ConnectionType::Api)
+        .then(|| connection.params.get("componentName"))?
+        .map(String::as_str)
+}
+
+/// Every object that this one refers to.
+pub(super) fn of(object: &AnyObject) -> OrdSet<ObjectRef> {
+    let namespace = object.meta().namespace.clone().unwrap_or_default();
+    let mut edges = Edges {
+        namespace: &namespace,
+        out: OrdSet::new(),
+    };
+    match object {
+        AnyObject::Organization(_)
+        | AnyObject::DataPlane(_)
+        | AnyObject::ServiceClass(_)
+        | AnyObject::WebApplicationClass(_)
+        | AnyObject::APIClass(_) => {}
+        AnyObject::Environment(o) => edges.to(Kind::DataPlane, &o.spec.data_plane_ref),
+        AnyObject::DeploymentPipeline(o) => {
+            for path in &o.spec.promotion_paths {
+                edges.to(Kind::Environment, &path.source_environment_ref);
+                for target in &path.target_environment_refs {
+                    edges.to(Kind::Environment, &target.name);
+                }
+            }
+        }
+        AnyObject::ConfigurationGroup(o) => {
+            let groups = o.spec.environment_groups.iter().flat_map(|g| &g.environments);
+            let values = o
+                .spec
+                .configurations
+                .iter()
+                .flat_map(|c| &c.values)
+                .filter_map(|v| v.environment.as_ref());
+            for environment in groups.chain(values) {
+                edges.to(Kind::Environment, environment);
+            }
+        }
+        AnyObject::Project(o) => edges.to(Kind::DeploymentPipeline, &o.spec.deployment_pipeline_ref),
+        AnyObject::Component(o) => edges.to(Kind::Project, &o.spec.owner.project_name),
+        AnyObject::DeploymentTrack(o) => {
+            if let Some(owner) = &o.spec.owner {
+                edges.to_owner(owner);
+            }
+        }
+        AnyObject::Workload(o) => {
+            edges.to_owner(&o.spec.owner);
+            if crate::freeze::exposes_by_visibility(&o.spec.template) {
+                edges.to_class(Kind::APIClass, DEFAULT_CLASS);
+            }
+        }
+        AnyObject::Service(o) => {
+            edges.to_owner(&o.spec.owner);
+            edges.to(Kind::Workload, &o.spec.workload_name);
+            edges.to_class(Kind::ServiceClass, &o.spec.class_name);
+            edges.to_apis(o.spec.apis.values());
+        }
+        AnyObject::WebApplication(o) => {
+            edges.to_owner(&o.spec.owner);
+            edges.to(Kind::Workload, &o.spec.workload_name);
+            edges.to_class(Kind::WebApplicationClass, &o.spec.class_name);
+        }
+        AnyObject::Build(o) => edges.to_owner(&o.spec.owner),
+        AnyObject::DeployableArtifact(o) => {
+            if let Some(owner) = &o.spec.owner {
+                edges.to_owner(owner);
+            }
+            if let Some(workload) = &o.spec.workload {
+                edges.to_needs_of(workload);
+            }
+        }
+        AnyObject::ServiceBinding(o) => {
+            edges.to_owner(&o.spec.owner);
+            edges.to(Kind::Environment, &o.spec.environment);
+            edges.to(
+                Kind::DeployableArtifact,
+                o.spec.artifact_ref.as_deref().unwrap_or_default(),
+            );
+            if let Some(workload) = o
+                .spec
+                .workload_spec
+                .as_ref()
+                .filter(|_| o.spec.artifact_ref.is_none())
+            {
+                edges.to_needs_of(workload);
+                edges.to_class(Kind::ServiceClass, &o.spec.class_name);
+                edges.to_apis(o.spec.apis.values());
+            }
+        }
+        AnyObject::WebApplicationBinding(o) => {
+            edges.to_owner(&o.spec.owner);
+            edges.to(Kind::Environment, &o.spec.environment);
+            edges.to(
+                Kind::DeployableArtifact,
+                o.spec.artifact_ref.as_deref().unwrap_or_default(),
+            );
+            if let Some(workload) = o
+                .spec
+                .workload_spec
+                .as_ref()
+                .filter(|_| o.spec.artifact_ref.is_none())
+            {
+                edges.to_needs_of(workload);
+                edges.to_class(Kind::WebApplicationClass, &o.spec.class_name);
+            }
+        }
+        AnyObject::Deployment(o) => {
+            if let Some(owner) = &o.spec.owner {
+                edges.to_owner(owner);
+            }
+            if let Some((kind, name)) = o
+                .spec
+                .binding_ref
+                .as_ref()
+                .and_then(|r| Some((binding_kind(&r.kind)?, &r.name)))
+            {
+                edges.to(kind, name);
+            }
+            edges.to(
+                Kind::DeployableArtifact,
+                o.spec.deployment_artifact_ref.as_deref().unwrap_or_default(),
+            );
+        }
+        AnyObject::Release(o) => edges.to(Kind::Environment, &o.spec.environment_name),
+        AnyObject::Endpoint(o) => edges.to(
+            Kind::Component,
+            crate::expose::component_of(o).unwrap_or_default(),
+        ),
+    }
+    edges.out
+}
+
+/// The kind of binding with this name.
+pub(crate) fn binding_kind(name: &str) -> Option<Kind> {
+    crate::binding::KINDS.into_iter().find(|k| k.as_str() == name)
+}
+
+/// Whether a track is the one that exists without an object.
+pub(crate) fn is_default_track(track: &str) -> bool {
+    track.is_empty() || track == DEFAULT_TRACK
+}
