@@ -38,6 +38,7 @@ pub mod render;
 pub mod resolve;
 pub mod revision;
 pub mod template;
+pub mod tree;
 pub mod world;
 
 pub use affected::{affected, by_change};
