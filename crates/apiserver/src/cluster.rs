@@ -1,0 +1,196 @@
+//! [`Cluster`]: one logical cluster, with its own objects, definitions and revisions.
+
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use choreo_apimachinery::registry::Registry;
+use choreo_apimachinery::status::ApiError;
+use choreo_store::{Key, Object, Write, WriteError};
+use parking_lot::Mutex;
+use serde_json::json;
+
+use crate::admission::Admission;
+use crate::crds;
+use crate::error::ServerError;
+use crate::services::Allocator;
+
+/// What is served at one moment: the registry and everything that is derived from it.
+///
+/// A change of a definition makes a new value; requests that run keep theirs.
+pub struct Served {
+    registry: Registry,
+    documents: Mutex<std::collections::BTreeMap<String, Arc<Document>>>,
+}
+
+/// An encoded document with its entity tag.
+#[derive(Debug)]
+pub struct Document {
+    /// The document's bytes.
+    pub bytes: Bytes,
+    /// Upper-case hexadecimal SHA-512 of the bytes, without quotes.
+    pub etag: String,
+}
+
+impl Served {
+    fn new(registry: Registry) -> Arc<Served> {
+        Arc::new(Served {
+            registry,
+            documents: Mutex::default(),
+        })
+    }
+
+    /// The resources.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// A document derived from the registry: made on first use, then kept as long as the registry is.
+    ///
+    /// # Errors
+    /// Those of `make`, which is then called again the next time.
+    pub fn document<E>(
+        &self,
+        name: &str,
+        make: impl FnOnce(&Registry) -> Result<Vec<u8>, E>,
+    ) -> Result<Arc<Document>, E> {
+        if let Some(document) = self.documents.lock().get(name) {
+            return Ok(document.clone());
+        }
+        let bytes: Bytes = make(&self.registry)?.into();
+        let etag = crate::discovery::etag(&bytes);
+        let document = Arc::new(Document { bytes, etag });
+        self.documents.lock().insert(name.to_owned(), document.clone());
+        Ok(document)
+    }
+}
+
+/// One logical cluster.
+pub struct Cluster {
+    name: String,
+    store: choreo_store::Cluster,
+    served: ArcSwap<Served>,
+    admission: Arc<[Arc<dyn Admission>]>,
+    /// Held while a definition is written, so that definitions and registry change together and in order.
+    pub(crate) definitions: tokio::sync::Mutex<()>,
+    /// Wakes whoever follows the registry.
+    pub(crate) registry_changed: tokio::sync::watch::Sender<u64>,
+    services: OnceLock<Allocator>,
+}
+
+impl Cluster {
+    /// Opens a logical cluster: loads its definitions.
+    pub(crate) fn open(
+        name: &str,
+        store: choreo_store::Cluster,
+        admission: Arc<[Arc<dyn Admission>]>,
+    ) -> Result<Cluster, ServerError> {
+        bootstrap(&store)?;
+        let mut registry = Registry::builtin();
+        crds::load(&mut registry, &store.snapshot());
+        Ok(Cluster {
+            name: name.to_owned(),
+            store,
+            served: ArcSwap::new(Served::new(registry)),
+            admission,
+            definitions: tokio::sync::Mutex::default(),
+            registry_changed: tokio::sync::watch::Sender::new(0),
+            services: OnceLock::new(),
+        })
+    }
+
+    /// The cluster's name, as in `/clusters/<name>`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The objects.
+    pub fn store(&self) -> &choreo_store::Cluster {
+        &self.store
+    }
+
+    /// What is served now.
+    pub fn served(&self) -> arc_swap::Guard<Arc<Served>> {
+        self.served.load()
+    }
+
+    /// The product's own checks, in order.
+    pub(crate) fn admission(&self) -> &[Arc<dyn Admission>] {
+        &self.admission
+    }
+
+    /// Cluster IPs and node ports; what is in use is read from the store the first time.
+    pub(crate) fn services(&self) -> &Allocator {
+        self.services
+            .get_or_init(|| Allocator::load(&self.store.snapshot()))
+    }
+
+    /// Serves another registry from now on.
+    pub(crate) fn swap(&self, registry: Registry) {
+        let generation = registry.generation();
+        self.served.store(Served::new(registry));
+        self.registry_changed.send_replace(generation);
+    }
+
+    /// Whether the store works.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Writes to the store. What only a fault can bring about is an API error already; the rest is for the caller.
+    pub(crate) async fn write(&self, write: Write) -> Result<Arc<Object>, Refused> {
+        self.store.write(write).await.map_err(|error| match error {
+            WriteError::Exists { current } => Refused::Exists(current),
+            WriteError::NotFound => Refused::NotFound,
+            WriteError::Conflict { current } => Refused::Conflict(current),
+            other => Refused::Fault(ApiError::internal(other)),
+        })
+    }
+}
+
+/// Namespaces that every cluster has from the start.
+const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
+/// Makes what clients rely on from the first request on.
+fn bootstrap(store: &choreo_store::Cluster) -> Result<(), ServerError> {
+    let missing: Vec<Write> = NAMESPACES
+        .iter()
+        .map(|name| (*name, Key::new("namespaces", "", name)))
+        .filter(|(_, key)| store.get(key).is_none())
+        .map(|(name, key)| Write::Create {
+            key,
+            value: json!({
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {
+                    "name": name,
+                    "uid": uuid::Uuid::new_v4().to_string(),
+                    "creationTimestamp": crate::verbs::now(),
+                    "labels": {"kubernetes.io/metadata.name": name},
+                },
+                "spec": {"finalizers": ["kubernetes"]},
+                "status": {"phase": "Active"},
+            }),
+        })
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // The store writes in a thread of its own; this waits for one commit, before anything is served.
+    futures::executor::block_on(store.write_batch(missing))
+        .map_err(|(_, error)| ServerError::Bootstrap(error.to_string()))?;
+    Ok(())
+}
+
+/// Why the store did not write.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// There is one already.
+    Exists(#[allow(dead_code)] Arc<Object>),
+    /// There is none.
+    NotFound,
+    /// It changed meanwhile.
+    Conflict(#[allow(dead_code)] Arc<Object>),
+    /// The store failed.
+    Fault(ApiError),
+}

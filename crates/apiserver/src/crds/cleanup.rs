@@ -1,0 +1,153 @@
+//! Removes the objects of definitions that are being deleted, and then lets the definitions go.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use choreo_apimachinery::status::Result;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{FINALIZER, RESOURCE, status};
+use crate::cluster::Cluster;
+use crate::request::{DeleteOptions, FieldValidation, ListOptions};
+use crate::user::UserInfo;
+use crate::verbs::{
+    Change, Filter, Subresource, Target, delete_collection, is_deleting, metadata_mut, modify, text,
+};
+
+/// Wait before looking again at a definition whose objects have finalizers of somebody else.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// The name under which this controller writes.
+const AGENT: &str = "crd-cleanup";
+
+/// Works until `shutdown`.
+pub(crate) async fn run(cluster: Arc<Cluster>, shutdown: CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = follow(&cluster) => {}
+    }
+}
+
+async fn follow(cluster: &Arc<Cluster>) {
+    loop {
+        let snapshot = cluster.store().snapshot();
+        let mut waiting: BTreeSet<String> = snapshot
+            .iter(RESOURCE, None, None)
+            .filter(|object| wants_cleanup(&object.value()))
+            .map(|object| object.key().name().to_owned())
+            .collect();
+        let Ok(mut watch) = cluster.store().watch(Some(RESOURCE), None, snapshot.revision()) else {
+            continue;
+        };
+        loop {
+            let mut left = BTreeSet::new();
+            for name in std::mem::take(&mut waiting) {
+                match clean(cluster, &name).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        left.insert(name);
+                    }
+                    Err(error) => {
+                        tracing::warn!(definition = %name, "custom resources could not be removed yet: {error}");
+                        left.insert(name);
+                    }
+                }
+            }
+            waiting = left;
+            let next = if waiting.is_empty() {
+                Some(watch.next().await)
+            } else {
+                tokio::time::timeout(RETRY, watch.next()).await.ok()
+            };
+            match next {
+                None => {}
+                Some(Ok(event)) => {
+                    if wants_cleanup(&event.object.value()) {
+                        waiting.insert(event.object.key().name().to_owned());
+                    }
+                }
+                Some(Err(choreo_store::WatchError::Closed)) => return,
+                Some(Err(_)) => break,
+            }
+        }
+    }
+}
+
+fn wants_cleanup(definition: &Value) -> bool {
+    let finalizers = definition
+        .pointer("/metadata/finalizers")
+        .and_then(Value::as_array);
+    is_deleting(definition)
+        && finalizers
+            .into_iter()
+            .flatten()
+            .any(|f| f.as_str() == Some(FINALIZER))
+}
+
+/// Deletes the objects of a definition; once none is left, lets the definition go. Gives whether it is done.
+async fn clean(cluster: &Arc<Cluster>, name: &str) -> Result<bool> {
+    let user = UserInfo::system(AGENT);
+    let definitions = Target::new(
+        cluster,
+        ("apiextensions.k8s.io", "v1", "customresourcedefinitions"),
+        "",
+        &user,
+        AGENT,
+    )?;
+    let Ok(definition) = definitions.get(name) else {
+        return Ok(true);
+    };
+    let definition = definition.value();
+    if !wants_cleanup(&definition) {
+        return Ok(true);
+    }
+    let (group, plural) = (
+        text(&definition, "/spec/group"),
+        text(&definition, "/spec/names/plural"),
+    );
+    let resource = cluster.served().registry().preferred(group, plural).cloned();
+    if let Some(resource) = resource {
+        let objects = Target::of(cluster, &resource, "", &user, AGENT);
+        delete_collection(
+            &objects,
+            &ListOptions::default(),
+            &Filter::everything(),
+            &DeleteOptions::default(),
+        )
+        .await?;
+        if cluster.store().count(objects.storage_resource()) > 0 {
+            return Ok(false);
+        }
+    }
+    let change = Change {
+        name,
+        subresource: Subresource::Other,
+        field_manager: None,
+        dry_run: false,
+        validation: FieldValidation::Ignore,
+        creates: false,
+        track: true,
+        versioned: false,
+    };
+    modify(&definitions, &change, |definition| {
+        let mut definition = definition.cloned().unwrap_or_default();
+        status::set(
+            &mut definition,
+            "Terminating",
+            false,
+            "InstanceDeletionCompleted",
+            "removed all instances",
+        );
+        if let Some(finalizers) = metadata_mut(&mut definition)
+            .get_mut("finalizers")
+            .and_then(Value::as_array_mut)
+        {
+            finalizers.retain(|f| f.as_str() != Some(FINALIZER));
+        }
+        Ok(definition)
+    })
+    .await?;
+    Ok(true)
+}

@@ -1,0 +1,95 @@
+//! Discovery with everything in one document: `apidiscovery.k8s.io`.
+
+use choreo_apimachinery::registry::{Group, Registry, ResourceInfo};
+use choreo_apimachinery::status::{ApiError, Result};
+use serde_json::{Value, json};
+
+use super::texts;
+use crate::negotiate::accepted;
+
+/// The version of the aggregated form that an `Accept` header asks for; none when it wants the old form.
+pub(super) fn wanted(accept: &str) -> Option<&'static str> {
+    for clause in accepted(accept) {
+        if !matches!(clause.name.as_str(), "application/json" | "*/*" | "application/*") {
+            continue;
+        }
+        match (clause.param("g"), clause.param("as"), clause.param("v")) {
+            (Some("apidiscovery.k8s.io"), Some("APIGroupDiscoveryList"), Some("v2")) => return Some("v2"),
+            (Some("apidiscovery.k8s.io"), Some("APIGroupDiscoveryList"), Some("v2beta1")) => {
+                return Some("v2beta1");
+            }
+            (None, None, None) => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The content type of the document.
+pub(super) fn content_type(version: &str) -> String {
+    format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList")
+}
+
+/// The document: the core group, or all others.
+pub(super) fn list(registry: &Registry, core: bool, version: &str) -> Result<Vec<u8>> {
+    let items: Vec<Value> = registry
+        .groups()
+        .filter(|g| g.name().is_empty() == core)
+        .map(describe)
+        .collect();
+    let list = json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "metadata": {},
+        "items": items,
+    });
+    serde_json::to_vec(&list).map_err(ApiError::internal)
+}
+
+fn describe(group: &Group) -> Value {
+    let versions: Vec<Value> = group
+        .versions()
+        .map(|version| {
+            let resources: Vec<Value> = version.resources().map(|r| resource(r)).collect();
+            json!({"version": version.name(), "resources": resources, "freshness": "Current"})
+        })
+        .collect();
+    let metadata = if group.name().is_empty() {
+        json!({})
+    } else {
+        json!({"name": group.name()})
+    };
+    json!({"metadata": metadata, "versions": versions})
+}
+
+fn resource(info: &ResourceInfo) -> Value {
+    let mut entry = json!({
+        "resource": info.plural,
+        "responseKind": {"group": info.group, "version": info.version, "kind": info.kind},
+        "scope": if info.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": info.singular,
+        "verbs": texts(&info.verbs),
+    });
+    if !info.short_names.is_empty() {
+        entry["shortNames"] = texts(&info.short_names);
+    }
+    if !info.categories.is_empty() {
+        entry["categories"] = texts(&info.categories);
+    }
+    if !info.subresources.is_empty() {
+        let all: Vec<Value> = info
+            .subresources
+            .iter()
+            .map(|sub| {
+                let kind = if sub.version.is_empty() {
+                    json!({"group": info.group, "version": info.version, "kind": sub.kind})
+                } else {
+                    json!({"group": sub.group, "version": sub.version, "kind": sub.kind})
+                };
+                json!({"subresource": sub.name, "responseKind": kind, "verbs": texts(&sub.verbs)})
+            })
+            .collect();
+        entry["subresources"] = all.into();
+    }
+    entry
+}

@@ -1,0 +1,89 @@
+//! `/openapi/v2` and `/openapi/v3`.
+
+use std::sync::Arc;
+
+use crate::pending::openapi;
+use axum::response::Response;
+use choreo_apimachinery::registry::Registry;
+use choreo_apimachinery::status::{ApiError, Result};
+use serde_json::{Value, json};
+
+use super::tagged;
+use crate::cluster::{Document, Served};
+use crate::dispatch::Context;
+use crate::negotiate::{accepted, header};
+use crate::respond;
+
+/// Answers a path under `/openapi`.
+///
+/// # Errors
+/// 406 for a client that only takes protobuf.
+pub(super) fn answer(context: &Context, served: &Arc<Served>, path: &str) -> Result<Response> {
+    if path == "openapi/v2" {
+        check_json(context)?;
+        let document = served.document("openapi/v2", |registry| encode(&openapi::v2(registry)))?;
+        return Ok(tagged(context, &document, "application/json"));
+    }
+    if path == "openapi/v3" {
+        check_json(context)?;
+        let document = served.document("openapi/v3", |registry| encode(&index(served, registry)?))?;
+        return Ok(tagged(context, &document, "application/json"));
+    }
+    let Some(place) = path.strip_prefix("openapi/v3/") else {
+        return Ok(respond::page_not_found());
+    };
+    let (group, version) = match place.split('/').collect::<Vec<_>>()[..] {
+        ["api", version] => ("", version),
+        ["apis", group, version] => (group, version),
+        _ => return Ok(respond::page_not_found()),
+    };
+    if served
+        .registry()
+        .group(group)
+        .and_then(|g| g.version(version))
+        .is_none()
+    {
+        return Ok(respond::page_not_found());
+    }
+    check_json(context)?;
+    let document = group_version(served, group, version)?;
+    Ok(tagged(context, &document, "application/json"))
+}
+
+fn group_version(served: &Served, group: &str, version: &str) -> Result<Arc<Document>> {
+    served.document(&format!("openapi/v3 {group}/{version}"), |registry| {
+        encode(&openapi::v3(registry, group, version))
+    })
+}
+
+/// The list of group versions, each with a hash of its document so that clients can keep it.
+fn index(served: &Served, registry: &Registry) -> Result<Value> {
+    let mut paths = serde_json::Map::new();
+    for group in registry.groups() {
+        for version in group.versions() {
+            let place = match group.name() {
+                "" => format!("api/{}", version.name()),
+                name => format!("apis/{name}/{}", version.name()),
+            };
+            let hash = openapi::hash(registry, group.name(), version.name());
+            let url = format!("/openapi/v3/{place}?hash={hash}");
+            paths.insert(place, json!({"serverRelativeURL": url}));
+        }
+    }
+    let _ = served;
+    Ok(json!({"paths": paths}))
+}
+
+fn encode(value: &Value) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(ApiError::internal)
+}
+
+/// The documents exist as JSON only.
+fn check_json(context: &Context) -> Result<()> {
+    let clauses = accepted(header(&context.headers, "accept"));
+    let json = |name: &str| matches!(name, "application/json" | "application/*" | "*/*");
+    if clauses.is_empty() || clauses.iter().any(|c| json(&c.name)) {
+        return Ok(());
+    }
+    Err(ApiError::not_acceptable(&["application/json"]))
+}

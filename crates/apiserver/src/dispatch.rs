@@ -1,0 +1,107 @@
+//! The one entrance of all requests: read what is asked, check who asks, call the handler, answer.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use choreo_apimachinery::status::{ApiError, Result};
+use futures::FutureExt;
+use http::{HeaderMap, Method, Request};
+
+use crate::authz;
+use crate::cluster::Cluster;
+use crate::discovery;
+use crate::handlers;
+use crate::health;
+use crate::negotiate::negotiate_plain;
+use crate::request::{Query, RequestInfo};
+use crate::respond;
+use crate::server::ApiServer;
+use crate::user::UserInfo;
+
+/// What a handler gets to know about its request.
+pub(crate) struct Context {
+    /// The server.
+    pub server: ApiServer,
+    /// The logical cluster.
+    pub cluster: Arc<Cluster>,
+    /// What is asked.
+    pub info: RequestInfo,
+    /// With which method.
+    pub method: Method,
+    /// With which parameters.
+    pub query: Query,
+    /// With which headers.
+    pub headers: HeaderMap,
+    /// By whom.
+    pub user: UserInfo,
+}
+
+/// Answers a request. A panic in a handler is answered with a 500 and logged; the connection lives on.
+pub(crate) async fn dispatch(
+    server: ApiServer,
+    cluster: Option<Arc<str>>,
+    request: Request<Body>,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
+    let answer = negotiate_plain(&parts.headers, &query);
+    let user = parts.extensions.get::<UserInfo>();
+    let head = parts.method == Method::HEAD;
+
+    if let Err(error) = authz::authorize(user, &info, parts.method.as_str()) {
+        return respond::error(answer, &error);
+    }
+    let cluster = match cluster.as_deref().or(info.cluster.as_deref()) {
+        None => server.default_cluster().clone(),
+        Some(name) => match server.cluster(name) {
+            Some(cluster) => cluster.clone(),
+            None => return respond::page_not_found(),
+        },
+    };
+    let context = Context {
+        cluster,
+        query,
+        method: parts.method,
+        headers: parts.headers,
+        user: user.cloned().unwrap_or_else(UserInfo::anonymous),
+        info,
+        server,
+    };
+    let place = format!("{} {}", context.method, parts.uri.path());
+    let response = match AssertUnwindSafe(route(context, body)).catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => {
+            if error.code >= 500 {
+                tracing::warn!(request = %place, code = error.code, "{error}");
+            }
+            respond::error(answer, &error)
+        }
+        Err(panic) => {
+            let what = panic
+                .downcast_ref::<&str>()
+                .map(|s| (*s).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned());
+            tracing::error!(request = %place, panic = what.unwrap_or_default(), "a request handler panicked");
+            let message = "the server panicked while it worked on the request; its log has the details";
+            respond::error(answer, &ApiError::internal(message))
+        }
+    };
+    if head {
+        response.map(|_| Body::empty())
+    } else {
+        response
+    }
+}
+
+async fn route(context: Context, body: Body) -> Result<Response> {
+    if context.info.is_resource {
+        return handlers::resource(context, body).await;
+    }
+    if let Some(response) = health::answer(&context) {
+        return Ok(response);
+    }
+    discovery::answer(&context)
+}

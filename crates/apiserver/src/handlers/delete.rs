@@ -1,0 +1,54 @@
+//! DELETE of an object or a collection.
+
+use axum::response::Response;
+use choreo_apimachinery::status::Result;
+use http::StatusCode;
+
+use super::{list, object};
+use crate::dispatch::Context;
+use crate::negotiate::{Body, Transform, negotiate};
+use crate::request::{DeleteOptions, ListOptions};
+use crate::respond;
+use crate::transform;
+use crate::verbs::{self, Filter, Target};
+
+/// Deletes an object.
+pub(super) async fn delete(context: &Context, target: &Target, body: &Body) -> Result<Response> {
+    let answer = negotiate(&context.headers, &context.query, false)?;
+    let options = DeleteOptions::parse(&context.query, body.decode_optional()?.as_ref())?;
+    let deleted = verbs::delete(target, &context.info.name, &options).await?;
+    if let Some(status) = deleted.body(target) {
+        let answer = crate::negotiate::Answer {
+            transform: Transform::None,
+            ..answer
+        };
+        return respond::object(answer, StatusCode::OK, &status, &[]);
+    }
+    // Who asked for dependents not to be orphaned, in the old way, is told that it is not done yet.
+    let status = if !deleted.gone && options.orphan_dependents == Some(false) {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::OK
+    };
+    object(answer, status, target, &deleted.view, &[], &context.query)
+}
+
+/// Deletes the selected objects of a collection.
+pub(super) async fn delete_collection(context: &Context, target: &Target, body: &Body) -> Result<Response> {
+    let answer = negotiate(&context.headers, &context.query, true)?;
+    let list_options = ListOptions::parse(&context.query, false)?;
+    let options = DeleteOptions::parse(&context.query, body.decode_optional()?.as_ref())?;
+    let filter = Filter::parse(
+        &target.resource,
+        &list_options.label_selector,
+        &list_options.field_selector,
+    )?;
+    let listed = verbs::delete_collection(target, &list_options, &filter, &options).await?;
+    match answer.transform {
+        Transform::None => respond::json(answer, StatusCode::OK, list::plain(target, &listed).into(), &[]),
+        _ => {
+            let shown = transform::list(answer.transform, &target.resource, &listed, &context.query)?;
+            respond::object(answer, StatusCode::OK, &shown, &[])
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! GET of a collection.
+
+use axum::response::Response;
+use choreo_apimachinery::field::quote;
+use choreo_apimachinery::status::Result;
+use http::StatusCode;
+
+use crate::dispatch::Context;
+use crate::negotiate::{Transform, negotiate};
+use crate::request::ListOptions;
+use crate::respond;
+use crate::transform;
+use crate::verbs::{self, Filter, Listed, Target};
+
+/// Answers with the selected objects of a collection.
+pub(super) fn list(context: &Context, target: &Target) -> Result<Response> {
+    let answer = negotiate(&context.headers, &context.query, true)?;
+    let options = ListOptions::parse(&context.query, false)?;
+    let filter = Filter::parse(&target.resource, &options.label_selector, &options.field_selector)?;
+    let listed = verbs::list(target, &options, &filter)?;
+    match answer.transform {
+        Transform::None => respond::json(answer, StatusCode::OK, plain(target, &listed).into(), &[]),
+        _ => {
+            let shown = transform::list(answer.transform, &target.resource, &listed, &context.query)?;
+            respond::object(answer, StatusCode::OK, &shown, &[])
+        }
+    }
+}
+
+/// The list as JSON, put together from the objects' own bytes.
+pub(super) fn plain(target: &Target, listed: &Listed) -> Vec<u8> {
+    let items: Vec<bytes::Bytes> = listed.items.iter().map(verbs::View::json).collect();
+    let size: usize = items.iter().map(|item| item.len() + 1).sum();
+    let mut out = Vec::with_capacity(size + 256);
+    out.extend_from_slice(b"{\"kind\":");
+    out.extend_from_slice(quote(&target.resource.list_kind).as_bytes());
+    out.extend_from_slice(b",\"apiVersion\":");
+    out.extend_from_slice(quote(&target.resource.api_version()).as_bytes());
+    out.extend_from_slice(b",\"metadata\":{\"resourceVersion\":\"");
+    out.extend_from_slice(listed.revision.to_string().as_bytes());
+    out.push(b'"');
+    if !listed.continue_token.is_empty() {
+        out.extend_from_slice(b",\"continue\":\"");
+        out.extend_from_slice(listed.continue_token.as_bytes());
+        out.push(b'"');
+    }
+    if let Some(remaining) = listed.remaining {
+        out.extend_from_slice(format!(",\"remainingItemCount\":{remaining}").as_bytes());
+    }
+    out.extend_from_slice(b"},\"items\":[");
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(item);
+    }
+    out.extend_from_slice(b"]}\n");
+    out
+}

@@ -1,0 +1,24 @@
+//! PUT of an object or of one of its subresources.
+
+use axum::response::Response;
+use choreo_apimachinery::status::Result;
+
+use super::written;
+use crate::dispatch::Context;
+use crate::negotiate::{Body, negotiate};
+use crate::request::UpdateOptions;
+use crate::verbs::{self, Subresource, Target};
+
+/// Replaces an object or a part of it.
+pub(super) async fn update(
+    context: &Context,
+    target: &Target,
+    part: Subresource,
+    body: &Body,
+) -> Result<Response> {
+    let answer = negotiate(&context.headers, &context.query, false)?;
+    let options = UpdateOptions::parse(&context.query, "UpdateOptions")?;
+    let document = body.decode()?;
+    let outcome = verbs::update(target, &context.info.name, part, &document, &options).await?;
+    written(context, answer, target, &outcome)
+}

@@ -1,0 +1,339 @@
+//! Following a collection.
+//!
+//! A watch is a stream of frames, one JSON document per line. Each is put together from the object's own bytes, which were
+//! encoded once when it was written, however many clients follow.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use choreo_apimachinery::status::{ApiError, Result};
+use choreo_store::{Event, EventKind, RevisionError, Watch, WatchError};
+use futures::stream;
+use http::HeaderValue;
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use rand::RngExt;
+use serde_json::{Value, json};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::dispatch::Context;
+use crate::negotiate::{Answer, Codec, Transform, negotiate};
+use crate::request::{ListOptions, Query};
+use crate::transform;
+use crate::verbs::{self, Filter, Target, View, metadata_mut};
+
+/// How often a client that takes bookmarks gets one.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+
+/// Shortest time that a watch runs when the client does not say; the longest is twice that.
+const DEFAULT_TIMEOUT: u64 = 1800;
+
+/// Frames are gathered up to this size before they are sent.
+const CHUNK: usize = 64 * 1024;
+
+/// The annotation of the bookmark that ends the initial events.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+
+/// Answers with a stream of changes.
+pub(super) fn watch(context: &Context, target: &Target) -> Result<Response> {
+    let answer = negotiate(&context.headers, &context.query, true)?;
+    if answer.codec != Codec::Json {
+        return Err(ApiError::not_acceptable(&["application/json"]));
+    }
+    let options = ListOptions::parse(&context.query, true)?;
+    let mut filter = Filter::parse(&target.resource, &options.label_selector, &options.field_selector)?;
+    if !context.info.name.is_empty() {
+        filter = filter.named(&context.info.name)?;
+    }
+    let timeout = match options.timeout_seconds {
+        Some(seconds) if seconds > 0 => Duration::from_secs(seconds.unsigned_abs()),
+        _ => Duration::from_secs(rand::rng().random_range(DEFAULT_TIMEOUT..2 * DEFAULT_TIMEOUT)),
+    };
+    let mut frames = Frames {
+        target: target.clone(),
+        filter,
+        transform: answer.transform,
+        query: context.query.clone(),
+        titled: false,
+        bookmarks: options.allow_watch_bookmarks,
+        waiting: VecDeque::new(),
+        source: None,
+        deadline: Box::pin(sleep_until(Instant::now() + timeout)),
+        bookmark: Box::pin(sleep_until(Instant::now() + BOOKMARK_EVERY)),
+        draining: Box::pin(context.server.draining().clone().cancelled_owned()),
+        registry: context.cluster.registry_changed.subscribe(),
+    };
+    frames.start(&options)?;
+    let body = Body::from_stream(stream::unfold(frames, |mut frames| async move {
+        let chunk = frames.next().await?;
+        Some((Ok::<_, Infallible>(chunk), frames))
+    }));
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::OK;
+    let kind = HeaderValue::from_str(&Answer::JSON.content_type(true))
+        .unwrap_or(HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    Ok(response)
+}
+
+/// The frames of one watch.
+struct Frames {
+    target: Target,
+    filter: Filter,
+    transform: Transform,
+    query: Query,
+    /// Whether a Table with column definitions has been sent; later ones come without.
+    titled: bool,
+    bookmarks: bool,
+    waiting: VecDeque<Bytes>,
+    /// Where changes come from; none once the watch is over.
+    source: Option<Watch>,
+    deadline: Pin<Box<Sleep>>,
+    bookmark: Pin<Box<Sleep>>,
+    draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    registry: tokio::sync::watch::Receiver<u64>,
+}
+
+/// What ended a wait.
+enum Wake {
+    Event(std::result::Result<std::sync::Arc<Event>, WatchError>),
+    Bookmark,
+    Registry,
+    Over,
+}
+
+impl Frames {
+    /// Finds the revision to start at; queues the present objects where they come first.
+    fn start(&mut self, options: &ListOptions) -> Result<()> {
+        let cluster = self.target.cluster.clone();
+        let store = cluster.store();
+        let revision = match options.resource_version.as_deref() {
+            None => None,
+            Some(text) => Some(verbs::parse_revision(text)?),
+        };
+        let from_now = matches!(revision, None | Some(0));
+        let initial = options.send_initial_events.unwrap_or(from_now);
+        let from = if initial || from_now {
+            if let Some(wanted) = revision.filter(|wanted| *wanted > store.revision()) {
+                return Err(verbs::too_large(wanted, store.revision()));
+            }
+            let snapshot = store.snapshot();
+            if initial {
+                self.queue_present(&snapshot, options);
+            }
+            snapshot.revision()
+        } else {
+            revision.unwrap_or_default()
+        };
+        match store.watch(
+            Some(self.target.storage_resource()),
+            self.scope().as_deref(),
+            from,
+        ) {
+            Ok(watch) => self.source = Some(watch),
+            // Told in the stream, as clients expect it; they list again.
+            Err(RevisionError::Expired { requested, oldest }) => {
+                self.queue_error(&ApiError::too_old_resource_version(requested, oldest));
+            }
+            // The revision is another cluster's, or this one was restored: what the client knows is worth nothing.
+            Err(RevisionError::Future { requested, current }) => {
+                self.queue_error(&ApiError::expired(format!(
+                    "resource version {requested} is newer than the newest: {current}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The namespace that is followed; none for all.
+    fn scope(&self) -> Option<String> {
+        self.target.scope().map(str::to_owned)
+    }
+
+    fn queue_present(&mut self, snapshot: &choreo_store::Snapshot, options: &ListOptions) {
+        let scope = self.scope();
+        let mut buffer = Vec::new();
+        for object in snapshot.iter(self.target.storage_resource(), scope.as_deref(), None) {
+            if self.filter.accepts(object) {
+                let view = self.target.view(object.clone());
+                self.frame(&mut buffer, "ADDED", &view);
+                if buffer.len() >= CHUNK {
+                    self.waiting.push_back(std::mem::take(&mut buffer).into());
+                }
+            }
+        }
+        if options.send_initial_events == Some(true) && self.bookmarks {
+            self.bookmark_frame(&mut buffer, snapshot.revision(), true);
+        }
+        if !buffer.is_empty() {
+            self.waiting.push_back(buffer.into());
+        }
+    }
+
+    fn queue_error(&mut self, error: &ApiError) {
+        let mut frame =
+            serde_json::to_vec(&json!({"type": "ERROR", "object": error.to_value()})).unwrap_or_default();
+        frame.push(b'\n');
+        self.waiting.push_back(frame.into());
+    }
+
+    /// The next piece of the stream; none at its end.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(chunk) = self.waiting.pop_front() {
+                return Some(chunk);
+            }
+            let source = self.source.as_mut()?;
+            let wake = tokio::select! {
+                biased;
+                event = source.next() => Wake::Event(event),
+                () = &mut self.draining => Wake::Over,
+                () = &mut self.deadline => Wake::Over,
+                () = &mut self.bookmark => Wake::Bookmark,
+                changed = self.registry.changed() => if changed.is_ok() { Wake::Registry } else { Wake::Over },
+            };
+            match wake {
+                Wake::Event(Ok(event)) => self.take(&event),
+                Wake::Event(Err(WatchError::Lagged { seen })) => {
+                    self.source = None;
+                    let oldest = self.target.cluster.store().revision();
+                    self.queue_error(&ApiError::too_old_resource_version(seen, oldest));
+                }
+                Wake::Event(Err(WatchError::Closed)) => self.source = None,
+                Wake::Bookmark => {
+                    self.bookmark.as_mut().reset(Instant::now() + BOOKMARK_EVERY);
+                    self.queue_bookmark();
+                }
+                Wake::Registry => {
+                    if !self.still_served() {
+                        self.source = None;
+                    }
+                }
+                Wake::Over => {
+                    self.queue_bookmark();
+                    self.source = None;
+                }
+            }
+        }
+    }
+
+    /// A definition that is gone takes its watches with it.
+    fn still_served(&self) -> bool {
+        let info = &self.target.resource;
+        !info.is_crd
+            || self
+                .target
+                .cluster
+                .served()
+                .registry()
+                .lookup(&info.group, &info.version, &info.plural)
+                .is_some()
+    }
+
+    /// Queues an event and those that are there already.
+    fn take(&mut self, first: &Event) {
+        let mut buffer = Vec::with_capacity(1024);
+        self.event(&mut buffer, first);
+        while buffer.len() < CHUNK {
+            match self.source.as_mut().map(Watch::try_next) {
+                Some(Ok(Some(event))) => self.event(&mut buffer, &event),
+                // An error comes again with the next wait.
+                _ => break,
+            }
+        }
+        if !buffer.is_empty() {
+            self.waiting.push_back(buffer.into());
+        }
+    }
+
+    /// Adds the frame of a change, as the client's selectors see it.
+    fn event(&mut self, buffer: &mut Vec<u8>, event: &Event) {
+        let now = event.kind != EventKind::Deleted && self.filter.accepts(&event.object);
+        let before = match &event.previous {
+            Some(previous) => self.filter.accepts(previous),
+            None => event.kind == EventKind::Deleted && self.filter.accepts(&event.object),
+        };
+        match (before, now) {
+            (false, false) => {}
+            (true, true) => self.frame(buffer, "MODIFIED", &self.target.view(event.object.clone())),
+            (false, true) => self.frame(buffer, "ADDED", &self.target.view(event.object.clone())),
+            (true, false) if event.kind == EventKind::Deleted => {
+                self.frame(buffer, "DELETED", &self.target.view(event.object.clone()));
+            }
+            (true, false) => {
+                // It left the selection: its last selected state, at the revision at which it left.
+                let Some(previous) = &event.previous else { return };
+                let mut value = (*self.target.view(previous.clone()).value()).clone();
+                metadata_mut(&mut value)
+                    .insert("resourceVersion".to_owned(), event.revision.to_string().into());
+                self.frame(buffer, "DELETED", &View::Made(value.into(), event.revision));
+            }
+        }
+    }
+
+    fn frame(&mut self, buffer: &mut Vec<u8>, kind: &str, view: &View) {
+        buffer.extend_from_slice(b"{\"type\":\"");
+        buffer.extend_from_slice(kind.as_bytes());
+        buffer.extend_from_slice(b"\",\"object\":");
+        match self.transform {
+            Transform::None => buffer.extend_from_slice(&view.json()),
+            _ => {
+                let shown =
+                    transform::object(self.transform, &self.target.resource, &view.value(), &self.query);
+                let mut shown = shown.unwrap_or_else(|error| error.to_value());
+                if matches!(self.transform, Transform::Table(_)) {
+                    if self.titled {
+                        shown["columnDefinitions"] = Value::Null;
+                    }
+                    self.titled = true;
+                }
+                buffer.extend_from_slice(&serde_json::to_vec(&shown).unwrap_or_default());
+            }
+        }
+        buffer.extend_from_slice(b"}\n");
+    }
+
+    fn queue_bookmark(&mut self) {
+        if !self.bookmarks {
+            return;
+        }
+        let Some(Ok(revision)) = self.source.as_mut().map(Watch::progress) else {
+            return;
+        };
+        let mut buffer = Vec::new();
+        self.bookmark_frame(&mut buffer, revision, false);
+        self.waiting.push_back(buffer.into());
+    }
+
+    fn bookmark_frame(&self, buffer: &mut Vec<u8>, revision: u64, initial_end: bool) {
+        let info = &self.target.resource;
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if initial_end {
+            metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
+        }
+        let object = match self.transform {
+            Transform::None => {
+                json!({"kind": info.kind, "apiVersion": info.api_version(), "metadata": metadata})
+            }
+            Transform::Table(version) => {
+                json!({"kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata, "columnDefinitions": null, "rows": []})
+            }
+            Transform::Metadata(version) => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata})
+            }
+        };
+        buffer.extend_from_slice(
+            &serde_json::to_vec(&json!({"type": "BOOKMARK", "object": object})).unwrap_or_default(),
+        );
+        buffer.push(b'\n');
+    }
+}

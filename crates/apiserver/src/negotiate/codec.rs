@@ -1,0 +1,82 @@
+//! The encodings of objects. A further one is a variant here and an arm in each function.
+
+use choreo_apimachinery::status::{ApiError, Result};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::MediaType;
+
+/// An encoding of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// `application/json`.
+    Json,
+    /// `application/yaml`.
+    Yaml,
+}
+
+impl Codec {
+    /// The media types that can be read and written, as messages list them.
+    pub const MEDIA_TYPES: [&'static str; 2] = ["application/json", "application/yaml"];
+
+    /// The encoding that a clause of an `Accept` header allows.
+    pub fn for_accept(clause: &MediaType) -> Option<Codec> {
+        match clause.name.as_str() {
+            "application/json" | "*/*" | "application/*" => Some(Codec::Json),
+            "application/yaml" => Some(Codec::Yaml),
+            _ => None,
+        }
+    }
+
+    /// The encoding that a `Content-Type` names; nothing named is JSON.
+    ///
+    /// # Errors
+    /// 415 listing what can be read.
+    pub fn for_content(content_type: &str) -> Result<Codec> {
+        match MediaType::parse(content_type).name.as_str() {
+            "" | "application/json" => Ok(Codec::Json),
+            "application/yaml" => Ok(Codec::Yaml),
+            _ => Err(ApiError::unsupported_media_type(&Codec::MEDIA_TYPES)),
+        }
+    }
+
+    /// The media type without parameters.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Codec::Json => "application/json",
+            Codec::Yaml => "application/yaml",
+        }
+    }
+
+    /// Reads a document.
+    ///
+    /// # Errors
+    /// 400 saying what is malformed and where.
+    pub fn decode(self, bytes: &[u8]) -> Result<Value> {
+        match self {
+            Codec::Json => serde_json::from_slice(bytes).map_err(|e| malformed(&e)),
+            // JSON is YAML, but the JSON reader is much faster and clients send it under both names.
+            Codec::Yaml => serde_json::from_slice(bytes)
+                .or_else(|_| serde_saphyr::from_slice(bytes))
+                .map_err(|e| malformed(&e)),
+        }
+    }
+
+    /// Writes a document.
+    ///
+    /// # Errors
+    /// 500 when the value cannot be written, which no API object brings about.
+    pub fn encode<T: Serialize + ?Sized>(self, value: &T, pretty: bool) -> Result<Vec<u8>> {
+        match self {
+            Codec::Json if pretty => serde_json::to_vec_pretty(value).map_err(ApiError::internal),
+            Codec::Json => serde_json::to_vec(value).map_err(ApiError::internal),
+            Codec::Yaml => serde_saphyr::to_string(&value)
+                .map(String::into_bytes)
+                .map_err(ApiError::internal),
+        }
+    }
+}
+
+fn malformed(error: &dyn std::fmt::Display) -> ApiError {
+    ApiError::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
+}

@@ -1,0 +1,135 @@
+//! From what a handler has to an HTTP response.
+
+use std::io::Write as _;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use choreo_apimachinery::status::{ApiError, Result};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY, WARNING};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+use crate::negotiate::{Answer, Codec};
+
+/// Bodies from this size on are compressed for clients that take it. The same as kube-apiserver's.
+const GZIP_FROM: usize = 128 * 1024;
+
+/// A response with an encoded object.
+///
+/// # Errors
+/// 500 when the value cannot be encoded.
+pub(crate) fn object<T: Serialize + ?Sized>(
+    answer: Answer,
+    status: StatusCode,
+    value: &T,
+    warnings: &[String],
+) -> Result<Response> {
+    let bytes = answer.codec.encode(value, answer.pretty)?;
+    Ok(bytes_response(answer, status, bytes.into(), warnings))
+}
+
+/// A response with an object that is encoded as JSON already; it is decoded again only if something else is wanted.
+///
+/// # Errors
+/// 500 when the value cannot be encoded.
+pub(crate) fn json(answer: Answer, status: StatusCode, json: Bytes, warnings: &[String]) -> Result<Response> {
+    if answer.codec == Codec::Json && !answer.pretty {
+        return Ok(bytes_response(answer, status, json, warnings));
+    }
+    let value: serde_json::Value = serde_json::from_slice(&json).map_err(ApiError::internal)?;
+    object(answer, status, &value, warnings)
+}
+
+/// A response with bytes in the negotiated encoding.
+pub(crate) fn bytes_response(
+    answer: Answer,
+    status: StatusCode,
+    bytes: Bytes,
+    warnings: &[String],
+) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&answer.content_type(false)) {
+        headers.insert(CONTENT_TYPE, value);
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    for warning in warnings {
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - {}", quoted(warning))) {
+            headers.append(WARNING, value);
+        }
+    }
+    let body = if answer.gzip && bytes.len() >= GZIP_FROM {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+        gzip(&bytes)
+    } else {
+        bytes
+    };
+    *response.body_mut() = Body::from(body);
+    response
+}
+
+/// A response with an error's `Status`.
+pub(crate) fn error(answer: Answer, error: &ApiError) -> Response {
+    let status = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let answer = Answer {
+        transform: crate::negotiate::Transform::None,
+        ..answer
+    };
+    let bytes = answer.codec.encode(error, answer.pretty).unwrap_or_default();
+    let mut response = bytes_response(answer, status, bytes.into(), &[]);
+    if let Some(seconds) = error
+        .details
+        .as_ref()
+        .map(|d| d.retry_after_seconds)
+        .filter(|s| *s > 0)
+    {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// A plain text response.
+pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Response {
+    let mut response = Response::new(Body::from(text.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// What is said of a path that leads nowhere.
+pub(crate) fn page_not_found() -> Response {
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+fn gzip(bytes: &[u8]) -> Bytes {
+    // The level of kube-apiserver: most of the gain for little time.
+    let mut encoder =
+        flate2::write::GzEncoder::new(Vec::with_capacity(bytes.len() / 6), flate2::Compression::new(1));
+    // Writing to memory cannot fail.
+    let _ = encoder.write_all(bytes);
+    encoder.finish().unwrap_or_default().into()
+}
+
+/// A quoted string of an HTTP header: no control characters, quotes escaped.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars().filter(|c| !c.is_control()) {
+        if matches!(c, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
+    out
+}

@@ -1,0 +1,160 @@
+//! [`ApiServer`]: logical clusters behind one router.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use choreo_store::Store;
+use http::Request;
+use tokio_util::sync::CancellationToken;
+use tower::service_fn;
+
+use crate::admission::Admission;
+use crate::cluster::Cluster;
+use crate::dispatch;
+use crate::error::ServerError;
+use crate::user::UserInfo;
+
+/// How to set a server up.
+pub struct Options {
+    /// The logical clusters. The first one is served on the plain path, every one under `/clusters/<name>`.
+    pub clusters: Vec<String>,
+    /// Checks and changes of objects before they are written, in this order, behind the server's own.
+    pub admission: Vec<Arc<dyn Admission>>,
+    /// The product's version as `/version` tells it behind the Kubernetes version, for example `choreo.0.1.0`.
+    pub build: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            clusters: vec!["control".to_owned()],
+            admission: Vec::new(),
+            build: concat!("choreo.", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// The name of the logical cluster that an in-process request is for. Travels as an extension of the request.
+#[derive(Clone, Debug)]
+struct ClusterName(Arc<str>);
+
+/// An embedded Kubernetes API server. Cheap to clone; clones are the same server.
+#[derive(Clone)]
+pub struct ApiServer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    clusters: BTreeMap<String, Arc<Cluster>>,
+    default: Arc<Cluster>,
+    store: Store,
+    build: String,
+    draining: CancellationToken,
+}
+
+impl ApiServer {
+    /// Sets a server up over a store: loads the definitions of each logical cluster. Nothing runs in the background until
+    /// [`ApiServer::start_controllers`].
+    ///
+    /// # Errors
+    /// When no cluster is named or the store refuses.
+    pub fn new(store: Store, options: Options) -> Result<ApiServer, ServerError> {
+        let admission: Arc<[Arc<dyn Admission>]> = options.admission.into();
+        let mut clusters = BTreeMap::new();
+        let mut default = None;
+        for name in &options.clusters {
+            let cluster = Arc::new(Cluster::open(name, store.cluster(name), admission.clone())?);
+            default.get_or_insert_with(|| cluster.clone());
+            clusters.insert(name.clone(), cluster);
+        }
+        let default = default.ok_or(ServerError::NoCluster)?;
+        Ok(ApiServer {
+            inner: Arc::new(Inner {
+                clusters,
+                default,
+                store,
+                build: options.build,
+                draining: CancellationToken::new(),
+            }),
+        })
+    }
+
+    /// The logical cluster of that name.
+    pub fn cluster(&self, name: &str) -> Option<&Arc<Cluster>> {
+        self.inner.clusters.get(name)
+    }
+
+    /// The logical cluster that the plain path leads to.
+    pub fn default_cluster(&self) -> &Arc<Cluster> {
+        &self.inner.default
+    }
+
+    /// Every logical cluster, by name.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.inner.clusters.values()
+    }
+
+    /// The store that everything is in.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The build as `/version` tells it.
+    pub(crate) fn build(&self) -> &str {
+        &self.inner.build
+    }
+
+    /// Cancelled when the server goes down: watches end.
+    pub(crate) fn draining(&self) -> &CancellationToken {
+        &self.inner.draining
+    }
+
+    /// Ends every watch, so that connections can be closed. New ones end at once.
+    pub fn drain(&self) {
+        self.inner.draining.cancel();
+    }
+
+    /// The HTTP service, without sockets and without authentication: whoever serves it puts a [`UserInfo`] into each
+    /// request's extensions.
+    pub fn router(&self) -> Router {
+        let server = self.clone();
+        Router::new().fallback(move |request: Request<Body>| {
+            let server = server.clone();
+            async move { dispatch::dispatch(server, None, request).await }
+        })
+    }
+
+    /// A client of a logical cluster that acts as `user`, in process: requests are function calls.
+    ///
+    /// A cluster that does not exist answers every request with 404. Must be called within a tokio runtime.
+    pub fn cluster_client(&self, cluster: &str, user: &UserInfo) -> kube::Client {
+        let server = self.clone();
+        let name = ClusterName(cluster.into());
+        let user = user.clone();
+        let service = service_fn(move |request: Request<kube::client::Body>| {
+            let server = server.clone();
+            let name = name.clone();
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(user.clone());
+            async move {
+                Ok::<_, std::convert::Infallible>(dispatch::dispatch(server, Some(name.0), request).await)
+            }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    /// Starts the controllers that belong to an API server (removal of custom resources with their definition, ...). They
+    /// stop when `shutdown` is cancelled, and watches end with them.
+    pub fn start_controllers(&self, shutdown: &CancellationToken) {
+        let (draining, down) = (self.inner.draining.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            down.cancelled().await;
+            draining.cancel();
+        });
+        for cluster in self.clusters() {
+            tokio::spawn(crate::crds::cleanup::run(cluster.clone(), shutdown.clone()));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Objects and lists as Tables or as metadata only.
+
+use crate::pending::table::{self, IncludeObject};
+use choreo_apimachinery::registry::ResourceInfo;
+use choreo_apimachinery::status::{ApiError, Result};
+use serde_json::{Value, json};
+
+use crate::negotiate::Transform;
+use crate::request::Query;
+use crate::verbs::Listed;
+
+/// One object in another form.
+///
+/// # Errors
+/// 400 for a wrong `includeObject`.
+pub(crate) fn object(
+    transform: Transform,
+    info: &ResourceInfo,
+    value: &Value,
+    query: &Query,
+) -> Result<Value> {
+    Ok(match transform {
+        Transform::None => value.clone(),
+        Transform::Table(version) => {
+            let mut table = make_table(info, &[value], query, version)?;
+            if let Some(revision) = value.pointer("/metadata/resourceVersion") {
+                table["metadata"]["resourceVersion"] = revision.clone();
+            }
+            table
+        }
+        Transform::Metadata(version) => metadata_only(value, version),
+    })
+}
+
+/// A collection in another form.
+///
+/// # Errors
+/// As [`object`].
+pub(crate) fn list(
+    transform: Transform,
+    info: &ResourceInfo,
+    listed: &Listed,
+    query: &Query,
+) -> Result<Value> {
+    let values: Vec<_> = listed.items.iter().map(crate::verbs::View::value).collect();
+    let mut metadata = json!({"resourceVersion": listed.revision.to_string()});
+    if !listed.continue_token.is_empty() {
+        metadata["continue"] = listed.continue_token.as_str().into();
+    }
+    if let Some(remaining) = listed.remaining {
+        metadata["remainingItemCount"] = remaining.into();
+    }
+    Ok(match transform {
+        Transform::None => json!({
+            "kind": info.list_kind, "apiVersion": info.api_version(), "metadata": metadata,
+            "items": values.iter().map(|v| (**v).clone()).collect::<Vec<_>>(),
+        }),
+        Transform::Table(version) => {
+            let items: Vec<&Value> = values.iter().map(|v| &**v).collect();
+            let mut table = make_table(info, &items, query, version)?;
+            table["metadata"] = metadata;
+            table
+        }
+        Transform::Metadata(version) => json!({
+            "kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata,
+            "items": values.iter().map(|v| metadata_only(v, version)).collect::<Vec<_>>(),
+        }),
+    })
+}
+
+fn metadata_only(value: &Value, version: &str) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": value["metadata"]})
+}
+
+fn make_table(info: &ResourceInfo, items: &[&Value], query: &Query, version: &str) -> Result<Value> {
+    let include = match query.get("includeObject").unwrap_or_default() {
+        "" | "Metadata" => IncludeObject::Metadata,
+        "None" => IncludeObject::None,
+        "Object" => IncludeObject::Object,
+        other => {
+            return Err(ApiError::bad_request(format!(
+                "includeObject: unknown value {other:?}, use None, Metadata or Object"
+            )));
+        }
+    };
+    let mut table = table::table(info, items, include, jiff::Timestamp::now());
+    table["apiVersion"] = format!("meta.k8s.io/{version}").into();
+    Ok(table)
+}

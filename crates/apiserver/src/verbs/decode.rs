@@ -1,0 +1,118 @@
+//! From a client's document to an object of a kind: version and kind, unknown fields, defaults.
+
+use crate::pending::builtin;
+use choreo_apimachinery::field::quote;
+use choreo_apimachinery::registry::ResourceInfo;
+use choreo_apimachinery::status::{ApiError, Result};
+use serde_json::Value;
+
+use super::{Target, metadata};
+use crate::request::FieldValidation;
+
+/// Unknown fields that are named at most; the same number as upstream.
+const MOST_WARNINGS: usize = 32;
+
+/// Makes an object of the target's kind from a document: checks `apiVersion` and `kind`, drops what the schema does not know,
+/// sets defaults. Gives the object and warnings.
+///
+/// # Errors
+/// 400 for another kind or version, for a malformed field, and for unknown fields under strict validation.
+pub(super) fn decode(
+    target: &Target,
+    object: Value,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>)> {
+    let (mut object, warnings) = prune(target, object, validation)?;
+    target.resource.schema().apply_defaults(&mut object);
+    if !target.resource.is_crd {
+        builtin::default(&target.resource, &mut object);
+    }
+    Ok((object, warnings))
+}
+
+/// The same without defaults.
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn prune(
+    target: &Target,
+    mut object: Value,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>)> {
+    let info = &*target.resource;
+    set_type(info, &mut object)?;
+    let mut unknown = metadata::clean(info, &mut object)?;
+    if !info.is_crd && info.kind != "ControllerRevision" {
+        drop_nulls(&mut object);
+    }
+    // Metadata is the same for all kinds and has been seen to; schemas of custom resources say nothing about it.
+    let schema = info.schema();
+    let kept = object.as_object_mut().and_then(|map| map.remove("metadata"));
+    unknown.extend(schema.prune(&mut object));
+    if let (Some(map), Some(kept)) = (object.as_object_mut(), kept) {
+        map.insert("metadata".to_owned(), kept);
+    }
+    let warnings = report(info, unknown, validation)?;
+    Ok((object, warnings))
+}
+
+fn report(info: &ResourceInfo, mut unknown: Vec<String>, validation: FieldValidation) -> Result<Vec<String>> {
+    if unknown.is_empty() || validation == FieldValidation::Ignore {
+        return Ok(Vec::new());
+    }
+    unknown.truncate(MOST_WARNINGS);
+    let texts: Vec<String> = unknown
+        .iter()
+        .map(|path| format!("unknown field {}", quote(path.trim_start_matches('.'))))
+        .collect();
+    if validation == FieldValidation::Strict {
+        return Err(ApiError::strict_decoding(&info.kind, &info.version, &texts));
+    }
+    Ok(texts)
+}
+
+/// Sets `apiVersion` and `kind` where they are missing.
+fn set_type(info: &ResourceInfo, object: &mut Value) -> Result<()> {
+    let wanted = info.api_version();
+    let Value::Object(map) = object else {
+        return Err(ApiError::bad_request(
+            "couldn't get version/kind; json parse error: the body is not a JSON object",
+        ));
+    };
+    let given = |field: &str| {
+        map.get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let (version, kind) = (given("apiVersion"), given("kind"));
+    if !version.is_empty() && version != wanted {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({wanted})"
+        )));
+    }
+    if !kind.is_empty() && kind != info.kind {
+        return Err(ApiError::bad_request(format!(
+            "{kind} in version {} cannot be handled as a {}: no kind {} is registered for the resource {}",
+            quote(&info.version),
+            info.kind,
+            quote(&kind),
+            quote(&info.qualified())
+        )));
+    }
+    map.insert("apiVersion".to_owned(), wanted.into());
+    map.insert("kind".to_owned(), info.kind.as_str().into());
+    Ok(())
+}
+
+/// Removes members that are null: in a typed object they are the same as missing.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, v| !v.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}

@@ -1,0 +1,168 @@
+//! Patching an object: JSON patch, merge patch, strategic merge patch, server-side apply.
+
+use choreo_apimachinery::status::{ApiError, Result};
+use serde_json::Value;
+
+use super::update::{Change, modify};
+use super::{Subresource, Target, Written, decode, fields, metadata_mut, text};
+use crate::negotiate::{Codec, MediaType};
+use crate::request::{FieldValidation, PatchOptions};
+
+/// The form of a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchKind {
+    /// RFC 6902, `application/json-patch+json`.
+    Json,
+    /// RFC 7396, `application/merge-patch+json`.
+    Merge,
+    /// Kubernetes' strategic merge patch, `application/strategic-merge-patch+json`; built-in kinds only.
+    Strategic,
+    /// Server-side apply, `application/apply-patch+yaml`.
+    Apply,
+}
+
+impl PatchKind {
+    /// The form that a content type names, as far as the resource takes it.
+    ///
+    /// # Errors
+    /// 415 listing what the resource takes.
+    pub fn parse(content_type: &str, is_crd: bool) -> Result<PatchKind> {
+        match MediaType::parse(content_type).name.as_str() {
+            "application/json-patch+json" => Ok(PatchKind::Json),
+            "application/merge-patch+json" => Ok(PatchKind::Merge),
+            "application/strategic-merge-patch+json" if !is_crd => Ok(PatchKind::Strategic),
+            "application/apply-patch+yaml" => Ok(PatchKind::Apply),
+            _ if is_crd => Err(ApiError::unsupported_media_type(&[
+                "application/json-patch+json",
+                "application/merge-patch+json",
+                "application/apply-patch+yaml",
+            ])),
+            _ => Err(ApiError::unsupported_media_type(&[
+                "application/json-patch+json",
+                "application/merge-patch+json",
+                "application/strategic-merge-patch+json",
+                "application/apply-patch+yaml",
+            ])),
+        }
+    }
+}
+
+/// Patches an object or one of its subresources. An apply creates a missing object.
+///
+/// # Errors
+/// As [`modify`]; 400 for a malformed patch, 409 for an apply that conflicts with other managers.
+pub async fn patch(
+    target: &Target,
+    name: &str,
+    subresource: Subresource,
+    kind: PatchKind,
+    bytes: &[u8],
+    options: &PatchOptions,
+) -> Result<Written> {
+    let change = Change {
+        name,
+        subresource,
+        field_manager: options.field_manager.as_deref(),
+        dry_run: options.dry_run,
+        validation: options.field_validation,
+        creates: kind == PatchKind::Apply && subresource == Subresource::Main,
+        track: kind != PatchKind::Apply,
+        versioned: false,
+    };
+    let schema = target.resource.schema();
+    match kind {
+        PatchKind::Json => {
+            modify(target, &change, |object| {
+                json(present(target, name, object)?, bytes)
+            })
+            .await
+        }
+        PatchKind::Merge => {
+            let patch = Codec::Json.decode(bytes)?;
+            modify(target, &change, |object| {
+                Ok(choreo_apimachinery::patch::merge(
+                    present(target, name, object)?,
+                    &patch,
+                ))
+            })
+            .await
+        }
+        PatchKind::Strategic => {
+            let patch = Codec::Json.decode(bytes)?;
+            modify(target, &change, |object| {
+                choreo_apimachinery::patch::strategic(&schema, present(target, name, object)?, &patch)
+            })
+            .await
+        }
+        PatchKind::Apply => apply(target, change, bytes, options).await,
+    }
+}
+
+async fn apply(
+    target: &Target,
+    mut change: Change<'_>,
+    bytes: &[u8],
+    options: &PatchOptions,
+) -> Result<Written> {
+    let config = Codec::Yaml.decode(bytes)?;
+    check_config(target, change.name, &config)?;
+    let (mut config, warnings) = decode::prune(target, config, options.field_validation)?;
+    metadata_mut(&mut config).insert("name".to_owned(), change.name.into());
+    super::metadata::set_namespace(target, &mut config)?;
+    // Unknown fields have been reported; what follows works on pruned objects.
+    change.validation = FieldValidation::Ignore;
+    let manager = fields::Manager::of(target, change.field_manager, change.subresource.name());
+    let mut written = modify(target, &change, |object| {
+        fields::apply(&target.resource, object, &config, &manager, options.force)
+    })
+    .await?;
+    written.warnings.splice(0..0, warnings);
+    Ok(written)
+}
+
+fn check_config(target: &Target, name: &str, config: &Value) -> Result<()> {
+    if !config.is_object() {
+        return Err(ApiError::bad_request(
+            "error decoding YAML: the applied configuration is not an object",
+        ));
+    }
+    for field in ["apiVersion", "kind"] {
+        if config
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .is_empty()
+        {
+            let kind = &target.resource.kind;
+            return Err(ApiError::bad_request(format!(
+                "the applied configuration of a {kind} must say its apiVersion and kind; {field} is missing"
+            )));
+        }
+    }
+    let given = text(config, "/metadata/name");
+    if !given.is_empty() && given != name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        )));
+    }
+    Ok(())
+}
+
+fn present<'a>(target: &Target, name: &str, object: Option<&'a Value>) -> Result<&'a Value> {
+    object.ok_or_else(|| target.not_found(name))
+}
+
+/// A document with a JSON patch applied.
+pub(super) fn json(document: &Value, bytes: &[u8]) -> Result<Value> {
+    choreo_apimachinery::patch::json(document, bytes)
+}
+
+/// A document with a merge patch applied; YAML is taken where the form allows it.
+pub(super) fn merge(document: &Value, bytes: &[u8], kind: PatchKind) -> Result<Value> {
+    let codec = if kind == PatchKind::Apply {
+        Codec::Yaml
+    } else {
+        Codec::Json
+    };
+    Ok(choreo_apimachinery::patch::merge(document, &codec.decode(bytes)?))
+}

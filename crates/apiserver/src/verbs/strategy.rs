@@ -1,0 +1,135 @@
+//! What the server decides about an object when it is written: who may set status, when the generation counts up.
+
+use crate::pending::builtin;
+use choreo_apimachinery::field::{FieldError, FieldPath};
+use choreo_apimachinery::registry::{Generation, ResourceInfo};
+use choreo_apimachinery::status::{ApiError, Result};
+use serde_json::Value;
+
+use super::{Subresource, Target, metadata, metadata_mut, text};
+
+/// Prepares a new object.
+pub(super) fn prepare_create(info: &ResourceInfo, object: &mut Value) {
+    if info.is_crd {
+        if info.status
+            && let Some(map) = object.as_object_mut()
+        {
+            map.remove("status");
+        }
+    } else {
+        builtin::prepare_create(info, object);
+    }
+    if info.generation != Generation::None {
+        metadata_mut(object).insert("generation".to_owned(), 1.into());
+    }
+}
+
+/// Prepares a changed object: what the subresource does not speak of stays as it was, the generation counts up if need be.
+pub(super) fn prepare_update(info: &ResourceInfo, subresource: Subresource, old: &Value, new: &mut Value) {
+    match subresource {
+        Subresource::Main if info.status => copy(old, new, "status"),
+        Subresource::Main => {}
+        Subresource::Status => {
+            let status = new.get("status").cloned();
+            let managed = new.pointer("/metadata/managedFields").cloned();
+            *new = old.clone();
+            put(new, "status", status);
+            if let Some(managed) = managed {
+                metadata_mut(new).insert("managedFields".to_owned(), managed);
+            }
+        }
+        Subresource::Finalize => {
+            let finalizers = new.pointer("/spec/finalizers").cloned();
+            *new = old.clone();
+            if !new["spec"].is_object() {
+                new["spec"] = Value::Object(serde_json::Map::new());
+            }
+            if let Some(spec) = new["spec"].as_object_mut() {
+                match finalizers {
+                    Some(finalizers) if finalizers.as_array().is_none_or(|f| !f.is_empty()) => {
+                        spec.insert("finalizers".to_owned(), finalizers)
+                    }
+                    _ => spec.remove("finalizers"),
+                };
+            }
+        }
+        Subresource::Scale | Subresource::Binding | Subresource::Other => {}
+    }
+    if !info.is_crd {
+        builtin::prepare_update(info, subresource.name(), old, new);
+    }
+    if changed(info.generation, old, new) {
+        let generation = old
+            .pointer("/metadata/generation")
+            .and_then(Value::as_i64)
+            .unwrap_or_default();
+        metadata_mut(new).insert("generation".to_owned(), (generation + 1).into());
+    }
+}
+
+fn changed(rule: Generation, old: &Value, new: &Value) -> bool {
+    let differs_but = |ignored: &[&str]| {
+        let fields = |value: &Value| -> Vec<(String, Value)> {
+            let all = value.as_object().into_iter().flatten();
+            all.filter(|(key, _)| !ignored.contains(&key.as_str()))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect()
+        };
+        fields(old) != fields(new)
+    };
+    match rule {
+        Generation::None | Generation::Fixed => false,
+        Generation::Spec => old.get("spec") != new.get("spec"),
+        Generation::Content => differs_but(&["metadata", "status", "apiVersion", "kind"]),
+        Generation::All => differs_but(&["metadata", "apiVersion", "kind"]),
+    }
+}
+
+fn copy(from: &Value, to: &mut Value, field: &str) {
+    put(to, field, from.get(field).cloned());
+}
+
+fn put(object: &mut Value, field: &str, value: Option<Value>) {
+    if let Some(map) = object.as_object_mut() {
+        match value {
+            Some(value) => map.insert(field.to_owned(), value),
+            None => map.remove(field),
+        };
+    }
+}
+
+/// Checks a new or changed object against everything that is known about its kind.
+///
+/// # Errors
+/// 422 listing what is wrong.
+pub(super) fn validate(target: &Target, name: &str, new: &Value, old: Option<&Value>) -> Result<()> {
+    let info = &*target.resource;
+    let mut errors = metadata::validate(info, new, old);
+    let schema = info.schema();
+    let broken = match old {
+        Some(old) => schema.validate_update(new, old, &FieldPath::ROOT),
+        None => schema.validate(new, &FieldPath::ROOT),
+    };
+    let sound = broken.is_empty();
+    errors.extend(broken);
+    if sound {
+        errors.extend(schema.validate_cel(new, old, &FieldPath::ROOT));
+    }
+    if !info.is_crd {
+        errors.extend(builtin::validate(info, new, old));
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(invalid(info, name, new, &errors))
+    }
+}
+
+fn invalid(info: &ResourceInfo, name: &str, object: &Value, errors: &[FieldError]) -> ApiError {
+    let name = if name.is_empty() {
+        text(object, "/metadata/name")
+    } else {
+        name
+    };
+    ApiError::invalid(&info.group, &info.kind, name, errors)
+}

@@ -1,0 +1,310 @@
+//! Changing an object: the one place where updates, patches and applies meet.
+
+use choreo_apimachinery::field::{FieldError, FieldPath, quote};
+use choreo_apimachinery::status::{ApiError, Result};
+use choreo_store::{Object, Write};
+use serde_json::Value;
+use std::sync::Arc;
+
+use super::{
+    Target, View, Written, convert, create, decode, delete, fields, metadata, strategy, text, to_version,
+};
+use crate::admission::{self, Operation};
+use crate::cluster::Refused;
+use crate::crds;
+use crate::request::{CreateOptions, FieldValidation, UpdateOptions};
+
+/// How often a change is computed anew because the object changed meanwhile. Clients that send no resource version leave
+/// the retries to the server.
+const TRIES: usize = 12;
+
+/// Which part of an object is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subresource {
+    /// The object but for its status.
+    Main,
+    /// The status only.
+    Status,
+    /// The finalizers of a namespace's spec.
+    Finalize,
+    /// The number of replicas, through the object.
+    Scale,
+    /// The node of a Pod.
+    Binding,
+    /// Another one that writes the whole object, such as `ephemeralcontainers`.
+    Other,
+}
+
+impl Subresource {
+    /// As in the path; empty for the object itself.
+    pub fn name(self) -> &'static str {
+        match self {
+            Subresource::Main | Subresource::Other => "",
+            Subresource::Status => "status",
+            Subresource::Finalize => "finalize",
+            Subresource::Scale => "scale",
+            Subresource::Binding => "binding",
+        }
+    }
+}
+
+/// What is to be written, and how.
+#[derive(Clone, Debug)]
+pub struct Change<'a> {
+    /// The object's name.
+    pub name: &'a str,
+    /// Which part.
+    pub subresource: Subresource,
+    /// The field manager; none for the client's name.
+    pub field_manager: Option<&'a str>,
+    /// Do everything but the write.
+    pub dry_run: bool,
+    /// What to do with unknown fields.
+    pub validation: FieldValidation,
+    /// Whether a missing object is created.
+    pub creates: bool,
+    /// Whether managed fields are worked out here; an apply has done so.
+    pub track: bool,
+    /// Whether the document must name the resource version that it is based on.
+    pub versioned: bool,
+}
+
+/// Replaces an object, or one of its subresources.
+///
+/// # Errors
+/// As [`modify`].
+pub async fn update(
+    target: &Target,
+    name: &str,
+    subresource: Subresource,
+    body: &Value,
+    options: &UpdateOptions,
+) -> Result<Written> {
+    let given = text(body, "/metadata/name");
+    if !given.is_empty() && given != name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        )));
+    }
+    let info = &target.resource;
+    let change = Change {
+        name,
+        subresource,
+        field_manager: options.field_manager.as_deref(),
+        dry_run: options.dry_run,
+        validation: options.field_validation,
+        creates: subresource == Subresource::Main && creates_on_update(&info.group, &info.plural),
+        track: true,
+        versioned: info.is_crd,
+    };
+    modify(target, &change, |_| Ok(body.clone())).await
+}
+
+/// Kinds that a PUT creates.
+fn creates_on_update(group: &str, plural: &str) -> bool {
+    matches!(
+        (group, plural),
+        ("", "endpoints" | "events" | "limitranges" | "services")
+            | ("events.k8s.io", "events")
+            | ("coordination.k8s.io", "leases")
+            | ("rbac.authorization.k8s.io", _)
+            | ("node.k8s.io", "runtimeclasses")
+    )
+}
+
+/// Changes an object: `make` gives the new document from the present object, and is called again when that has changed in
+/// the meantime. A change that changes nothing writes nothing.
+///
+/// # Errors
+/// 404 when it is not there, 409 when the document is based on another resource version, 422 when the outcome is invalid,
+/// 403 when admission refuses, and whatever `make` gives.
+pub async fn modify(
+    target: &Target,
+    change: &Change<'_>,
+    mut make: impl FnMut(Option<&Value>) -> Result<Value>,
+) -> Result<Written> {
+    let _definitions = crds::lock(target).await;
+    for _ in 0..TRIES {
+        let Some(current) = target.cluster.store().get(&target.key(change.name)) else {
+            drop(_definitions);
+            return create_missing(target, change, &mut make).await;
+        };
+        match attempt(target, change, &current, &mut make).await? {
+            Some(written) => return Ok(written),
+            None => tokio::task::yield_now().await,
+        }
+    }
+    Err(target.stale(change.name))
+}
+
+async fn create_missing(
+    target: &Target,
+    change: &Change<'_>,
+    make: &mut impl FnMut(Option<&Value>) -> Result<Value>,
+) -> Result<Written> {
+    if !change.creates {
+        return Err(target.not_found(change.name));
+    }
+    let body = make(None)?;
+    if !text(&body, "/metadata/resourceVersion").is_empty() || !text(&body, "/metadata/uid").is_empty() {
+        // A document that was read from an object which is gone now must not bring it back.
+        return Err(if text(&body, "/metadata/uid").is_empty() {
+            target.not_found(change.name)
+        } else {
+            uid_gone(target, change.name, &body)
+        });
+    }
+    let (mut object, warnings) = decode::decode(target, body, change.validation)?;
+    metadata::set_namespace(target, &mut object)?;
+    super::metadata_mut(&mut object).insert("name".to_owned(), change.name.into());
+    let options = CreateOptions {
+        dry_run: change.dry_run,
+        field_manager: change.field_manager.map(str::to_owned),
+        field_validation: change.validation,
+    };
+    let mut written = create::create_decoded(target, object, &options, "", change.track).await?;
+    written.warnings.splice(0..0, warnings);
+    Ok(written)
+}
+
+fn uid_gone(target: &Target, name: &str, body: &Value) -> ApiError {
+    let why = format!(
+        "Precondition failed: UID in precondition: {}, UID in object meta: ",
+        text(body, "/metadata/uid")
+    );
+    ApiError::conflict(&target.resource.group, &target.resource.plural, name, &why)
+}
+
+/// One attempt; none when the object changed while it was made.
+async fn attempt(
+    target: &Target,
+    change: &Change<'_>,
+    current: &Arc<Object>,
+    make: &mut impl FnMut(Option<&Value>) -> Result<Value>,
+) -> Result<Option<Written>> {
+    let info = &*target.resource;
+    let name = change.name;
+    let old = current.value();
+    let old = if target.converts {
+        Arc::new(to_version(info, (*old).clone()))
+    } else {
+        old
+    };
+
+    let (mut new, warnings) = decode::decode(target, make(Some(&old))?, change.validation)?;
+    metadata::set_namespace(target, &mut new)?;
+    check_version(target, change, &old, &new)?;
+    metadata::carry_over(target, name, &old, &mut new)?;
+    strategy::prepare_update(info, change.subresource, &old, &mut new);
+    if change.track {
+        let manager = fields::Manager::of(target, change.field_manager, change.subresource.name());
+        fields::track(info, Some(&old), &mut new, &manager);
+    }
+    let mut admitted = Some(new);
+    let subresource = change.subresource.name();
+    admission::admit(
+        target,
+        Operation::Update,
+        subresource,
+        name,
+        Some(&old),
+        &mut admitted,
+        change.dry_run,
+    )?;
+    let mut new = admitted.unwrap_or_default();
+    crds::prepare(target, Some(&old), &mut new)?;
+    let addresses = target.cluster.services().for_update(info, &old, &mut new)?;
+
+    let same = *old == new;
+    if !same {
+        strategy::validate(target, name, &new, Some(&old))?;
+    }
+    let finished = delete::is_finished(&new);
+    let made = |value: Value| Written {
+        view: View::Made(Arc::new(value), current.revision()),
+        created: false,
+        warnings: warnings.clone(),
+    };
+    if change.dry_run || (same && !finished) {
+        return Ok(Some(made(new)));
+    }
+    if finished {
+        let write = Write::Delete {
+            key: target.key(name),
+            expect: current.revision(),
+        };
+        return match target.cluster.write(write).await {
+            Ok(_) => {
+                delete::removed(target, current);
+                Ok(Some(made(new)))
+            }
+            Err(refused) => lost(target, name, refused),
+        };
+    }
+    let write = Write::Update {
+        key: target.key(name),
+        value: convert::to_storage(info, new),
+        expect: current.revision(),
+    };
+    match target.cluster.write(write).await {
+        Ok(stored) => {
+            addresses.keep();
+            crds::written(target, &stored);
+            Ok(Some(Written {
+                view: target.view(stored),
+                created: false,
+                warnings,
+            }))
+        }
+        Err(refused) => lost(target, name, refused),
+    }
+}
+
+/// What to do when the store did not take the outcome of an attempt: again, unless the object is gone or the store broken.
+fn lost(target: &Target, name: &str, refused: Refused) -> Result<Option<Written>> {
+    match refused {
+        Refused::Conflict(_) | Refused::Exists(_) => Ok(None),
+        Refused::NotFound => Err(target.not_found(name)),
+        Refused::Fault(error) => Err(error),
+    }
+}
+
+/// The resource version of the document must be that of the object, where the document names one.
+fn check_version(target: &Target, change: &Change<'_>, old: &Value, new: &Value) -> Result<()> {
+    let given = text(new, "/metadata/resourceVersion");
+    if given.is_empty() || given == "0" {
+        if change.versioned && target.resource.is_crd {
+            let metadata = FieldPath::new("metadata");
+            let error = FieldError::invalid(
+                &metadata.child("resourceVersion"),
+                0,
+                "must be specified for an update",
+            );
+            return Err(ApiError::invalid(
+                &target.resource.group,
+                &target.resource.kind,
+                change.name,
+                &[error],
+            ));
+        }
+        return Ok(());
+    }
+    if given != text(old, "/metadata/resourceVersion") {
+        if given.parse::<u64>().is_err() {
+            let metadata = FieldPath::new("metadata");
+            let error = FieldError::invalid(
+                &metadata.child("resourceVersion"),
+                given,
+                format!("strconv.ParseUint: parsing {}: invalid syntax", quote(given)),
+            );
+            return Err(ApiError::invalid(
+                &target.resource.group,
+                &target.resource.kind,
+                change.name,
+                &[error],
+            ));
+        }
+        return Err(target.stale(change.name));
+    }
+    Ok(())
+}

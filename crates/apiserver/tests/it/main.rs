@@ -1,0 +1,8 @@
+//! The server as its clients see it: through `kube::Client` in process, through plain requests, and over HTTPS.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod basics;
+mod definitions;
+mod discovery;
+mod support;
+mod watches;
