@@ -153,10 +153,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Value, Malformed> {
 fn message_of(api_version: &str, kind: &str) -> Result<&'static str, Malformed> {
     let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
     // Packages are named after the first word of the group.
-    let package = match group.split('.').next().unwrap_or_default() {
-        "rbac" => "rbac",
-        first => first,
-    };
+    let package = group.split('.').next().unwrap_or_default();
     let candidates = [format!("{package}.{version}.{kind}"), format!("meta.v1.{kind}")];
     let found = candidates
         .iter()
