@@ -155,6 +155,8 @@ impl ApiServer {
         });
         for cluster in self.clusters() {
             tokio::spawn(crate::crds::cleanup::run(cluster.clone(), shutdown.clone()));
+            tokio::spawn(crate::gc::run(cluster.clone(), shutdown.clone()));
+            tokio::spawn(crate::namespaces::run(cluster.clone(), shutdown.clone()));
         }
     }
 }

@@ -1,1 +1,35 @@
-//! placeholder
+//! A cluster without nodes: the controllers of workloads, and a simulator that plays scheduler, kubelet, gateway and secrets
+//! operator. It works on any Kubernetes API through a client, and knows none of our kinds.
+//!
+//! ```text
+//!  Deployment ─▶ ReplicaSet ─▶ Pod ◀─ StatefulSet, Job ◀─ CronJob        workloads
+//!                               │
+//!                               ├─▶ node choreo-local: scheduled, running, ready      simulator
+//!                               └─▶ EndpointSlice, Endpoints ◀─ Service               workloads
+//!  Gateway, HTTPRoute, GRPCRoute, SecurityPolicy, BackendTrafficPolicy, ExternalSecret  operators (simulated)
+//! ```
+//!
+//! One watch per kind feeds one cache; what changed says which tasks to run; a task compares what is with what should be and
+//! writes the difference. Tasks are repeated freely: they are idempotent and nobody polls.
+//!
+//! # What is simulated
+//!
+//! Every object that the simulator makes or speaks for has the annotation [`SIMULATED`]. Pods run at once and stay
+//! ready. An annotation on a Pod (that is, on the Pod template of its workload) makes it fail:
+//!
+//! | [`BEHAVIOR`] | what one sees |
+//! | --- | --- |
+//! | `crash-loop` | restarts with growing back-off, `CrashLoopBackOff`; a Pod that never restarts is `Failed` |
+//! | `image-pull-error` | `ErrImagePull`, then `ImagePullBackOff` |
+//! | `slow-start` | runs, and is ready [`DELAY`] later (`30s`, `2m`, seconds; 10 s if not given) |
+//! | `not-ready` | runs and never becomes ready |
+//!
+//! [`CONTAINER`] limits a failure to one container. Pods of Jobs complete at once, or after [`DELAY`].
+
+mod core;
+mod operators;
+mod simulator;
+mod workloads;
+
+pub use crate::core::{Options, run};
+pub use simulator::{BEHAVIOR, CONTAINER, DELAY, NODE, SIMULATED};

@@ -54,6 +54,14 @@ pub(super) async fn bind(context: &Context, target: &Target, body: &Body) -> Res
             return refuse(&format!("pod {name} is already assigned to node {present:?}"));
         }
         pod["spec"]["nodeName"] = node.as_str().into();
+        for field in ["labels", "annotations"] {
+            let given = binding
+                .pointer(&format!("/metadata/{field}"))
+                .and_then(Value::as_object);
+            for (key, value) in given.into_iter().flatten() {
+                pod["metadata"][field][key] = value.clone();
+            }
+        }
         scheduled(&mut pod);
         Ok(pod)
     })

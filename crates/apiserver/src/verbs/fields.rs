@@ -1,6 +1,6 @@
 //! Managed fields: who set what.
 
-use choreo_apimachinery::apply;
+use crate::pending::apply;
 use choreo_apimachinery::registry::ResourceInfo;
 use choreo_apimachinery::status::Result;
 use serde_json::Value;
@@ -25,9 +25,11 @@ impl Manager {
         }
     }
 
-    fn machinery(&self) -> apply::Manager<'_> {
+    fn with<'a>(&'a self, operation: apply::Operation, api_version: &'a str) -> apply::Manager<'a> {
         apply::Manager {
             name: &self.name,
+            operation,
+            api_version,
             subresource: &self.subresource,
             time: &self.time,
         }
@@ -36,7 +38,13 @@ impl Manager {
 
 /// Makes the manager of a create, update or patch the owner of what it changed.
 pub(super) fn track(info: &ResourceInfo, live: Option<&Value>, new: &mut Value, manager: &Manager) {
-    apply::update(info, live, new, &manager.machinery());
+    let version = info.api_version();
+    apply::update(
+        &info.schema(),
+        live,
+        new,
+        &manager.with(apply::Operation::Update, &version),
+    );
 }
 
 /// Applies a configuration.
@@ -50,7 +58,14 @@ pub(super) fn apply(
     manager: &Manager,
     force: bool,
 ) -> Result<Value> {
-    apply::apply(info, live, config, &manager.machinery(), force)
+    let version = info.api_version();
+    apply::apply(
+        &info.schema(),
+        live,
+        config,
+        &manager.with(apply::Operation::Apply, &version),
+        force,
+    )
 }
 
 /// A new object's `managedFields` are the server's to write.

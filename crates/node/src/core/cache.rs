@@ -1,0 +1,158 @@
+//! What is known of the cluster.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet, StatefulSet},
+    batch::v1::{CronJob, Job},
+    core::v1::{Endpoints, Node, PersistentVolumeClaim, Pod, Secret, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{Resource, core::DynamicObject};
+use parking_lot::RwLock;
+
+use crate::operators::{KINDS, Kind};
+
+/// Namespace and name of an object; the namespace is empty for cluster scope.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Name {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl Name {
+    pub(crate) fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    pub(crate) fn of<K: Resource>(object: &K) -> Self {
+        let meta = object.meta();
+        Self::new(
+            meta.namespace.clone().unwrap_or_default(),
+            meta.name.clone().unwrap_or_default(),
+        )
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+/// The objects of one kind. Written by its watch and by our own writes, whichever is newer.
+pub(crate) struct Cache<K> {
+    objects: RwLock<BTreeMap<Name, Arc<K>>>,
+}
+
+impl<K> Default for Cache<K> {
+    fn default() -> Self {
+        Self {
+            objects: RwLock::default(),
+        }
+    }
+}
+
+impl<K: Resource> Cache<K> {
+    pub(crate) fn get(&self, name: &Name) -> Option<Arc<K>> {
+        self.objects.read().get(name).cloned()
+    }
+
+    pub(crate) fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+        let objects = self.objects.read();
+        let from = Name::new(namespace, "");
+        objects
+            .range(from..)
+            .take_while(|(name, _)| name.namespace == namespace)
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
+    /// The objects of the namespace that `uid` controls.
+    pub(crate) fn controlled_by(&self, namespace: &str, uid: &str) -> Vec<Arc<K>> {
+        let mut found = self.in_namespace(namespace);
+        found.retain(|object| super::controller_of(object.meta()).is_some_and(|owner| owner.uid == uid));
+        found
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<K>> {
+        self.objects.read().values().cloned().collect()
+    }
+
+    /// Takes an object in unless a newer version is known. Gives the version before.
+    pub(crate) fn upsert(&self, object: Arc<K>) -> Option<Arc<K>> {
+        let name = Name::of(&*object);
+        let mut objects = self.objects.write();
+        match objects.get(&name) {
+            Some(known) if known.meta().uid == object.meta().uid && version(&**known) > version(&*object) => {
+                Some(known.clone())
+            }
+            _ => objects.insert(name, object),
+        }
+    }
+
+    /// Removes what the watch says is gone, unless it has been made anew meanwhile.
+    pub(crate) fn remove(&self, gone: &K) {
+        let name = Name::of(gone);
+        let mut objects = self.objects.write();
+        if objects
+            .get(&name)
+            .is_some_and(|known| known.meta().uid == gone.meta().uid)
+        {
+            objects.remove(&name);
+        }
+    }
+}
+
+/// Resource versions are decimal numbers that grow (KEP-5504); what is none counts as old.
+fn version<K: Resource>(object: &K) -> u64 {
+    object
+        .meta()
+        .resource_version
+        .as_deref()
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
+}
+
+/// All caches.
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) deployments: Cache<Deployment>,
+    pub(crate) replica_sets: Cache<ReplicaSet>,
+    pub(crate) stateful_sets: Cache<StatefulSet>,
+    pub(crate) jobs: Cache<Job>,
+    pub(crate) cron_jobs: Cache<CronJob>,
+    pub(crate) pods: Cache<Pod>,
+    pub(crate) services: Cache<Service>,
+    pub(crate) endpoint_slices: Cache<EndpointSlice>,
+    pub(crate) endpoints: Cache<Endpoints>,
+    pub(crate) nodes: Cache<Node>,
+    pub(crate) claims: Cache<PersistentVolumeClaim>,
+    pub(crate) secrets: Cache<Secret>,
+    foreign: Foreign,
+}
+
+/// The caches of operators' kinds. All are there from the start, filled or not.
+struct Foreign(BTreeMap<Kind, Cache<DynamicObject>>, Cache<DynamicObject>);
+
+impl Default for Foreign {
+    fn default() -> Self {
+        Self(
+            KINDS.into_iter().map(|kind| (kind, Cache::default())).collect(),
+            Cache::default(),
+        )
+    }
+}
+
+impl World {
+    pub(crate) fn foreign(&self, kind: Kind) -> &Cache<DynamicObject> {
+        self.foreign.0.get(&kind).unwrap_or(&self.foreign.1)
+    }
+}

@@ -1,0 +1,97 @@
+//! What all controllers here stand on: caches fed by watches, tasks, writes.
+
+mod cache;
+mod events;
+mod feed;
+mod queue;
+mod routes;
+mod selector;
+mod writes;
+
+use std::sync::Arc;
+
+use kube::Client;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use cache::{Cache, Name, World};
+pub(crate) use events::Recorder;
+pub(crate) use queue::{Action, Task};
+pub(crate) use selector::matches;
+pub(crate) use writes::{Error, Result, controller_of, now, owner_reference};
+
+use crate::{operators, simulator, workloads};
+
+/// Which parts run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Controllers of Deployments, ReplicaSets, StatefulSets, Jobs, CronJobs and endpoints. Off where the cluster has its own.
+    pub workloads: bool,
+    /// The simulated scheduler, node and kubelet.
+    pub simulator: bool,
+    /// The simulated gateway and secrets operators.
+    pub operators: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            workloads: true,
+            simulator: true,
+            operators: true,
+        }
+    }
+}
+
+/// What a task works with.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) world: World,
+    pub(crate) options: Options,
+    pub(crate) recorder: Recorder,
+}
+
+/// Runs the controllers on the cluster of `client` until `shutdown`.
+///
+/// # Guarantees
+/// Nothing is written before every cache is complete, so a restart makes no second set of Pods.
+///
+/// # Assumptions
+/// Only one of these runs on a cluster, and no other controller of the same kinds.
+pub async fn run(client: Client, options: Options, shutdown: CancellationToken) {
+    let (sender, tasks) = mpsc::unbounded_channel();
+    let recorder = Recorder::start(client.clone(), shutdown.clone());
+    let context = Arc::new(Context {
+        client,
+        world: World::default(),
+        options,
+        recorder,
+    });
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = async {
+            let feeds = feed::start(&context, &sender).await;
+            if context.options.simulator {
+                let _ = sender.send(Task::Node);
+            }
+            queue::work(&context, tasks).await;
+            drop(feeds);
+        } => {}
+    }
+}
+
+/// Carries out one task.
+async fn perform(context: &Context, task: &Task) -> Result<Action> {
+    match task {
+        Task::Deployment(name) => workloads::deployment::reconcile(context, name).await,
+        Task::ReplicaSet(name) => workloads::replicaset::reconcile(context, name).await,
+        Task::StatefulSet(name) => workloads::statefulset::reconcile(context, name).await,
+        Task::Job(name) => workloads::job::reconcile(context, name).await,
+        Task::CronJob(name) => workloads::cronjob::reconcile(context, name).await,
+        Task::Endpoints(name) => workloads::endpoints::reconcile(context, name).await,
+        Task::Node => simulator::node::reconcile(context).await,
+        Task::Pod(name) => simulator::kubelet::reconcile(context, name).await,
+        Task::Claim(name) => simulator::claim::reconcile(context, name).await,
+        Task::Foreign(kind, name) => operators::reconcile(context, *kind, name).await,
+    }
+}

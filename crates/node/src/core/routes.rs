@@ -1,0 +1,146 @@
+//! Which tasks a change of a built-in object means.
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, ReplicaSet, StatefulSet},
+        batch::v1::{CronJob, Job},
+        core::v1::{Endpoints, Node, PersistentVolumeClaim, Pod, Secret, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::Resource;
+
+use super::{Name, Task, World, controller_of};
+use crate::operators::{self, Kind};
+
+/// Says what to do about a change.
+pub(crate) trait Routed: Sized {
+    fn tasks(world: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task>;
+}
+
+/// The object itself, before or after.
+fn name_of<K: Resource>(old: Option<&K>, new: Option<&K>) -> Option<Name> {
+    new.or(old).map(Name::of)
+}
+
+/// The controller of the object, before and after.
+fn owner_tasks<K: Resource>(old: Option<&K>, new: Option<&K>) -> Vec<Task> {
+    let mut tasks: Vec<_> = [old, new]
+        .into_iter()
+        .flatten()
+        .filter_map(|object| owner_task(object.meta()))
+        .collect();
+    tasks.dedup();
+    tasks
+}
+
+fn owner_task(meta: &ObjectMeta) -> Option<Task> {
+    let owner = controller_of(meta)?;
+    let name = Name::new(meta.namespace.as_deref().unwrap_or_default(), &owner.name);
+    match owner.kind.as_str() {
+        "Deployment" => Some(Task::Deployment(name)),
+        "ReplicaSet" => Some(Task::ReplicaSet(name)),
+        "StatefulSet" => Some(Task::StatefulSet(name)),
+        "Job" => Some(Task::Job(name)),
+        "CronJob" => Some(Task::CronJob(name)),
+        "Service" => Some(Task::Endpoints(name)),
+        "ExternalSecret" => Some(Task::Foreign(Kind::ExternalSecret, name)),
+        _ => None,
+    }
+}
+
+impl Routed for Deployment {
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        name_of(old, new).map(Task::Deployment).into_iter().collect()
+    }
+}
+
+impl Routed for ReplicaSet {
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        owner_tasks(old, new)
+            .into_iter()
+            .chain(name_of(old, new).map(Task::ReplicaSet))
+            .collect()
+    }
+}
+
+impl Routed for StatefulSet {
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        name_of(old, new).map(Task::StatefulSet).into_iter().collect()
+    }
+}
+
+impl Routed for Job {
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        owner_tasks(old, new)
+            .into_iter()
+            .chain(name_of(old, new).map(Task::Job))
+            .collect()
+    }
+}
+
+impl Routed for CronJob {
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        name_of(old, new).map(Task::CronJob).into_iter().collect()
+    }
+}
+
+impl Routed for Pod {
+    fn tasks(world: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        let mut tasks: Vec<_> = name_of(old, new).map(Task::Pod).into_iter().collect();
+        tasks.extend(owner_tasks(old, new));
+        let Some(namespace) = new.or(old).and_then(|pod| pod.metadata.namespace.as_deref()) else {
+            return tasks;
+        };
+        for service in world.services.in_namespace(namespace) {
+            let selects = |pod: &Pod| super::selector::selects(service.spec.as_ref(), &pod.metadata);
+            if old.is_some_and(selects) || new.is_some_and(selects) {
+                tasks.push(Task::Endpoints(Name::of(&*service)));
+            }
+        }
+        tasks
+    }
+}
+
+impl Routed for Service {
+    fn tasks(world: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        let mut tasks: Vec<_> = name_of(old, new).map(Task::Endpoints).into_iter().collect();
+        if old.is_none() || new.is_none() {
+            // Routes say whether their backends are there.
+            tasks.extend(operators::routes_of(world));
+        }
+        tasks
+    }
+}
+
+impl Routed for EndpointSlice {
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        owner_tasks(old, new)
+    }
+}
+
+impl Routed for Endpoints {
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        name_of(old, new).map(Task::Endpoints).into_iter().collect()
+    }
+}
+
+impl Routed for Node {
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        let ours = name_of(old, new).is_some_and(|name| name.name == crate::NODE);
+        if ours { vec![Task::Node] } else { Vec::new() }
+    }
+}
+
+impl Routed for PersistentVolumeClaim {
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        name_of(old, new).map(Task::Claim).into_iter().collect()
+    }
+}
+
+impl Routed for Secret {
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        owner_tasks(old, new)
+    }
+}

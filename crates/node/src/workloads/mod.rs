@@ -1,0 +1,12 @@
+//! Controllers from workloads to Pods, and from Services to endpoints. Rules, reasons and texts are those of Kubernetes'
+//! controller manager, since clients read them.
+
+pub(crate) mod cronjob;
+pub(crate) mod deployment;
+pub(crate) mod endpoints;
+mod hash;
+pub(crate) mod job;
+mod pods;
+pub(crate) mod replicaset;
+mod rollout;
+pub(crate) mod statefulset;
