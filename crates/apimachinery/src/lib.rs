@@ -7,6 +7,7 @@
 //! Nothing here awaits, touches disk or network, or knows a kind of the platform. The behaviour that it follows is
 //! that of kube-apiserver; messages are its messages word for word, because clients parse them.
 
+pub mod apply;
 pub mod builtin;
 pub mod field;
 pub mod meta;

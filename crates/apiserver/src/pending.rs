@@ -1,38 +1,6 @@
 //! Stand-ins for parts of the API machinery that are being written. Each goes as soon as the real one is there.
 #![allow(missing_docs, clippy::needless_pass_by_value)]
 
-pub(crate) mod apply {
-    use choreo_apimachinery::schema::Schema;
-    use choreo_apimachinery::status::Result;
-    use serde_json::Value;
-
-    #[allow(dead_code)]
-    pub(crate) struct Manager<'a> {
-        pub(crate) name: &'a str,
-        pub(crate) operation: Operation,
-        pub(crate) api_version: &'a str,
-        pub(crate) subresource: &'a str,
-        pub(crate) time: &'a str,
-    }
-    pub(crate) enum Operation {
-        Apply,
-        Update,
-    }
-    pub(crate) fn update(_: &Schema, _: Option<&Value>, _: &mut Value, _: &Manager<'_>) {}
-    pub(crate) fn apply(
-        _: &Schema,
-        live: Option<&Value>,
-        config: &Value,
-        _: &Manager<'_>,
-        _: bool,
-    ) -> Result<Value> {
-        Ok(choreo_apimachinery::patch::merge(
-            live.unwrap_or(&Value::Null),
-            config,
-        ))
-    }
-}
-
 pub(crate) mod builtin {
     use choreo_apimachinery::field::FieldError;
     use choreo_apimachinery::registry::ResourceInfo;

@@ -329,11 +329,11 @@ fn node_ports(service: &Value) -> impl Iterator<Item = u16> + '_ {
 mod tests {
     use super::*;
 
-    fn service(spec: Value) -> Value {
+    fn service(spec: &Value) -> Value {
         json!({"metadata": {"name": "s"}, "spec": spec})
     }
 
-    fn complete(allocator: &Allocator, spec: Value) -> Result<(Value, Lease)> {
+    fn complete(allocator: &Allocator, spec: &Value) -> Result<(Value, Lease)> {
         let mut service = service(spec);
         let lease = allocator.complete(&mut service, None)?;
         Ok((service, lease))
@@ -342,15 +342,15 @@ mod tests {
     #[test]
     fn addresses_are_distinct_and_come_back() {
         let allocator = Allocator::default();
-        let (a, lease_a) = complete(&allocator, json!({})).unwrap();
-        let (b, lease_b) = complete(&allocator, json!({})).unwrap();
+        let (a, lease_a) = complete(&allocator, &json!({})).unwrap();
+        let (b, lease_b) = complete(&allocator, &json!({})).unwrap();
         assert_ne!(a["spec"]["clusterIP"], b["spec"]["clusterIP"]);
         lease_a.keep();
         drop(lease_b);
         assert_eq!(allocator.used.lock().addresses.len(), 1);
         let taken = a["spec"]["clusterIP"].clone();
         assert_eq!(
-            complete(&allocator, json!({"clusterIP": taken}))
+            complete(&allocator, &json!({"clusterIP": taken}))
                 .unwrap_err()
                 .code,
             422
@@ -360,10 +360,10 @@ mod tests {
     #[test]
     fn headless_and_external_services_have_none() {
         let allocator = Allocator::default();
-        let (headless, _lease) = complete(&allocator, json!({"clusterIP": "None"})).unwrap();
+        let (headless, _lease) = complete(&allocator, &json!({"clusterIP": "None"})).unwrap();
         assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
         let (external, _lease) =
-            complete(&allocator, json!({"type": "ExternalName", "externalName": "x"})).unwrap();
+            complete(&allocator, &json!({"type": "ExternalName", "externalName": "x"})).unwrap();
         assert!(external["spec"].get("clusterIP").is_none());
         assert!(allocator.used.lock().addresses.is_empty());
     }
@@ -373,12 +373,12 @@ mod tests {
         let allocator = Allocator::default();
         let (old, lease) = complete(
             &allocator,
-            json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}),
+            &json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}),
         )
         .unwrap();
         lease.keep();
         let mut new = service(
-            json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}, {"port": 81, "protocol": "TCP"}]}),
+            &json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}, {"port": 81, "protocol": "TCP"}]}),
         );
         allocator.complete(&mut new, Some(&old)).unwrap().keep();
         assert_eq!(new["spec"]["clusterIP"], old["spec"]["clusterIP"]);

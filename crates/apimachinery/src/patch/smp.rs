@@ -194,9 +194,39 @@ fn merge_ordered(
             }
         }
     };
-    let ordered = arrange(merged, order, &live.unwrap_or_default(), key)?;
+    let live = live_order(live.unwrap_or_default(), patch.get(field), key)?;
+    let ordered = arrange(merged, order, &live, key)?;
     original.insert(field.to_owned(), Value::Array(ordered));
     Ok(())
+}
+
+/// The order that elements count as having had. Elements that the patch adds take the places that its deletions free, as
+/// in kube-apiserver.
+fn live_order(live: Vec<Value>, patch: Option<&Value>, key: Option<&str>) -> Result<Vec<Value>> {
+    let elements = patch.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let Some(key) = key.filter(|_| elements.iter().any(|e| e.get(PATCH).is_some())) else {
+        return Ok(live);
+    };
+    let (gone, _, added) = special_elements(elements, key)?;
+    let before = live.len();
+    let mut order = Vec::with_capacity(before);
+    let mut there = BTreeSet::new();
+    for element in live {
+        let id = identity(&element, Some(key))?;
+        if !gone.contains(&id) {
+            there.insert(id);
+            order.push(element);
+        }
+    }
+    for element in added {
+        if order.len() == before {
+            break;
+        }
+        if there.insert(identity(element, Some(key))?) {
+            order.push(element.clone());
+        }
+    }
+    Ok(order)
 }
 
 /// The elements of a patch must stand in the order that the directive gives, and all be named there.

@@ -1,4 +1,6 @@
 //! Integration tests of the API machinery.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod apply;
+mod patch;
 mod schema_values;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use choreo_apimachinery::status::Result;
+use choreo_store::EventKind;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -63,11 +64,11 @@ async fn follow(cluster: &Arc<Cluster>) {
             };
             match next {
                 None => {}
-                Some(Ok(event)) => {
-                    if wants_cleanup(&event.object.value()) {
-                        waiting.insert(event.object.key().name().to_owned());
-                    }
+                Some(Ok(event)) if event.kind == EventKind::Deleted => reconsider(cluster).await,
+                Some(Ok(event)) if wants_cleanup(&event.object.value()) => {
+                    waiting.insert(event.object.key().name().to_owned());
                 }
+                Some(Ok(_)) => {}
                 Some(Err(choreo_store::WatchError::Closed)) => return,
                 Some(Err(_)) => break,
             }
@@ -84,6 +85,46 @@ fn wants_cleanup(definition: &Value) -> bool {
             .into_iter()
             .flatten()
             .any(|f| f.as_str() == Some(FINALIZER))
+}
+
+/// Gives definitions that waited for names of one that is gone another chance: their status is worked out anew.
+async fn reconsider(cluster: &Arc<Cluster>) {
+    let user = UserInfo::system(AGENT);
+    let place = ("apiextensions.k8s.io", "v1", "customresourcedefinitions");
+    let Ok(definitions) = Target::new(cluster, place, "", &user, AGENT) else {
+        return;
+    };
+    let waiting = cluster.store().snapshot();
+    let waiting = waiting
+        .iter(RESOURCE, None, None)
+        .filter(|object| !status::is_true(&object.value(), "NamesAccepted"));
+    for object in waiting {
+        let change = edit(object.key().name());
+        let outcome = modify(&definitions, &change, |definition| {
+            Ok(definition.cloned().unwrap_or_default())
+        })
+        .await;
+        if let Err(error) = outcome {
+            tracing::warn!(
+                definition = object.key().name(),
+                "status could not be worked out anew: {error}"
+            );
+        }
+    }
+}
+
+/// A change of a definition by this controller.
+fn edit(name: &str) -> Change<'_> {
+    Change {
+        name,
+        subresource: Subresource::Other,
+        field_manager: None,
+        dry_run: false,
+        validation: FieldValidation::Ignore,
+        creates: false,
+        track: true,
+        versioned: false,
+    }
 }
 
 /// Deletes the objects of a definition; once none is left, lets the definition go. Gives whether it is done.
@@ -121,17 +162,7 @@ async fn clean(cluster: &Arc<Cluster>, name: &str) -> Result<bool> {
             return Ok(false);
         }
     }
-    let change = Change {
-        name,
-        subresource: Subresource::Other,
-        field_manager: None,
-        dry_run: false,
-        validation: FieldValidation::Ignore,
-        creates: false,
-        track: true,
-        versioned: false,
-    };
-    modify(&definitions, &change, |definition| {
+    modify(&definitions, &edit(name), |definition| {
         let mut definition = definition.cloned().unwrap_or_default();
         status::set(
             &mut definition,

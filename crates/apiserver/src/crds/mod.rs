@@ -145,7 +145,7 @@ pub(crate) fn written(target: &Target, stored: &Arc<Object>) {
     }
 }
 
-/// Follows a definition that is gone; another one that waited for its names takes its place.
+/// Follows a definition that is gone. One that waited for its names is seen to by [`cleanup`].
 pub(crate) fn removed(target: &Target, last: &Arc<Object>) {
     if is_definition(target) {
         let definition = last.value();

@@ -4,7 +4,7 @@ use choreo_apimachinery::status::{ApiError, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::MediaType;
+use super::{MediaType, protobuf};
 
 /// An encoding of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,11 +13,20 @@ pub enum Codec {
     Json,
     /// `application/yaml`.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`; read only, for built-in kinds.
+    Protobuf,
 }
 
 impl Codec {
-    /// The media types that can be read and written, as messages list them.
+    /// The media types that can be written, as messages list them.
     pub const MEDIA_TYPES: [&'static str; 2] = ["application/json", "application/yaml"];
+
+    /// The media types that can be read, as messages list them.
+    pub const READABLE: [&'static str; 3] = [
+        "application/json",
+        "application/yaml",
+        "application/vnd.kubernetes.protobuf",
+    ];
 
     /// The encoding that a clause of an `Accept` header allows.
     pub fn for_accept(clause: &MediaType) -> Option<Codec> {
@@ -36,7 +45,8 @@ impl Codec {
         match MediaType::parse(content_type).name.as_str() {
             "" | "application/json" => Ok(Codec::Json),
             "application/yaml" => Ok(Codec::Yaml),
-            _ => Err(ApiError::unsupported_media_type(&Codec::MEDIA_TYPES)),
+            "application/vnd.kubernetes.protobuf" => Ok(Codec::Protobuf),
+            _ => Err(ApiError::unsupported_media_type(&Codec::READABLE)),
         }
     }
 
@@ -45,6 +55,7 @@ impl Codec {
         match self {
             Codec::Json => "application/json",
             Codec::Yaml => "application/yaml",
+            Codec::Protobuf => "application/vnd.kubernetes.protobuf",
         }
     }
 
@@ -59,6 +70,8 @@ impl Codec {
             Codec::Yaml => serde_json::from_slice(bytes)
                 .or_else(|_| serde_saphyr::from_slice(bytes))
                 .map_err(|e| malformed(&e)),
+            Codec::Protobuf => protobuf::decode(bytes)
+                .map_err(|e| ApiError::bad_request(format!("couldn't get version/kind; {e}"))),
         }
     }
 
@@ -70,6 +83,7 @@ impl Codec {
         match self {
             Codec::Json if pretty => serde_json::to_vec_pretty(value).map_err(ApiError::internal),
             Codec::Json => serde_json::to_vec(value).map_err(ApiError::internal),
+            Codec::Protobuf => Err(ApiError::not_acceptable(&Codec::MEDIA_TYPES)),
             Codec::Yaml => serde_saphyr::to_string(&value)
                 .map(String::into_bytes)
                 .map_err(ApiError::internal),

@@ -6,6 +6,7 @@
 mod body;
 mod codec;
 mod media;
+mod protobuf;
 
 pub use body::{BODY_LIMIT, Body, read_body};
 pub use codec::Codec;

@@ -74,11 +74,11 @@ fn path(name: &str) -> FieldPath<'_> {
     FieldPath::new(name)
 }
 
-fn checked(kind: &str, errors: Vec<FieldError>) -> Result<()> {
+fn checked(kind: &str, errors: &[FieldError]) -> Result<()> {
     if errors.is_empty() {
         Ok(())
     } else {
-        Err(ApiError::invalid(META, kind, "", &errors))
+        Err(ApiError::invalid(META, kind, "", errors))
     }
 }
 
@@ -187,7 +187,7 @@ impl CreateOptions {
             field_manager: field_manager(query, &mut errors),
             field_validation: FieldValidation::parse(query, &mut errors),
         };
-        checked(kind, errors)?;
+        checked(kind, &errors)?;
         Ok(options)
     }
 }
@@ -233,7 +233,7 @@ impl PatchOptions {
                 "may not be specified for non-apply patch",
             ));
         }
-        checked("PatchOptions", errors)?;
+        checked("PatchOptions", &errors)?;
         Ok(options)
     }
 }
@@ -371,7 +371,7 @@ impl DeleteOptions {
             propagation,
             orphan_dependents,
         };
-        checked("DeleteOptions", errors)?;
+        checked("DeleteOptions", &errors)?;
         Ok(options)
     }
 }
@@ -444,7 +444,7 @@ impl ListOptions {
             continue_token: query.text("continue").map(str::to_owned),
         };
         options.check(&mut errors);
-        checked("ListOptions", errors)?;
+        checked("ListOptions", &errors)?;
         Ok(options)
     }
 

@@ -1,6 +1,6 @@
 //! Managed fields: who set what.
 
-use crate::pending::apply;
+use choreo_apimachinery::apply;
 use choreo_apimachinery::registry::ResourceInfo;
 use choreo_apimachinery::status::Result;
 use serde_json::Value;
@@ -25,11 +25,9 @@ impl Manager {
         }
     }
 
-    fn with<'a>(&'a self, operation: apply::Operation, api_version: &'a str) -> apply::Manager<'a> {
+    fn machinery(&self) -> apply::Manager<'_> {
         apply::Manager {
             name: &self.name,
-            operation,
-            api_version,
             subresource: &self.subresource,
             time: &self.time,
         }
@@ -38,13 +36,7 @@ impl Manager {
 
 /// Makes the manager of a create, update or patch the owner of what it changed.
 pub(super) fn track(info: &ResourceInfo, live: Option<&Value>, new: &mut Value, manager: &Manager) {
-    let version = info.api_version();
-    apply::update(
-        &info.schema(),
-        live,
-        new,
-        &manager.with(apply::Operation::Update, &version),
-    );
+    apply::update(info, live, new, &manager.machinery());
 }
 
 /// Applies a configuration.
@@ -58,14 +50,7 @@ pub(super) fn apply(
     manager: &Manager,
     force: bool,
 ) -> Result<Value> {
-    let version = info.api_version();
-    apply::apply(
-        &info.schema(),
-        live,
-        config,
-        &manager.with(apply::Operation::Apply, &version),
-        force,
-    )
+    apply::apply(info, live, config, &manager.machinery(), force)
 }
 
 /// A new object's `managedFields` are the server's to write.

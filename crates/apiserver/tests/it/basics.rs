@@ -338,14 +338,14 @@ async fn refusals_have_the_known_form() {
         .request(
             "POST",
             CONFIG_MAPS,
-            &[("content-type", "application/vnd.kubernetes.protobuf")],
+            &[("content-type", "application/cbor")],
             "k8s",
         )
         .await;
     assert_eq!(wrong.status, 415);
     assert_eq!(
         wrong.json()["message"],
-        "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml"
+        "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"
     );
     let wrong = server
         .request("GET", CONFIG_MAPS, &[("accept", "text/html")], "")

@@ -1,9 +1,11 @@
 //! The server as its clients see it: through `kube::Client` in process, through plain requests, and over HTTPS.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod apply;
 mod basics;
 mod collection;
 mod definitions;
 mod discovery;
+mod kubectl;
 mod support;
 mod watches;

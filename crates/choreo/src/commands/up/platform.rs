@@ -9,6 +9,7 @@ use choreo_apiserver::authn::Authenticator;
 use choreo_apiserver::kubeconfig::{self, Context};
 use choreo_apiserver::serve::{ServeOptions, TlsSettings, serve, tls_settings};
 use choreo_apiserver::tls::{Pki, local_names};
+use choreo_apiserver::{ApiServer, Options};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -31,7 +32,9 @@ pub(crate) struct Platform {
     /// Where everything is.
     pub(crate) facts: Facts,
     server: JoinHandle<()>,
+    /// Ends controllers and nodes; then, with the second one, what they talk to.
     shutdown: CancellationToken,
+    shutdown_server: CancellationToken,
 }
 
 impl Platform {
@@ -41,51 +44,85 @@ impl Platform {
         folder: &DataFolder,
         progress: &mut Progress<'_>,
     ) -> Result<Self, Failure> {
-        let shutdown = CancellationToken::new();
-        let mut authenticator = Authenticator::new();
-        if let Some(path) = &args.token_file {
-            authenticator = authenticator
-                .with_token_file(path)
-                .map_err(|error| Failure::new("cannot use the token file").because(&error))?;
-        }
-        let pki = open_pki(folder)?;
+        let (shutdown, shutdown_server) = (CancellationToken::new(), CancellationToken::new());
+        // What can fail because of a mistake comes first, before anything runs.
+        let authenticator = authenticator(args)?;
         let listener = listen(args.api_port).await?;
         let address = listener
             .local_addr()
             .map_err(|error| Failure::new("cannot listen").because(&error))?;
-        let api = format!("https://{address}");
-        let router = axum::Router::new();
-        write_kubeconfig(folder, &api, &pki)?;
+        let pki = open_pki(folder)?;
+        let api = ApiServer::new(
+            folder.store().clone(),
+            Options {
+                clusters: vec![CONTROL.to_owned(), LOCAL.to_owned()],
+                ..Options::default()
+            },
+        )
+        .map_err(|error| Failure::new("cannot start the API server").because(&error))?;
+        api.start_controllers(&shutdown_server);
+        let url = format!("https://{address}");
         let tls = tls_settings(tls_config(&pki)?);
         let server = tokio::spawn(serve(
             listener,
             Arc::clone(&tls),
             Arc::new(authenticator),
-            router,
+            api.router(),
             ServeOptions::default(),
-            shutdown.clone(),
+            shutdown_server.clone(),
         ));
-        progress.done("API server", &api)?;
+        progress.done("API server", &url)?;
+
+        // Last: who sees the file may use it.
+        write_kubeconfig(folder, &url, &pki)?;
+        tokio::spawn(renew_certificates(
+            folder.pki(),
+            folder.kubeconfig(),
+            url.clone(),
+            tls,
+            shutdown_server.clone(),
+        ));
         Ok(Self {
             facts: Facts {
                 kubeconfig: folder.kubeconfig(),
-                data_plane: format!("{api}/clusters/{LOCAL}"),
-                api,
+                data_plane: format!("{url}/clusters/{LOCAL}"),
+                api: url,
                 folder: folder.path().to_owned(),
                 in_memory: args.in_memory,
             },
             server,
             shutdown,
+            shutdown_server,
         })
     }
 
-    /// Runs until asked to stop, and then stops in order.
+    /// Runs until asked to stop, and then stops in order: first those who write, then what they write to.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
-        stop.cancelled().await;
+        let mut server = self.server;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            ended = &mut server => {
+                return Err(match ended {
+                    Ok(()) => Failure::new("the API server ended"),
+                    Err(error) => Failure::new("the API server ended").because(&error),
+                });
+            }
+        }
         self.shutdown.cancel();
-        self.server
+        self.shutdown_server.cancel();
+        server
             .await
             .map_err(|error| Failure::new("the API server ended badly").because(&error))
+    }
+}
+
+fn authenticator(args: &Args) -> Result<Authenticator, Failure> {
+    let authenticator = Authenticator::new();
+    match &args.token_file {
+        None => Ok(authenticator),
+        Some(path) => authenticator
+            .with_token_file(path)
+            .map_err(|error| Failure::new("cannot use the token file").because(&error)),
     }
 }
 
@@ -115,17 +152,54 @@ fn tls_config(pki: &Pki) -> Result<Arc<rustls::ServerConfig>, Failure> {
         .map_err(|error| Failure::new("cannot prepare TLS").because(&error))
 }
 
-fn write_kubeconfig(folder: &DataFolder, api: &str, pki: &Pki) -> Result<(), Failure> {
+fn contexts(url: &str) -> [Context; 2] {
     let context = |name: &str, path: &str| Context {
         name: name.to_owned(),
-        server: format!("{api}{path}"),
+        server: format!("{url}{path}"),
         namespace: "default".to_owned(),
     };
-    let contexts = [
+    [
         context("choreo", ""),
         context(LOCAL, &format!("/clusters/{LOCAL}")),
-    ];
-    kubeconfig::write(&folder.kubeconfig(), &contexts, pki.authority_pem(), pki.admin()).map_err(|error| {
-        Failure::new(format!("cannot write {}", folder.kubeconfig().display())).because(&error)
-    })
+    ]
+}
+
+fn write_kubeconfig(folder: &DataFolder, url: &str, pki: &Pki) -> Result<(), Failure> {
+    kubeconfig::write(
+        &folder.kubeconfig(),
+        &contexts(url),
+        pki.authority_pem(),
+        pki.admin(),
+    )
+    .map_err(|error| Failure::new(format!("cannot write {}", folder.kubeconfig().display())).because(&error))
+}
+
+/// Renews certificates when they are due, in a process that runs for months.
+async fn renew_certificates(
+    pki_dir: std::path::PathBuf,
+    kubeconfig: std::path::PathBuf,
+    url: String,
+    tls: TlsSettings,
+    shutdown: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(CERTIFICATE_CHECK) => {}
+        }
+        let renewed = Pki::open(&pki_dir, &local_names(), Timestamp::now()).and_then(|pki| {
+            tls.store(pki.server_config()?);
+            Ok(pki)
+        });
+        match renewed {
+            Ok(pki) => {
+                if let Err(error) =
+                    kubeconfig::write(&kubeconfig, &contexts(&url), pki.authority_pem(), pki.admin())
+                {
+                    tracing::error!(%error, "cannot write the kubeconfig");
+                }
+            }
+            Err(error) => tracing::error!(%error, "cannot renew the certificates"),
+        }
+    }
 }

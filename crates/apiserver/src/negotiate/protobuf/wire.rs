@@ -1,0 +1,92 @@
+//! The wire format: numbered fields of four types.
+
+use super::Malformed;
+
+/// The value of a field.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Field<'a> {
+    /// A number or truth value.
+    Varint(u64),
+    /// Eight bytes, such as a double.
+    Fixed64(u64),
+    /// Four bytes.
+    Fixed32,
+    /// Text, bytes or a message.
+    Bytes(&'a [u8]),
+}
+
+/// The fields of a message, in order. Ends after an error.
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u32, Field<'a>), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = field(&mut self.0);
+        if field.is_err() {
+            self.0 = &[];
+        }
+        Some(field)
+    }
+}
+
+/// The numbers of a packed field.
+pub(super) fn varints(mut bytes: &[u8]) -> impl Iterator<Item = Result<u64, Malformed>> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let number = varint(&mut bytes);
+        if number.is_err() {
+            bytes = &[];
+        }
+        Some(number)
+    })
+}
+
+fn field<'a>(bytes: &mut &'a [u8]) -> Result<(u32, Field<'a>), Malformed> {
+    let tag = varint(bytes)?;
+    let number = u32::try_from(tag >> 3).map_err(|_| Malformed::Wire("field number out of range"))?;
+    let field = match tag & 7 {
+        0 => Field::Varint(varint(bytes)?),
+        1 => {
+            let eight = take(bytes, 8)?;
+            Field::Fixed64(u64::from_le_bytes(
+                eight.try_into().map_err(|_| Malformed::Wire("cut off"))?,
+            ))
+        }
+        2 => {
+            let length =
+                usize::try_from(varint(bytes)?).map_err(|_| Malformed::Wire("length out of range"))?;
+            Field::Bytes(take(bytes, length)?)
+        }
+        5 => {
+            take(bytes, 4)?;
+            Field::Fixed32
+        }
+        _ => return Err(Malformed::Wire("unknown wire type")),
+    };
+    Ok((number, field))
+}
+
+fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], Malformed> {
+    let (head, rest) = bytes.split_at_checked(length).ok_or(Malformed::Wire("cut off"))?;
+    *bytes = rest;
+    Ok(head)
+}
+
+fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
+    let mut number = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (first, rest) = bytes.split_first().ok_or(Malformed::Wire("cut off"))?;
+        *bytes = rest;
+        number |= u64::from(first & 0x7f) << shift;
+        if first & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+    Err(Malformed::Wire("number too long"))
+}

@@ -1,0 +1,258 @@
+//! The unmodified `kubectl` as a process, over HTTPS, where one is installed. `KUBECTL` names another one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use choreo_apiserver::authn::Authenticator;
+use choreo_apiserver::kubeconfig::{self, Context};
+use choreo_apiserver::serve::{ServeOptions, serve, tls_settings};
+use choreo_apiserver::tls::{Pki, local_names};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::support::{CRDS, TestServer, deployment, widget, widgets};
+
+struct Kubectl {
+    server: TestServer,
+    folder: tempfile::TempDir,
+    _serving: DropGuard,
+}
+
+/// What a run printed. Standard output and error together, since that is what a person sees.
+struct Run {
+    ok: bool,
+    text: String,
+}
+
+impl Kubectl {
+    /// A server on a port of its own; none where there is no kubectl.
+    async fn start() -> Option<Kubectl> {
+        let program = Self::program();
+        if Command::new(&program)
+            .arg("version")
+            .arg("--client")
+            .output()
+            .await
+            .is_err()
+        {
+            return None;
+        }
+        let server = TestServer::start();
+        let folder = tempfile::tempdir().unwrap();
+        let pki = Pki::ephemeral(&local_names(), jiff::Timestamp::now()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let context = |name: &str, server: String| Context {
+            name: name.into(),
+            server,
+            namespace: "default".into(),
+        };
+        let contexts = [
+            context("control", url.clone()),
+            context("local", format!("{url}/clusters/local")),
+        ];
+        kubeconfig::write(
+            &folder.path().join("kubeconfig"),
+            &contexts,
+            pki.authority_pem(),
+            pki.admin(),
+        )
+        .unwrap();
+        let shutdown = CancellationToken::new();
+        let tls = tls_settings(pki.server_config().unwrap());
+        let router = server.server.router();
+        let auth = Arc::new(Authenticator::new());
+        tokio::spawn(serve(
+            listener,
+            tls,
+            auth,
+            router,
+            ServeOptions::default(),
+            shutdown.clone(),
+        ));
+        Some(Kubectl {
+            server,
+            folder,
+            _serving: shutdown.drop_guard(),
+        })
+    }
+
+    fn program() -> String {
+        std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".to_owned())
+    }
+
+    fn command(&self, args: &str) -> Command {
+        let mut command = Command::new(Self::program());
+        command
+            .args(args.split(' '))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.folder.path())
+            .env("KUBECONFIG", self.folder.path().join("kubeconfig"))
+            .env("EDITOR", "true")
+            .current_dir(self.folder.path())
+            .kill_on_drop(true);
+        command
+    }
+
+    async fn run(&self, args: &str) -> Run {
+        let output = self.command(args).output().await.unwrap();
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Run {
+            ok: output.status.success(),
+            text,
+        }
+    }
+
+    /// A run that must succeed and print every one of these.
+    #[track_caller]
+    fn check(run: &Run, args: &str, parts: &[&str]) {
+        assert!(run.ok, "kubectl {args}: {}", run.text);
+        for part in parts {
+            assert!(
+                run.text.contains(part),
+                "kubectl {args}: no {part:?} in:\n{}",
+                run.text
+            );
+        }
+    }
+
+    fn write(&self, name: &str, value: &serde_json::Value) {
+        std::fs::write(Path::new(self.folder.path()).join(name), value.to_string()).unwrap();
+    }
+}
+
+macro_rules! kubectl {
+    ($kubectl:expr, $args:expr, $($part:expr),* $(,)?) => {
+        let run = $kubectl.run($args).await;
+        Kubectl::check(&run, $args, &[$($part),*]);
+    };
+}
+
+#[tokio::test]
+async fn a_day_with_built_in_kinds() {
+    let Some(kubectl) = Kubectl::start().await else {
+        return;
+    };
+    kubectl.write("d.json", &deployment("web"));
+    kubectl!(
+        kubectl,
+        "api-resources",
+        "deployments",
+        "configmaps",
+        "customresourcedefinitions"
+    );
+    kubectl!(kubectl, "apply -f d.json", "deployment.apps/web created");
+    kubectl!(kubectl, "apply -f d.json", "deployment.apps/web unchanged");
+    kubectl!(
+        kubectl,
+        "apply --server-side --force-conflicts -f d.json",
+        "deployment.apps/web serverside-applied"
+    );
+    kubectl!(
+        kubectl,
+        "scale deployment/web --replicas=3",
+        "deployment.apps/web scaled"
+    );
+    kubectl!(
+        kubectl,
+        "patch deployment web -p {\"spec\":{\"paused\":true}}",
+        "deployment.apps/web patched"
+    );
+    kubectl!(
+        kubectl,
+        "get deployment web -o jsonpath={.spec.replicas}{.spec.paused}",
+        "3true"
+    );
+    kubectl!(kubectl, "describe deployment web", "Name:", "web", "nginx:1");
+    kubectl!(kubectl, "label deployment web tier=front", "labeled");
+    kubectl!(
+        kubectl,
+        "get deployments -l tier=front -o name",
+        "deployment.apps/web"
+    );
+    kubectl!(kubectl, "set image deployment/web main=nginx:2", "image updated");
+    kubectl!(kubectl, "edit deployment web", "cancelled");
+    kubectl!(
+        kubectl,
+        "create configmap cm --from-literal=a=b",
+        "configmap/cm created"
+    );
+    kubectl!(
+        kubectl,
+        "wait --for=jsonpath={.data.a}=b configmap/cm --timeout=5s",
+        "condition met"
+    );
+    kubectl!(kubectl, "create namespace shop", "namespace/shop created");
+    kubectl!(kubectl, "--context local get deployments", "No resources found");
+    kubectl!(kubectl, "auth can-i create pods", "yes");
+    kubectl!(kubectl, "get events", "No resources found");
+    kubectl!(kubectl, "delete deployment web --wait", "deleted");
+    let diff = kubectl.run("diff -f d.json").await;
+    assert!(!diff.ok && diff.text.contains("+  name: web"), "{}", diff.text);
+}
+
+#[tokio::test]
+async fn a_day_with_custom_resources() {
+    let Some(kubectl) = Kubectl::start().await else {
+        return;
+    };
+    kubectl.write("crd.json", &widgets());
+    kubectl.write("w.json", &widget("a", 2));
+    kubectl!(kubectl, "apply -f crd.json", "created");
+    kubectl!(
+        kubectl,
+        "wait --for=condition=Established crd/widgets.example.dev",
+        "condition met"
+    );
+    kubectl!(kubectl, "get crds", "widgets.example.dev");
+    kubectl!(kubectl, "apply -f w.json", "widget.example.dev/a created");
+    kubectl!(kubectl, "get wi", "a");
+    kubectl!(kubectl, "scale widget/a --replicas=2", "scaled");
+    kubectl!(
+        kubectl,
+        "patch widget a --type=merge -p {\"spec\":{\"size\":5}}",
+        "patched"
+    );
+    kubectl!(
+        kubectl,
+        "apply --server-side --force-conflicts -f w.json",
+        "serverside-applied"
+    );
+    kubectl!(kubectl, "delete crd widgets.example.dev --wait", "deleted");
+    assert_eq!(
+        kubectl
+            .server
+            .get(&format!("{CRDS}/widgets.example.dev"))
+            .await
+            .status,
+        404
+    );
+}
+
+#[tokio::test]
+async fn a_watch_prints_what_happens() {
+    let Some(kubectl) = Kubectl::start().await else {
+        return;
+    };
+    let mut watch = kubectl
+        .command("get configmaps --watch -o name")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = tokio::io::BufReader::new(watch.stdout.take().unwrap());
+    for name in ["one", "two"] {
+        kubectl!(kubectl, &format!("create configmap {name}"), "created");
+        let mut line = String::new();
+        tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut line)
+            .await
+            .unwrap();
+        assert_eq!(line.trim(), format!("configmap/{name}"));
+    }
+    watch.kill().await.unwrap();
+}
