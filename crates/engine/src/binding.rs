@@ -1,5 +1,7 @@
 //! Bindings of every kind, seen as one thing: what runs of a component in an environment.
 
+use std::{ops::Deref, sync::Arc};
+
 use choreo_api::{
     conditions::reasons,
     v1alpha1::{
@@ -17,6 +19,26 @@ use crate::{
 
 /// The kinds of binding.
 pub const KINDS: [Kind; 2] = [Kind::ServiceBinding, Kind::WebApplicationBinding];
+
+/// What runs, wherever it is written.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// In an artifact, which is shared rather than copied.
+    Artifact(Arc<DeployableArtifact>),
+    /// In the binding.
+    Inline(Box<DeployableArtifactSpec>),
+}
+
+impl Deref for Source {
+    type Target = DeployableArtifactSpec;
+
+    fn deref(&self) -> &DeployableArtifactSpec {
+        match self {
+            Self::Artifact(artifact) => &artifact.spec,
+            Self::Inline(spec) => spec,
+        }
+    }
+}
 
 /// A binding, whatever its kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,7 +183,7 @@ impl Binding {
     ///
     /// # Errors
     /// When the artifact, or a class that an inline binding names, is missing, or the artifact is another component's.
-    pub fn source(&self, world: &World) -> Result<DeployableArtifactSpec, Problems> {
+    pub fn source(&self, world: &World) -> Result<Source, Problems> {
         let of = self.reference.to_string();
         if let Some(name) = &self.artifact {
             let Some(artifact) = world.get::<DeployableArtifact>(self.namespace(), name) else {
@@ -188,7 +210,7 @@ impl Binding {
                 )
                 .into());
             }
-            return Ok(artifact.spec.clone());
+            return Ok(Source::Artifact(Arc::clone(artifact)));
         }
         let Some(workload) = &self.inline else {
             return Err(Problem::waiting(
@@ -221,7 +243,7 @@ impl Binding {
                 spec.web_application = Some(web_application.clone());
             }
         }
-        problems.or_ok(spec)
+        problems.or_ok(Source::Inline(Box::new(spec)))
     }
 
     fn type_name(&self) -> &'static str {

@@ -81,12 +81,12 @@ impl Exposed<'_> {
     pub fn exposures(&self, world: &World) -> Result<Vec<Exposure>, Problems> {
         let mut problems = Problems::new();
         let mut all: BTreeMap<String, Exposure> = BTreeMap::new();
-        self.from_workload(&mut all, &mut problems);
-        self.from_service(&mut all, &mut problems);
+        self.add_workload(&mut all, &mut problems);
+        self.add_service(&mut all, &mut problems);
         if let Some(web) = &self.source.web_application {
-            self.from_web_application(web, &mut all, &mut problems);
+            self.add_web_application(web, &mut all, &mut problems);
         }
-        self.from_endpoints(world, &mut all, &mut problems);
+        self.add_endpoints(world, &mut all, &mut problems);
         self.on_demand(world, &mut all);
         for exposure in all.values_mut() {
             self.guard(exposure);
@@ -95,7 +95,7 @@ impl Exposed<'_> {
         problems.or_ok(all.into_values().collect())
     }
 
-    fn from_workload(&self, all: &mut BTreeMap<String, Exposure>, problems: &mut Problems) {
+    fn add_workload(&self, all: &mut BTreeMap<String, Exposure>, problems: &mut Problems) {
         for (name, endpoint) in &self.workload.endpoints {
             let field = format!("workload endpoints[{name}]");
             let Some(port) = port(endpoint.port) else {
@@ -128,7 +128,7 @@ impl Exposed<'_> {
         }
     }
 
-    fn from_service(&self, all: &mut BTreeMap<String, Exposure>, problems: &mut Problems) {
+    fn add_service(&self, all: &mut BTreeMap<String, Exposure>, problems: &mut Problems) {
         let ports: BTreeSet<u16> = all.values().map(|e| e.port).collect();
         for (name, api) in self.source.service.iter().flat_map(|s| &s.apis) {
             let field = format!("service apis[{name}]");
@@ -180,7 +180,7 @@ impl Exposed<'_> {
     }
 
     /// A web application has a host of its own. Unless it says otherwise it is public: that is what its type means.
-    fn from_web_application(
+    fn add_web_application(
         &self,
         web: &FrozenWebApplication,
         all: &mut BTreeMap<String, Exposure>,
@@ -229,7 +229,7 @@ impl Exposed<'_> {
     }
 
     /// `Endpoint` objects that a developer wrote add an exposure in every environment.
-    fn from_endpoints(&self, world: &World, all: &mut BTreeMap<String, Exposure>, problems: &mut Problems) {
+    fn add_endpoints(&self, world: &World, all: &mut BTreeMap<String, Exposure>, problems: &mut Problems) {
         let component = ObjectRef::new(Kind::Component, &self.place.organization, self.component);
         for endpoint in world.referring::<Endpoint>(&component) {
             if is_derived(endpoint) || endpoint.metadata.deletion_timestamp.is_some() {

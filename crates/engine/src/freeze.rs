@@ -10,7 +10,7 @@ use choreo_api::{
     labels::PLATFORM_NAMESPACE,
     names::{self, ArtifactDigest},
     v1alpha1::{
-        APIClass, APIClassSpec, Component, ComponentKind, DeployableArtifactSpec, DeploymentTrack,
+        APIClass, APIClassSpec, Component, ComponentKind, DeployableArtifactSpec, DeploymentTrack, Endpoint,
         FrozenClass, FrozenService, FrozenWebApplication, Service, ServiceApi, ServiceClass, WebApplication,
         WebApplicationClass, Workload, WorkloadTemplate,
         common::{ComponentOwner, DEFAULT_CLASS, DEFAULT_TRACK, Visibility},
@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    hash,
+    expose, hash,
     problem::{Problem, Problems, quoted_list},
     world::{Key, Kind, Known, ObjectRef, World, is_default_track, reference_of},
 };
@@ -188,11 +188,16 @@ fn parts(world: &World, component: &ObjectRef) -> Vec<ObjectRef> {
         Kind::WebApplication,
         Kind::Build,
     ];
-    world
+    let mut parts: Vec<ObjectRef> = world
         .referrers(component)
         .filter(|r| PARTS.contains(&r.kind))
         .cloned()
-        .collect()
+        .collect();
+    let by_hand = world
+        .referring::<Endpoint>(component)
+        .filter(|e| !expose::is_derived(e));
+    parts.extend(by_hand.map(|e| reference_of(e.as_ref())));
+    parts
 }
 
 /// A kind that is the typed part of a component.

@@ -193,6 +193,7 @@ impl Place {
             ));
             return Err(problems);
         };
+        problems.extend(shared(world, organization, project, environment));
         let gateway = env.spec.gateway.as_ref();
         let jwks = gateway
             .and_then(|g| g.security.as_ref())
@@ -248,6 +249,36 @@ impl Place {
             template: template(gateways),
         })
     }
+}
+
+/// The name of a cell's namespace joins names with hyphens, so two cells may come to share one: `a-b` in `c` and `a` in
+/// `b-c`. The first in order has it; the other is refused rather than let into the first one's cell.
+fn shared(world: &World, organization: &str, project: &str, environment: &str) -> Option<Problem> {
+    let whole = format!("{organization}-{project}-{environment}");
+    let rest = |name: &str| whole.strip_prefix(name)?.strip_prefix('-');
+    for other in world.all::<Project>() {
+        let (Some(of), Some(name)) = (&other.metadata.namespace, &other.metadata.name) else {
+            continue;
+        };
+        if (of.as_str(), name.as_str()) >= (organization, project) {
+            // Projects come in order of namespace and name.
+            return None;
+        }
+        let Some(of_environment) = rest(of).and_then(|r| r.strip_prefix(name.as_str())?.strip_prefix('-'))
+        else {
+            continue;
+        };
+        if world.get::<Environment>(of, of_environment).is_some() {
+            return Some(Problem::error(
+                reasons::INVALID,
+                format!(
+                    "Project {project:?} in Environment {environment:?} would share its namespace {:?} with Project {name:?} of organization {of:?} in Environment {of_environment:?}: rename the project or the environment",
+                    names::cell_namespace(organization, project, environment)
+                ),
+            ));
+        }
+    }
+    None
 }
 
 /// How far a cell is closed: what its environment says, else what the organization says, else closed.

@@ -6,7 +6,7 @@
 //! Beside the objects it keeps one index: for each object, existing or not, which objects refer to it
 //! ([`World::referrers`]). What a plan waits for is thereby found when it appears.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use choreo_api::v1alpha1 as api;
 use imbl::{OrdMap, OrdSet};
@@ -141,6 +141,7 @@ macro_rules! kinds {
             pub fn from_value(value: &Value) -> Result<Self, LoadError> {
                 let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
                 let (api_version, kind) = (text("/apiVersion"), text("/kind"));
+                let value = &*with_spec(value);
                 match kind.as_str() {
                     $(stringify!($kind) if api_version == <$type as Resource>::api_version(&()) => {
                         let object = <$type as serde::Deserialize>::deserialize(value).map_err(|source| LoadError::Malformed {
@@ -243,6 +244,17 @@ kinds! {
     Deployment => deployments: api::Deployment,
     Release => releases: api::Release,
     Endpoint => endpoints: api::Endpoint,
+}
+
+/// A manifest may leave out a spec that says nothing; the types may not.
+fn with_spec(value: &Value) -> Cow<'_, Value> {
+    let mut value = Cow::Borrowed(value);
+    if value.get("spec").is_none()
+        && let Some(object) = value.to_mut().as_object_mut()
+    {
+        object.insert("spec".to_owned(), Value::Object(serde_json::Map::new()));
+    }
+    value
 }
 
 /// Which object a typed object is.

@@ -1,11 +1,13 @@
 //! A binding: resolves, renders, and hands the result to its release.
 
+use std::borrow::Cow;
+
 use choreo_api::{
     conditions::{Condition, reasons, types},
     labels::Labels,
     names,
     v1alpha1::{
-        DeployableArtifactSpec, Endpoint, Release, ReleaseResource,
+        DeployableArtifactSpec, Endpoint, Release, ReleaseResource, WorkloadTemplate,
         common::{DEFAULT_TRACK, EndpointAddresses, ExposeLevel, Overrides, ReleaseState, Visibility},
     },
 };
@@ -50,8 +52,8 @@ pub(super) fn plan(world: &World, object: &AnyObject) -> Plan {
         return undeploy(world, &binding);
     }
     match rendered(world, &binding) {
-        Ok(rendered) => deploy(world, &binding, rendered),
-        Err(failed) => keep(world, &binding, failed),
+        Ok(rendered) => deploy(world, &binding, &rendered),
+        Err(failed) => keep(world, &binding, &failed),
     }
 }
 
@@ -82,13 +84,14 @@ fn rendered(world: &World, binding: &Binding) -> Result<Rendered, Failed> {
     let source = failed.unresolved.take(binding.source(world));
     let Some(source) = source else { return Err(failed) };
     let overrides = effective_overrides(&source, binding);
-    let frozen = source.workload.clone().unwrap_or_default();
+    let none = WorkloadTemplate::default();
+    let frozen = source.workload.as_ref().unwrap_or(&none);
     let workload = failed.unresolved.take(overrides::apply(
-        &frozen,
+        frozen,
         &overrides,
         &binding.reference.to_string(),
     ));
-    let workload = workload.unwrap_or(frozen);
+    let workload = workload.unwrap_or(Cow::Borrowed(frozen));
     let configuration = failed.unresolved.take(configuration::resolve(
         world,
         namespace,
@@ -124,8 +127,13 @@ fn rendered(world: &World, binding: &Binding) -> Result<Rendered, Failed> {
         exposures: &endpoints,
         state: binding.state,
     }));
-    let identity = freeze::digest(&source)
-        .and_then(|digest| revision::identity(digest.as_str(), &binding.overrides, &settings))
+    // An artifact never changes, so its digest need not be computed again.
+    let digest = match &source.digest {
+        Some(digest) => Ok(digest.clone()),
+        None => freeze::digest(&source).map(|d| d.to_string()),
+    };
+    let identity = digest
+        .and_then(|digest| revision::identity(&digest, &binding.overrides, &settings))
         .map_err(|e| Problem::error(reasons::RENDER_FAILED, format!("{}: {e}", binding.reference)).into());
     let identity = failed.render.take(identity);
     let addresses = exposed.addresses(&endpoints);
@@ -171,7 +179,7 @@ fn labels(binding: &Binding) -> Labels {
         .environment(&binding.environment)
 }
 
-fn deploy(world: &World, binding: &Binding, rendered: Rendered) -> Plan {
+fn deploy(world: &World, binding: &Binding, rendered: &Rendered) -> Plan {
     let revision = revision::allot(world, binding, &rendered.identity);
     let resources = json!(rendered.output.resources);
     let mut plan = Plan::default();
@@ -347,7 +355,7 @@ fn ready(world: &World, binding: &Binding, wanted: &[ReleaseResource]) -> Condit
 }
 
 /// Something is wrong or missing: says everything, and leaves what runs as it is.
-fn keep(world: &World, binding: &Binding, failed: Failed) -> Plan {
+fn keep(world: &World, binding: &Binding, failed: &Failed) -> Plan {
     let mut all = failed.unresolved.clone();
     all.extend(failed.render.clone());
     let mut ready = all

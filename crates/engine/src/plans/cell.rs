@@ -8,7 +8,6 @@ use crate::{
     binding::{self, Binding},
     place::{Dialect, Place},
     plan::{Child, Plan},
-    problem::Problems,
     render::{
         meta::Meta,
         policy::{self, Direction, Peer, Rule, Transport},
@@ -35,9 +34,7 @@ pub(crate) fn plan(world: &World, namespace: &str, project: &str, environment: &
             ..Plan::default()
         };
     }
-    match Place::find(world, namespace, project, environment)
-        .and_then(|place| unshared(world, &place).map(|()| place))
-    {
+    match Place::find(world, namespace, project, environment) {
         Err(problems) => Plan {
             problems,
             ..Plan::default()
@@ -76,35 +73,6 @@ pub(crate) fn is_needed(world: &World, project: &ObjectRef, environment: &str) -
     bindings
         .filter_map(|r| Binding::find(world, r))
         .any(|b| b.environment == environment && b.owner.project_name == project.key.name)
-}
-
-/// The name of a cell's namespace joins names with hyphens, so two cells may come to share one: `a-b` in `c` and `a` in
-/// `b-c`. The first in order has it; the other is refused rather than let into the first one's cell.
-fn unshared(world: &World, place: &Place) -> Result<(), Problems> {
-    use choreo_api::v1alpha1::{Environment, Project};
-    use kube::ResourceExt as _;
-    let whole = |organization: &str, project: &str, environment: &str| {
-        format!("{organization}-{project}-{environment}")
-    };
-    let mine = whole(&place.organization, &place.project, &place.environment);
-    for other in world.all::<Project>() {
-        let (organization, project) = (other.namespace().unwrap_or_default(), other.name_any());
-        let Some(environment) = mine.strip_prefix(&whole(&organization, &project, "")) else {
-            continue;
-        };
-        let same = organization == place.organization && project == place.project;
-        let before =
-            (organization.as_str(), project.as_str()) < (place.organization.as_str(), place.project.as_str());
-        if !same && before && world.get::<Environment>(&organization, environment).is_some() {
-            let mut problems = Problems::new();
-            problems.invalid(format!(
-                "Project {:?} in Environment {:?} would share its namespace {:?} with Project {project:?} of organization {organization:?} in Environment {environment:?}: rename the project or the environment",
-                place.project, place.environment, place.namespace
-            ));
-            return Err(problems);
-        }
-    }
-    Ok(())
 }
 
 /// The objects of a cell.

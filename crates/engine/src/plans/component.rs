@@ -39,6 +39,14 @@ pub(super) fn plan(world: &World, reference: &ObjectRef, component: &Component) 
             .filter_map(|part| adoption(world, part, reference)),
     );
 
+    // A binding that somebody wrote goes with its component, too.
+    let bindings = Binding::of_component(world, namespace, &reference.key.name);
+    plan.adopt.extend(
+        bindings
+            .iter()
+            .filter_map(|b| adoption(world, &b.reference, reference)),
+    );
+
     let project = world.get::<Project>(namespace, project_name);
     match project {
         None => problems.push(Problem::waiting(

@@ -3,7 +3,7 @@
 //! An address depends on names and declarations, never on whether the target runs: two components that need each other
 //! both come up.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use choreo_api::{
     conditions::reasons,
@@ -190,8 +190,9 @@ fn api(world: &World, place: &Place, connection: &Connection, field: &str) -> Re
     };
     let target_place = Place::find(world, organization, project, &place.environment).map_err(not_ready)?;
     let source = binding.source(world).map_err(not_ready)?;
-    let workload = source.workload.clone().unwrap_or_default();
-    let workload = overrides::apply(&workload, &binding.overrides, "binding").unwrap_or(workload);
+    let none = WorkloadTemplate::default();
+    let frozen = source.workload.as_ref().unwrap_or(&none);
+    let workload = overrides::apply(frozen, &binding.overrides, "binding").unwrap_or(Cow::Borrowed(frozen));
     let target = Exposed {
         place: &target_place,
         component,

@@ -1,5 +1,7 @@
 //! Overrides: what one component, or one environment, changes in a frozen workload.
 
+use std::borrow::Cow;
+
 use choreo_api::v1alpha1::{
     WorkloadTemplate,
     common::{ContainerOverride, ContainerResources, EnvVar, FileMount, Overrides, Probes},
@@ -36,11 +38,14 @@ pub fn layered(base: &Overrides, over: &Overrides) -> Overrides {
 ///
 /// # Errors
 /// When an override names a container that the workload does not have.
-pub fn apply(
-    workload: &WorkloadTemplate,
+pub fn apply<'a>(
+    workload: &'a WorkloadTemplate,
     overrides: &Overrides,
     owner: &str,
-) -> Result<WorkloadTemplate, Problems> {
+) -> Result<Cow<'a, WorkloadTemplate>, Problems> {
+    if overrides.containers.is_empty() {
+        return Ok(Cow::Borrowed(workload));
+    }
     let mut problems = Problems::new();
     let mut result = workload.clone();
     for (name, change) in &overrides.containers {
@@ -72,7 +77,7 @@ pub fn apply(
         merge_resources(&mut container.resources, resources);
         merge_probes(&mut container.probes, probes.as_ref());
     }
-    problems.or_ok(result)
+    problems.or_ok(Cow::Owned(result))
 }
 
 fn layer_container(slot: &mut ContainerOverride, change: &ContainerOverride) {

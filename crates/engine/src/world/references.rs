@@ -22,24 +22,24 @@ impl Edges<'_> {
         }
     }
 
-    fn to_owner(&mut self, owner: &ComponentOwner) {
+    fn owner(&mut self, owner: &ComponentOwner) {
         self.to(Kind::Project, &owner.project_name);
         self.to(Kind::Component, &owner.component_name);
     }
 
     /// Classes are looked up in the organization and then in the platform's namespace.
-    fn to_class(&mut self, kind: Kind, name: &str) {
+    fn class(&mut self, kind: Kind, name: &str) {
         self.to(kind, name);
         self.out.insert(ObjectRef::new(kind, PLATFORM_NAMESPACE, name));
     }
 
-    fn to_apis<'b>(&mut self, apis: impl IntoIterator<Item = &'b ServiceApi>) {
+    fn apis<'b>(&mut self, apis: impl IntoIterator<Item = &'b ServiceApi>) {
         for api in apis {
-            self.to_class(Kind::APIClass, &api.class_name);
+            self.class(Kind::APIClass, &api.class_name);
         }
     }
 
-    fn to_needs_of(&mut self, workload: &WorkloadTemplate) {
+    fn needs_of(&mut self, workload: &WorkloadTemplate) {
         for group in configuration::usages(workload).keys() {
             self.to(Kind::ConfigurationGroup, group);
         }
@@ -94,37 +94,37 @@ pub(super) fn of(object: &AnyObject) -> OrdSet<ObjectRef> {
         AnyObject::Component(o) => edges.to(Kind::Project, &o.spec.owner.project_name),
         AnyObject::DeploymentTrack(o) => {
             if let Some(owner) = &o.spec.owner {
-                edges.to_owner(owner);
+                edges.owner(owner);
             }
         }
         AnyObject::Workload(o) => {
-            edges.to_owner(&o.spec.owner);
+            edges.owner(&o.spec.owner);
             if crate::freeze::exposes_by_visibility(&o.spec.template) {
-                edges.to_class(Kind::APIClass, DEFAULT_CLASS);
+                edges.class(Kind::APIClass, DEFAULT_CLASS);
             }
         }
         AnyObject::Service(o) => {
-            edges.to_owner(&o.spec.owner);
+            edges.owner(&o.spec.owner);
             edges.to(Kind::Workload, &o.spec.workload_name);
-            edges.to_class(Kind::ServiceClass, &o.spec.class_name);
-            edges.to_apis(o.spec.apis.values());
+            edges.class(Kind::ServiceClass, &o.spec.class_name);
+            edges.apis(o.spec.apis.values());
         }
         AnyObject::WebApplication(o) => {
-            edges.to_owner(&o.spec.owner);
+            edges.owner(&o.spec.owner);
             edges.to(Kind::Workload, &o.spec.workload_name);
-            edges.to_class(Kind::WebApplicationClass, &o.spec.class_name);
+            edges.class(Kind::WebApplicationClass, &o.spec.class_name);
         }
-        AnyObject::Build(o) => edges.to_owner(&o.spec.owner),
+        AnyObject::Build(o) => edges.owner(&o.spec.owner),
         AnyObject::DeployableArtifact(o) => {
             if let Some(owner) = &o.spec.owner {
-                edges.to_owner(owner);
+                edges.owner(owner);
             }
             if let Some(workload) = &o.spec.workload {
-                edges.to_needs_of(workload);
+                edges.needs_of(workload);
             }
         }
         AnyObject::ServiceBinding(o) => {
-            edges.to_owner(&o.spec.owner);
+            edges.owner(&o.spec.owner);
             edges.to(Kind::Environment, &o.spec.environment);
             edges.to(
                 Kind::DeployableArtifact,
@@ -136,13 +136,13 @@ pub(super) fn of(object: &AnyObject) -> OrdSet<ObjectRef> {
                 .as_ref()
                 .filter(|_| o.spec.artifact_ref.is_none())
             {
-                edges.to_needs_of(workload);
-                edges.to_class(Kind::ServiceClass, &o.spec.class_name);
-                edges.to_apis(o.spec.apis.values());
+                edges.needs_of(workload);
+                edges.class(Kind::ServiceClass, &o.spec.class_name);
+                edges.apis(o.spec.apis.values());
             }
         }
         AnyObject::WebApplicationBinding(o) => {
-            edges.to_owner(&o.spec.owner);
+            edges.owner(&o.spec.owner);
             edges.to(Kind::Environment, &o.spec.environment);
             edges.to(
                 Kind::DeployableArtifact,
@@ -154,13 +154,13 @@ pub(super) fn of(object: &AnyObject) -> OrdSet<ObjectRef> {
                 .as_ref()
                 .filter(|_| o.spec.artifact_ref.is_none())
             {
-                edges.to_needs_of(workload);
-                edges.to_class(Kind::WebApplicationClass, &o.spec.class_name);
+                edges.needs_of(workload);
+                edges.class(Kind::WebApplicationClass, &o.spec.class_name);
             }
         }
         AnyObject::Deployment(o) => {
             if let Some(owner) = &o.spec.owner {
-                edges.to_owner(owner);
+                edges.owner(owner);
             }
             if let Some((kind, name)) = o
                 .spec

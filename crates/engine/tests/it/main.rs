@@ -1,0 +1,8 @@
+//! The engine from outside: objects in, derived objects out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod errors;
+mod flow;
+mod properties;
+mod support;
+mod worlds;
