@@ -151,54 +151,6 @@ pub(crate) mod crd {
     }
 }
 
-pub(crate) mod openapi {
-    use choreo_apimachinery::registry::Registry;
-    use serde_json::{Value, json};
-
-    pub(crate) fn v2(_: &Registry) -> Value {
-        json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1.37.0"}, "paths": {}, "definitions": {}})
-    }
-    /// Enough for `kubectl apply` to see that the server validates fields.
-    pub(crate) fn v3(registry: &Registry, group: &str, version: &str) -> Value {
-        let mut paths = serde_json::Map::new();
-        for info in registry
-            .group(group)
-            .and_then(|g| g.version(version))
-            .into_iter()
-            .flat_map(|v| v.resources())
-        {
-            let root = if group.is_empty() {
-                format!("/api/{version}")
-            } else {
-                format!("/apis/{group}/{version}")
-            };
-            let scope = if info.namespaced {
-                "/namespaces/{namespace}"
-            } else {
-                ""
-            };
-            let parameters: Vec<Value> = ["dryRun", "fieldManager", "fieldValidation", "force"]
-                .iter()
-                .map(|name| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}}))
-                .collect();
-            let operation = json!({
-                "parameters": parameters,
-                "x-kubernetes-action": "patch",
-                "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": info.kind},
-                "responses": {"200": {"description": "OK"}},
-            });
-            paths.insert(
-                format!("{root}{scope}/{}/{{name}}", info.plural),
-                json!({"patch": operation}),
-            );
-        }
-        json!({"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.37.0"}, "paths": paths, "components": {"schemas": {}}})
-    }
-    pub(crate) fn hash(registry: &Registry, _: &str, _: &str) -> String {
-        registry.generation().to_string()
-    }
-}
-
 pub(crate) mod table {
     use choreo_apimachinery::registry::ResourceInfo;
     use serde_json::{Value, json};

@@ -1,6 +1,7 @@
 //! What is served: `/api`, `/apis`, their groups and versions, the aggregated form, and the OpenAPI documents.
 
 mod aggregated;
+mod documents;
 mod legacy;
 mod openapi;
 

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::pending::openapi;
 use axum::response::Response;
 use choreo_apimachinery::registry::Registry;
 use choreo_apimachinery::status::{ApiError, Result};
 use serde_json::{Value, json};
 
-use super::tagged;
+use super::{documents, tagged};
 use crate::cluster::{Document, Served};
 use crate::dispatch::Context;
 use crate::negotiate::{accepted, header};
@@ -21,12 +20,12 @@ use crate::respond;
 pub(super) fn answer(context: &Context, served: &Arc<Served>, path: &str) -> Result<Response> {
     if path == "openapi/v2" {
         check_json(context)?;
-        let document = served.document("openapi/v2", |registry| encode(&openapi::v2(registry)))?;
+        let document = served.document("openapi/v2", |registry| encode(&documents::v2(registry)))?;
         return Ok(tagged(context, &document, "application/json"));
     }
     if path == "openapi/v3" {
         check_json(context)?;
-        let document = served.document("openapi/v3", |registry| encode(&index(served, registry)?))?;
+        let document = served.document("openapi/v3", |registry| encode(&index(registry)))?;
         return Ok(tagged(context, &document, "application/json"));
     }
     let Some(place) = path.strip_prefix("openapi/v3/") else {
@@ -52,12 +51,12 @@ pub(super) fn answer(context: &Context, served: &Arc<Served>, path: &str) -> Res
 
 fn group_version(served: &Served, group: &str, version: &str) -> Result<Arc<Document>> {
     served.document(&format!("openapi/v3 {group}/{version}"), |registry| {
-        encode(&openapi::v3(registry, group, version))
+        encode(&documents::v3(registry, group, version))
     })
 }
 
 /// The list of group versions, each with a hash of its document so that clients can keep it.
-fn index(served: &Served, registry: &Registry) -> Result<Value> {
+fn index(registry: &Registry) -> Value {
     let mut paths = serde_json::Map::new();
     for group in registry.groups() {
         for version in group.versions() {
@@ -65,13 +64,12 @@ fn index(served: &Served, registry: &Registry) -> Result<Value> {
                 "" => format!("api/{}", version.name()),
                 name => format!("apis/{name}/{}", version.name()),
             };
-            let hash = openapi::hash(registry, group.name(), version.name());
+            let hash = documents::hash(registry, group.name(), version.name());
             let url = format!("/openapi/v3/{place}?hash={hash}");
             paths.insert(place, json!({"serverRelativeURL": url}));
         }
     }
-    let _ = served;
-    Ok(json!({"paths": paths}))
+    json!({"paths": paths})
 }
 
 fn encode(value: &Value) -> Result<Vec<u8>> {

@@ -147,6 +147,13 @@ async fn a_day_with_built_in_kinds() {
         "configmaps",
         "customresourcedefinitions"
     );
+    kubectl!(
+        kubectl,
+        "explain deployment.spec --recursive",
+        "replicas",
+        "template",
+        "containers"
+    );
     kubectl!(kubectl, "apply -f d.json", "deployment.apps/web created");
     kubectl!(kubectl, "apply -f d.json", "deployment.apps/web unchanged");
     kubectl!(
@@ -213,6 +220,14 @@ async fn a_day_with_custom_resources() {
     kubectl!(kubectl, "get crds", "widgets.example.dev");
     kubectl!(kubectl, "apply -f w.json", "widget.example.dev/a created");
     kubectl!(kubectl, "get wi", "a");
+    kubectl!(
+        kubectl,
+        "explain widget.spec",
+        "KIND:",
+        "Widget",
+        "size",
+        "<integer>"
+    );
     kubectl!(kubectl, "scale widget/a --replicas=2", "scaled");
     kubectl!(
         kubectl,

@@ -1,5 +1,10 @@
 //! The server as its clients see it: through `kube::Client` in process, through plain requests, and over HTTPS.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::needless_pass_by_value
+)]
 
 mod apply;
 mod basics;
