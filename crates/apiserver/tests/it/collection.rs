@@ -100,9 +100,10 @@ async fn an_object_goes_with_its_last_owner() {
     delete(&server, "one", "Background").await;
     let left = until(&server, &path("both"), "one owner", |found| {
         found.is_some_and(|found| found["metadata"]["ownerReferences"].as_array().unwrap().len() == 1)
-    });
+    })
+    .await;
     assert_eq!(
-        left.await.unwrap()["metadata"]["ownerReferences"][0]["uid"],
+        left.unwrap()["metadata"]["ownerReferences"][0]["uid"],
         two.as_str()
     );
     delete(&server, "two", "Background").await;
