@@ -139,7 +139,7 @@ pub(crate) fn table() -> &'static BTreeMap<String, Definition> {
 }
 
 /// `io.k8s.api.core.v1.PodSpec` of `core.v1.PodSpec`.
-fn full_name(short: &str) -> String {
+pub(crate) fn full_name(short: &str) -> String {
     match short.split_once('.') {
         Some(("meta", rest)) => format!("io.k8s.apimachinery.pkg.apis.meta.{rest}"),
         Some(("apiextensions", rest)) => {

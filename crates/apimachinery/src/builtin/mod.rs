@@ -1,8 +1,32 @@
 //! The built-in kinds of Kubernetes: rows, schemas, and what is special about each kind, as data.
+//!
+//! | Question | Where |
+//! | --- | --- |
+//! | which kinds are there | `rows.rs` |
+//! | how do their lists merge | `lists.txt` |
+//! | what is filled in | `defaults.txt`, `defaults.rs` |
+//! | what may a client set | `strategy.rs`, `allocate.rs` |
+//! | what must hold | `validate/` |
+//! | how do two versions of a kind relate | `convert.rs` |
+//!
+//! A write goes: schema, [`default`], [`prepare_create`] or [`prepare_update`], [`allocate`] for Services, [`validate`].
 
+mod allocate;
+mod convert;
+mod defaults;
 mod lists;
 mod rows;
 pub(crate) mod schemas;
+mod strategy;
+mod validate;
+
+pub use self::{
+    allocate::{Allocator, allocate},
+    convert::convert,
+    defaults::default,
+    strategy::{prepare_create, prepare_update},
+    validate::validate,
+};
 
 use crate::registry::ResourceInfo;
 
@@ -14,7 +38,7 @@ pub fn rows() -> Vec<ResourceInfo> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use std::collections::BTreeMap;
 
     use super::{lists, rows};
@@ -41,6 +65,28 @@ mod tests {
             }
         }
         assert!(missing.is_empty(), "not served: {missing:?}");
+    }
+
+    #[test]
+    fn every_default_has_its_field() {
+        let mut definitions = BTreeMap::new();
+        for row in rows() {
+            (row.publish.unwrap())(&mut definitions);
+        }
+        for (name, paths) in super::defaults::types() {
+            for path in paths {
+                let mut at = definitions.get(&name).unwrap_or_else(|| panic!("no type {name}"));
+                for field in path.split('.') {
+                    if let Some(reference) = at.pointer("/allOf/0/$ref").or(at.get("$ref")) {
+                        let target = reference.as_str().unwrap().rsplit('/').next().unwrap();
+                        at = &definitions[target];
+                    }
+                    at = at
+                        .pointer(&format!("/properties/{field}"))
+                        .unwrap_or_else(|| panic!("no {field} in {name}"));
+                }
+            }
+        }
     }
 
     #[test]
