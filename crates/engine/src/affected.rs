@@ -156,7 +156,7 @@ impl<'a> Affected<'a> {
                     .in_namespace::<Project>(name)
                     .map(|p| ObjectRef::new(Kind::Project, name, p.name_any()))
                     .collect();
-                projects.iter().for_each(|p| self.cells_and_bindings(p, None));
+                projects.iter().for_each(|p| self.cells_and_bindings(p));
             }
             Kind::DataPlane => {
                 for environment in self.referrers(changed, &[Kind::Environment]) {
@@ -173,7 +173,7 @@ impl<'a> Affected<'a> {
             }
             Kind::Project => {
                 self.add_referrers(changed, &[Kind::Component]);
-                self.cells_and_bindings(changed, None);
+                self.cells_and_bindings(changed);
             }
             Kind::Component => {
                 self.bindings_of(namespace, name, None);
@@ -252,31 +252,34 @@ impl<'a> Affected<'a> {
     fn environment(&mut self, environment: &ObjectRef) {
         self.add_referrers(environment, &[Kind::DeploymentPipeline, Kind::ConfigurationGroup]);
         for reference in self.referrers(environment, &binding::KINDS) {
-            if let Some(binding) = Binding::find(self.world, &reference) {
-                let project = ObjectRef::new(Kind::Project, binding.namespace(), &binding.owner.project_name);
-                self.targets.insert(cell(&project, binding.environment.clone()));
+            if let Some(head) = binding::head(self.world, &reference) {
+                let project =
+                    ObjectRef::new(Kind::Project, &reference.key.namespace, &head.owner.project_name);
+                self.targets.insert(cell(&project, head.environment.to_owned()));
                 self.add(project);
             }
             self.add(reference);
         }
     }
 
-    fn cells_and_bindings(&mut self, project: &ObjectRef, environment: Option<&str>) {
+    fn cells_and_bindings(&mut self, project: &ObjectRef) {
         for reference in self.referrers(project, &binding::KINDS) {
-            let Some(binding) = Binding::find(self.world, &reference) else {
+            let Some(head) = binding::head(self.world, &reference) else {
                 continue;
             };
-            if environment.is_none_or(|e| e == binding.environment) {
-                self.targets.insert(cell(project, binding.environment.clone()));
-                self.add(reference);
-            }
+            self.targets.insert(cell(project, head.environment.to_owned()));
+            self.add(reference);
         }
     }
 
     fn bindings_of(&mut self, namespace: &str, component: &str, environment: Option<&str>) {
-        for binding in Binding::of_component(self.world, namespace, component) {
-            if environment.is_none_or(|e| e == binding.environment) {
-                self.add(binding.reference);
+        let component = ObjectRef::new(Kind::Component, namespace, component);
+        for reference in self.referrers(&component, &binding::KINDS) {
+            let is_one = binding::head(self.world, &reference).is_some_and(|h| {
+                h.owner.component_name == component.key.name && environment.is_none_or(|e| e == h.environment)
+            });
+            if is_one {
+                self.add(reference);
             }
         }
     }
@@ -289,8 +292,8 @@ impl<'a> Affected<'a> {
             found.extend(self.referrers(&artifact, &binding::KINDS));
         }
         for reference in found {
-            let here = Binding::find(self.world, &reference)
-                .is_some_and(|b| environment.is_none_or(|e| e == b.environment));
+            let here = binding::head(self.world, &reference)
+                .is_some_and(|h| environment.is_none_or(|e| e == h.environment));
             if here {
                 self.add(reference);
             }

@@ -14,7 +14,7 @@ use choreo_api::{
 use crate::{
     freeze,
     problem::{Problem, Problems},
-    world::{AnyObject, Kind, ObjectRef, World},
+    world::{AnyObject, Kind, Known, ObjectRef, World},
 };
 
 /// The kinds of binding.
@@ -82,6 +82,32 @@ enum Typed {
         class: String,
         web_application: FrozenWebApplication,
     },
+}
+
+/// Whose a binding is and where it runs, without reading the rest of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head<'a> {
+    pub(crate) owner: &'a ComponentOwner,
+    pub(crate) environment: &'a str,
+}
+
+/// The head of a binding; `None` for objects that are none and for those that are being deleted.
+pub(crate) fn head<'a>(world: &'a World, reference: &ObjectRef) -> Option<Head<'a>> {
+    fn alive<'a, T: Known>(world: &'a World, reference: &ObjectRef) -> Option<&'a T> {
+        let object = T::objects(world).get(&reference.key)?.as_ref();
+        object.meta().deletion_timestamp.is_none().then_some(object)
+    }
+    match reference.kind {
+        Kind::ServiceBinding => alive::<ServiceBinding>(world, reference).map(|b| Head {
+            owner: &b.spec.owner,
+            environment: &b.spec.environment,
+        }),
+        Kind::WebApplicationBinding => alive::<WebApplicationBinding>(world, reference).map(|b| Head {
+            owner: &b.spec.owner,
+            environment: &b.spec.environment,
+        }),
+        _ => None,
+    }
 }
 
 impl Binding {
@@ -164,8 +190,8 @@ impl Binding {
         let bindings = world.referrers(&component).filter(|r| KINDS.contains(&r.kind));
         // An inline binding refers to the components that it connects to, too: only the owner counts.
         bindings
+            .filter(|r| head(world, r).is_some_and(|h| h.owner.component_name == component.key.name))
             .filter_map(|r| Self::find(world, r))
-            .filter(|b| b.owner.component_name == component.key.name)
             .collect()
     }
 

@@ -18,7 +18,7 @@ use kube::ResourceExt as _;
 
 use crate::{
     address,
-    binding::Binding,
+    binding::{Binding, head},
     place::Place,
     problem::{Problem, Problems, quoted_list},
     world::{Kind, ObjectRef, World, is_default_track},
@@ -590,23 +590,19 @@ pub(crate) fn is_derived(endpoint: &Endpoint) -> bool {
 /// The bindings in an environment whose workload connects to a component, by kind and name.
 pub(crate) fn consumers(world: &World, namespace: &str, component: &str, environment: &str) -> Vec<Binding> {
     let target = ObjectRef::new(Kind::Component, namespace, component);
-    let mut found: BTreeMap<ObjectRef, Binding> = BTreeMap::new();
+    let mut found: BTreeSet<&ObjectRef> = BTreeSet::new();
+    let is_one = |r: &&ObjectRef| {
+        head(world, r).is_some_and(|h| h.environment == environment && h.owner.component_name != component)
+    };
     for referrer in world.referrers(&target) {
-        let bindings: Vec<Binding> = match referrer.kind {
-            Kind::DeployableArtifact => world
-                .referrers(referrer)
-                .filter_map(|r| Binding::find(world, r))
-                .collect(),
-            Kind::ServiceBinding | Kind::WebApplicationBinding => {
-                Binding::find(world, referrer).into_iter().collect()
-            }
-            _ => continue,
-        };
-        for binding in bindings {
-            if binding.environment == environment && binding.owner.component_name != component {
-                found.insert(binding.reference.clone(), binding);
-            }
+        if referrer.kind == Kind::DeployableArtifact {
+            found.extend(world.referrers(referrer).filter(is_one));
+        } else {
+            found.extend(Some(referrer).filter(is_one));
         }
     }
-    found.into_values().collect()
+    found
+        .into_iter()
+        .filter_map(|r| Binding::find(world, r))
+        .collect()
 }

@@ -7,7 +7,7 @@ use choreo_api::{
     labels::Labels,
     names,
     v1alpha1::{
-        DeployableArtifactSpec, Endpoint, Release, ReleaseResource, WorkloadTemplate,
+        Component, DeployableArtifactSpec, Endpoint, Release, ReleaseResource, WorkloadTemplate,
         common::{DEFAULT_TRACK, EndpointAddresses, ExposeLevel, Overrides, ReleaseState, Visibility},
     },
 };
@@ -75,6 +75,7 @@ fn rendered(world: &World, binding: &Binding) -> Result<Rendered, Failed> {
     let owner = &binding.owner;
     let namespace = binding.namespace();
     failed.unresolved.extend(name_taken(world, binding));
+    failed.unresolved.extend(owner_missing(world, binding));
     let place = failed.unresolved.take(Place::find(
         world,
         namespace,
@@ -168,6 +169,30 @@ fn name_taken(world: &World, binding: &Binding) -> Option<Problem> {
                 ),
             )
         })
+}
+
+/// A binding runs a component of its own project.
+fn owner_missing(world: &World, binding: &Binding) -> Option<Problem> {
+    let (namespace, owner) = (binding.namespace(), &binding.owner);
+    let Some(component) = world.get::<Component>(namespace, &owner.component_name) else {
+        return Some(Problem::waiting(
+            reasons::COMPONENT_NOT_FOUND,
+            format!(
+                "Component {:?} not found in namespace {namespace:?}: create it, or delete {}",
+                owner.component_name, binding.reference
+            ),
+        ));
+    };
+    let project = &component.spec.owner.project_name;
+    (*project != owner.project_name).then(|| {
+        Problem::error(
+            reasons::INVALID,
+            format!(
+                "{} spec.owner.projectName: Component {:?} belongs to project {project:?}, not to {:?}",
+                binding.reference, owner.component_name, owner.project_name
+            ),
+        )
+    })
 }
 
 fn labels(binding: &Binding) -> Labels {

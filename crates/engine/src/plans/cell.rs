@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::controlled_by;
 use crate::{
-    binding::{self, Binding},
+    binding,
     place::{Dialect, Place},
     plan::{Child, Plan},
     render::{
@@ -67,12 +67,8 @@ pub(crate) fn plan(world: &World, namespace: &str, project: &str, environment: &
 
 /// Whether something of the project runs, or ran, in the environment.
 pub(crate) fn is_needed(world: &World, project: &ObjectRef, environment: &str) -> bool {
-    let bindings = world
-        .referrers(project)
-        .filter(|r| binding::KINDS.contains(&r.kind));
-    bindings
-        .filter_map(|r| Binding::find(world, r))
-        .any(|b| b.environment == environment && b.owner.project_name == project.key.name)
+    let mut heads = world.referrers(project).filter_map(|r| binding::head(world, r));
+    heads.any(|h| h.environment == environment && h.owner.project_name == project.key.name)
 }
 
 /// The objects of a cell.

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{pipeline, status};
 use crate::{
-    binding::{self, Binding},
+    binding,
     plan::Plan,
     problem::{Problem, Problems},
     world::{Kind, ObjectRef, World},
@@ -83,13 +83,9 @@ pub(super) fn plan(world: &World, reference: &ObjectRef, project: &Project) -> P
 
 /// The environments in which something of a project runs.
 pub(crate) fn environments(world: &World, project: &ObjectRef) -> BTreeSet<String> {
-    let bindings = world
-        .referrers(project)
-        .filter(|r| binding::KINDS.contains(&r.kind));
-    let of_project = bindings
-        .filter_map(|r| Binding::find(world, r))
-        .filter(|b| b.owner.project_name == project.key.name);
-    of_project.map(|b| b.environment).collect()
+    let heads = world.referrers(project).filter_map(|r| binding::head(world, r));
+    let of_project = heads.filter(|h| h.owner.project_name == project.key.name);
+    of_project.map(|h| h.environment.to_owned()).collect()
 }
 
 fn is_ready(world: &World, namespace: &str, release: &str) -> bool {

@@ -160,6 +160,19 @@ fn a_binding_says_everything_that_is_wrong(
 }
 
 #[test]
+fn a_binding_needs_its_component() {
+    let binding = "{apiVersion: openchoreo.dev/v1alpha1, kind: ServiceBinding, metadata: {name: b}, spec: {owner: {projectName: default, \
+                   componentName: ghost}, environment: development, workloadSpec: {containers: {main: {image: a}}}}}";
+    assert_eq!(
+        ready(&world(&[binding]), Kind::ServiceBinding, "b"),
+        (
+            "ComponentNotFound".to_owned(),
+            "Component \"ghost\" not found in namespace \"default\": create it, or delete ServiceBinding \"b\"".to_owned()
+        )
+    );
+}
+
+#[test]
 fn a_vault_key_needs_a_secret_store() {
     let group = "{apiVersion: openchoreo.dev/v1alpha1, kind: ConfigurationGroup, metadata: {name: github}, spec: {configurations: \
                  [{key: repository, values: [{vaultKey: secret/repo}]}]}}";

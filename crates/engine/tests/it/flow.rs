@@ -363,6 +363,13 @@ spec:
     containers: {main: {image: "by-hand:1"}}
     endpoints: {web: {type: HTTP, port: 80}}
 "#;
+    // It goes with its component, though.
+    let plan = plan_of(&world(&[GREETER, by_hand]), Kind::Component, "greeter");
+    assert!(
+        plan.adopt
+            .iter()
+            .any(|a| a.object == object(Kind::ServiceBinding, "greeter-development"))
+    );
     let rendered = render(&[GREETER, GITHUB, by_hand]);
     assert_eq!(problems(&rendered), Vec::<String>::new());
     let resources = resources(&rendered, "greeter-development");
