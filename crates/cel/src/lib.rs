@@ -1,5 +1,220 @@
 //! The guarded CEL evaluator of the platform, with the function libraries of Kubernetes.
 //!
-//! No other crate names a CEL library, so that no expression runs without the limits that are set here.
+//! No other crate names a CEL library, so that no expression runs without the limits that are set here: length and nesting
+//! before anything is parsed, a cost budget while it runs. The library gives the parser; evaluation is done here, over
+//! borrowed JSON, so that an object is never copied to be looked at.
+//!
+//! ```
+//! use choreo_cel::{Bindings, Limits, Program};
+//! use serde_json::json;
+//!
+//! let program = Program::compile("self.replicas <= self.max", &Limits::default())?;
+//! let object = json!({"replicas": 2, "max": 3});
+//! let mut bindings = Bindings::new();
+//! bindings.bind("self", &object);
+//! assert_eq!(program.eval(&bindings, &Limits::default())?, json!(true));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod check;
+mod compile;
+mod error;
+mod eval;
+mod functions;
+mod node;
+pub mod quantity;
 pub mod regex;
+pub mod shape;
+mod value;
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use parking_lot::RwLock;
+use serde_json::Value as Json;
+
+pub use check::{Report, Variable};
+pub use error::{CompileError, EvalError, EvalErrorKind, Position};
+pub use quantity::{Quantity, QuantityError};
+pub use shape::Shape;
+
+use crate::eval::Evaluator;
+use crate::functions::Cost;
+use crate::node::Node;
+use crate::value::Val;
+
+/// What an expression may be and do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest source, in bytes.
+    pub length: usize,
+    /// Deepest nesting of brackets and unary operators.
+    pub depth: usize,
+    /// Deepest nesting of the parsed expression, chained operators included.
+    pub recursion: u16,
+    /// Largest cost of one evaluation, in units of about 50 ns.
+    pub cost: u64,
+}
+
+impl Default for Limits {
+    /// 4 KiB, 15 levels, and the cost that Kubernetes allows one rule: a million.
+    fn default() -> Self {
+        Self {
+            length: 4 << 10,
+            depth: 15,
+            recursion: 96,
+            cost: 1_000_000,
+        }
+    }
+}
+
+/// How many programs are kept compiled. A full cache starts afresh.
+const CACHE_LIMIT: usize = 16_384;
+
+type Cache = HashMap<String, Arc<Program>>;
+
+static CACHE: LazyLock<RwLock<Cache>> = LazyLock::new(RwLock::default);
+
+/// A compiled expression. Cheap to evaluate any number of times, from any thread.
+#[derive(Debug)]
+pub struct Program {
+    pub(crate) source: String,
+    pub(crate) root: Node,
+    pub(crate) variables: Vec<String>,
+}
+
+/// What an evaluation gave and what it cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The value as JSON.
+    pub value: Json,
+    /// The cost, which counts against the caller's budget also when the evaluation failed.
+    pub cost: u64,
+}
+
+impl Program {
+    /// Compiles an expression, or gives the program that it was compiled to before.
+    ///
+    /// # Errors
+    /// When the source breaks a limit or is not an expression. The message says where.
+    pub fn compile(source: &str, limits: &Limits) -> Result<Arc<Self>, CompileError> {
+        if let Some(found) = CACHE.read().get(source)
+            && source.len() <= limits.length
+        {
+            return Ok(found.clone());
+        }
+        let program = Arc::new(compile::compile(source, limits)?);
+        let mut cache = CACHE.write();
+        if cache.len() >= CACHE_LIMIT {
+            cache.clear();
+        }
+        cache.insert(source.to_owned(), program.clone());
+        Ok(program)
+    }
+
+    /// The source.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The names of the variables that the expression refers to.
+    #[must_use]
+    pub fn variables(&self) -> &[String] {
+        &self.variables
+    }
+
+    /// Whether the expression refers to the variable `name`.
+    #[must_use]
+    pub fn uses(&self, name: &str) -> bool {
+        self.variables.iter().any(|v| v == name)
+    }
+
+    /// Evaluates the expression.
+    ///
+    /// # Errors
+    /// When a function does not take what it is given, a key is missing, or the budget is spent.
+    pub fn eval(&self, bindings: &Bindings<'_>, limits: &Limits) -> Result<Json, EvalError> {
+        self.run(bindings, limits.cost).0.map(|value| value.to_json())
+    }
+
+    /// Evaluates the expression and says what that cost, for callers with a budget over several expressions.
+    ///
+    /// # Errors
+    /// Like [`Program::eval`]; the cost is then the second part of the error.
+    pub fn eval_within(&self, bindings: &Bindings<'_>, cost: u64) -> Result<Outcome, (EvalError, u64)> {
+        let (result, spent) = self.run(bindings, cost);
+        match result {
+            Ok(value) => Ok(Outcome {
+                value: value.to_json(),
+                cost: spent,
+            }),
+            Err(error) => Err((error, spent)),
+        }
+    }
+
+    fn run<'a>(&'a self, bindings: &Bindings<'a>, budget: u64) -> (Result<Val<'a>, EvalError>, u64) {
+        let globals: Vec<Option<Val<'a>>> = self
+            .variables
+            .iter()
+            .map(|name| {
+                bindings
+                    .values
+                    .iter()
+                    .rev()
+                    .find(|(n, _)| n == name)
+                    .map(|(_, v)| v.clone())
+            })
+            .collect();
+        let mut evaluator = Evaluator {
+            globals: &globals,
+            names: &self.variables,
+            locals: Vec::new(),
+            cost: Cost { left: budget },
+        };
+        let result = evaluator.eval(&self.root);
+        let spent = budget - evaluator.cost.left;
+        (result, spent)
+    }
+}
+
+/// The variables of an evaluation.
+#[derive(Clone, Default)]
+pub struct Bindings<'a> {
+    values: Vec<(&'a str, Val<'a>)>,
+}
+
+impl<'a> Bindings<'a> {
+    /// No variables.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Binds a name to a JSON value. Nothing is copied.
+    pub fn bind(&mut self, name: &'a str, value: &'a Json) -> &mut Self {
+        self.values.push((name, Val::from_json(value, None)));
+        self
+    }
+
+    /// Binds a name to a JSON value of a known shape.
+    pub fn bind_shaped(&mut self, name: &'a str, value: &'a Json, shape: &'a dyn Shape) -> &mut Self {
+        self.values.push((name, Val::from_json(value, Some(shape))));
+        self
+    }
+
+    /// Binds a name to an optional value, which may be absent.
+    pub fn bind_optional(
+        &mut self,
+        name: &'a str,
+        value: Option<&'a Json>,
+        shape: Option<&'a dyn Shape>,
+    ) -> &mut Self {
+        let value = value.map(|v| std::rc::Rc::new(Val::from_json(v, shape)));
+        self.values.push((name, Val::Optional(value)));
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;

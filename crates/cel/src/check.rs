@@ -1,0 +1,476 @@
+//! What can be said of a program before it runs: names and fields that do not exist, wrong result types, and how much an
+//! evaluation may cost at worst.
+
+use crate::Program;
+use crate::error::CompileError;
+use crate::node::{Literal, MacroKind, Node, NodeKind};
+use crate::shape::{Kind, Shape};
+
+/// A variable that callers will bind.
+#[derive(Clone, Copy)]
+pub struct Variable<'s> {
+    /// Its name.
+    pub name: &'s str,
+    /// Its shape, if known.
+    pub shape: Option<&'s dyn Shape>,
+    /// Whether it is bound as an optional value.
+    pub optional: bool,
+}
+
+/// What a check found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Name of the result's type, empty where that is not known before evaluation.
+    pub result: &'static str,
+    /// What an evaluation costs at worst, given the bounds in the shapes.
+    pub cost: u64,
+}
+
+/// The size of texts and lists that nothing bounds: what fits into a request of 3 MiB.
+const UNBOUNDED: u64 = 3 << 20;
+
+#[derive(Clone, Copy)]
+struct Info<'s> {
+    type_: &'static str,
+    shape: Option<&'s dyn Shape>,
+    cost: u64,
+    size: u64,
+}
+
+impl<'s> Info<'s> {
+    fn of(type_: &'static str, cost: u64) -> Self {
+        Self {
+            type_,
+            shape: None,
+            cost,
+            size: 1,
+        }
+    }
+
+    fn shaped(shape: Option<&'s dyn Shape>, cost: u64) -> Self {
+        let type_ = match shape.map(Shape::kind) {
+            None | Some(Kind::Dyn) => "",
+            Some(Kind::Bool) => "bool",
+            Some(Kind::Int) => "int",
+            Some(Kind::Double) => "double",
+            Some(Kind::String) => "string",
+            Some(Kind::Bytes) => "bytes",
+            Some(Kind::Timestamp) => "google.protobuf.Timestamp",
+            Some(Kind::Duration) => "google.protobuf.Duration",
+            Some(Kind::List) => "list",
+            Some(Kind::Map | Kind::Object) => "map",
+        };
+        let size = shape.map_or(UNBOUNDED, |s| s.max_size().unwrap_or(UNBOUNDED));
+        Self {
+            type_,
+            shape,
+            cost,
+            size,
+        }
+    }
+
+    fn plus(mut self, cost: u64) -> Self {
+        self.cost = self.cost.saturating_add(cost);
+        self
+    }
+}
+
+struct Checker<'s, 'p> {
+    program: &'p Program,
+    variables: &'s [Variable<'s>],
+    locals: Vec<Info<'s>>,
+}
+
+impl Program {
+    /// Checks the program against the variables that will be bound to it.
+    ///
+    /// # Errors
+    /// The first name that does not exist, field that a shape does not have, or operand of a wrong type.
+    pub fn check(&self, variables: &[Variable<'_>]) -> Result<Report, CompileError> {
+        let mut checker = Checker {
+            program: self,
+            variables,
+            locals: Vec::new(),
+        };
+        let info = checker.infer(&self.root)?;
+        Ok(Report {
+            result: info.type_,
+            cost: info.cost,
+        })
+    }
+}
+
+impl<'s> Checker<'s, '_> {
+    fn fail<T>(&self, node: &Node, message: impl Into<String>) -> Result<T, CompileError> {
+        Err(CompileError::at(&self.program.source, node.offset, message))
+    }
+
+    fn expect(&self, node: &Node, info: Info<'s>, type_: &str, what: &str) -> Result<(), CompileError> {
+        if info.type_.is_empty() || info.type_ == type_ {
+            Ok(())
+        } else {
+            self.fail(
+                node,
+                format!(
+                    "found no matching overload for '{what}' applied to '({})'",
+                    info.type_
+                ),
+            )
+        }
+    }
+
+    fn infer(&mut self, node: &Node) -> Result<Info<'s>, CompileError> {
+        Ok(match &node.kind {
+            NodeKind::Literal(literal) => {
+                let (type_, size) = match literal {
+                    Literal::Null => ("null_type", 1),
+                    Literal::Bool(_) => ("bool", 1),
+                    Literal::Int(_) => ("int", 1),
+                    Literal::UInt(_) => ("uint", 1),
+                    Literal::Double(_) => ("double", 1),
+                    Literal::String(s) => ("string", s.len() as u64),
+                    Literal::Bytes(b) => ("bytes", b.len() as u64),
+                };
+                Info {
+                    size,
+                    ..Info::of(type_, 0)
+                }
+            }
+            NodeKind::Type(_) => Info::of("type", 0),
+            NodeKind::Global(at) => {
+                let name = self.program.variables.get(*at).map_or("", String::as_str);
+                match self.variables.iter().find(|v| v.name == name) {
+                    Some(v) if v.optional => Info {
+                        type_: "optional_type",
+                        ..Info::shaped(v.shape, 1)
+                    },
+                    Some(v) => Info::shaped(v.shape, 1),
+                    None => {
+                        return self.fail(
+                            node,
+                            format!("undeclared reference to '{name}' (in container '')"),
+                        );
+                    }
+                }
+            }
+            NodeKind::Local(at) => self.locals.get(*at).copied().unwrap_or(Info::of("", 0)).plus(1),
+            NodeKind::Select {
+                operand,
+                field,
+                optional,
+            } => {
+                let of = self.infer(operand)?;
+                let info = self.field(node, of, &field.name, field.unescaped.as_deref())?;
+                if *optional || of.type_ == "optional_type" {
+                    Info {
+                        type_: "optional_type",
+                        ..info
+                    }
+                } else {
+                    info
+                }
+            }
+            NodeKind::Has { operand, field } => {
+                let of = self.infer(operand)?;
+                self.field(node, of, &field.name, field.unescaped.as_deref())?;
+                Info::of("bool", of.cost)
+            }
+            NodeKind::Index {
+                operand,
+                index,
+                optional,
+            } => {
+                let of = self.infer(operand)?;
+                let cost = self.infer(index)?.cost;
+                if !matches!(of.type_, "" | "list" | "map" | "optional_type") {
+                    return self.fail(
+                        node,
+                        format!(
+                            "found no matching overload for '_[_]' applied to '({})'",
+                            of.type_
+                        ),
+                    );
+                }
+                let info = Info::shaped(of.shape.and_then(Shape::element), of.cost).plus(cost + 1);
+                if *optional || of.type_ == "optional_type" {
+                    Info {
+                        type_: "optional_type",
+                        ..info
+                    }
+                } else {
+                    info
+                }
+            }
+            NodeKind::And(terms) | NodeKind::Or(terms) => {
+                let what = if matches!(node.kind, NodeKind::And(_)) {
+                    "_&&_"
+                } else {
+                    "_||_"
+                };
+                let mut cost = 0_u64;
+                for term in terms {
+                    let info = self.infer(term)?;
+                    self.expect(term, info, "bool", what)?;
+                    cost = cost.saturating_add(info.cost);
+                }
+                Info::of("bool", cost)
+            }
+            NodeKind::Not(operand) => {
+                let info = self.infer(operand)?;
+                self.expect(node, info, "bool", "!_")?;
+                Info::of("bool", info.cost).plus(1)
+            }
+            NodeKind::Negate(operand) => self.infer(operand)?.plus(1),
+            NodeKind::Conditional(parts) => {
+                let [condition, then, otherwise] = parts.as_ref();
+                let info = self.infer(condition)?;
+                self.expect(condition, info, "bool", "_?_:_")?;
+                let (a, b) = (self.infer(then)?, self.infer(otherwise)?);
+                let type_ = if a.type_ == b.type_ { a.type_ } else { "" };
+                let shape = if type_.is_empty() { None } else { a.shape };
+                Info {
+                    type_,
+                    shape,
+                    cost: info.cost.saturating_add(a.cost.max(b.cost)),
+                    size: a.size.max(b.size),
+                }
+            }
+            NodeKind::Operator(operator, operands) => {
+                use crate::eval::Operator as Op;
+                let [left, right] = operands.as_ref();
+                let (a, b) = (self.infer(left)?, self.infer(right)?);
+                let cost = a.cost.saturating_add(b.cost);
+                let texts = a.type_ == "string" || a.type_ == "bytes" || b.type_ == "string";
+                let unit = |size: u64| if texts { size / 10 + 1 } else { size };
+                match operator {
+                    Op::Equal | Op::NotEqual | Op::Less | Op::LessEqual | Op::Greater | Op::GreaterEqual => {
+                        Info::of("bool", cost).plus(unit(a.size.min(b.size)))
+                    }
+                    Op::In => {
+                        if !matches!(b.type_, "" | "list" | "map") {
+                            return self.fail(
+                                node,
+                                format!("found no matching overload for '@in' applied to '({})'", b.type_),
+                            );
+                        }
+                        Info::of("bool", cost).plus(if b.type_ == "map" { 1 } else { b.size })
+                    }
+                    Op::Add if matches!(a.type_, "string" | "bytes" | "list" | "") => {
+                        let size = a.size.saturating_add(b.size);
+                        let type_ = if a.type_.is_empty() { b.type_ } else { a.type_ };
+                        Info {
+                            type_,
+                            shape: a.shape,
+                            cost,
+                            size,
+                        }
+                        .plus(unit(size))
+                    }
+                    _ => {
+                        let type_ = match (a.type_, b.type_) {
+                            ("google.protobuf.Timestamp", "google.protobuf.Timestamp") => {
+                                "google.protobuf.Duration"
+                            }
+                            ("google.protobuf.Duration", "google.protobuf.Timestamp") => {
+                                "google.protobuf.Timestamp"
+                            }
+                            (a, _) => a,
+                        };
+                        Info::of(type_, cost).plus(1)
+                    }
+                }
+            }
+            NodeKind::Call { function, args } => {
+                let mut cost = 1_u64;
+                let mut infos = Vec::with_capacity(args.len());
+                for arg in args {
+                    let info = self.infer(arg)?;
+                    cost = cost.saturating_add(info.cost);
+                    infos.push(info);
+                }
+                self.call(function.0.name, function.0.result, &infos, cost)
+            }
+            NodeKind::List(items) => {
+                let mut cost = 10_u64;
+                let mut element = None;
+                for (item, _) in items {
+                    let info = self.infer(item)?;
+                    cost = cost.saturating_add(info.cost);
+                    element = element.or(info.shape);
+                }
+                Info {
+                    size: items.len() as u64,
+                    ..Info::of("list", cost)
+                }
+            }
+            NodeKind::Map(entries) => {
+                let mut cost = 30_u64;
+                for (key, value, _) in entries {
+                    cost = cost
+                        .saturating_add(self.infer(key)?.cost)
+                        .saturating_add(self.infer(value)?.cost);
+                }
+                Info {
+                    size: entries.len() as u64,
+                    ..Info::of("map", cost)
+                }
+            }
+            NodeKind::Macro(m) => self.comprehension(node, m)?,
+        })
+    }
+
+    fn call(&self, name: &str, result: &'static str, infos: &[Info<'s>], cost: u64) -> Info<'s> {
+        let first = infos.first().copied().unwrap_or(Info::of("", 0));
+        let size = |i: usize| infos.get(i).map_or(1, |x| x.size);
+        let work = match name {
+            "matches" | "find" | "findAll" => (size(0) / 10 + 1).saturating_mul(size(1) / 4 + 1),
+            "contains" | "startsWith" | "endsWith" | "charAt" | "substring" | "lowerAscii" | "upperAscii"
+            | "trim" | "replace" | "split" | "string" | "bytes" | "format" | "quantity" | "url"
+            | "validate" => size(0) / 10 + 1,
+            "size" if first.type_ == "string" => size(0) / 10 + 1,
+            "size" => 1,
+            "sets.contains" | "sets.equivalent" | "sets.intersects" => size(0).saturating_mul(size(1)),
+            "distinct" => size(0).saturating_mul(size(0)) / 4,
+            _ if first.type_ == "list" => size(0),
+            _ => 1,
+        };
+        let shape = match name {
+            "min" | "max" | "sum" => first.shape.and_then(Shape::element),
+            "orValue" | "value" => first.shape.filter(|_| name == "value"),
+            "sort" | "reverse" | "distinct" | "slice" => first.shape,
+            _ => None,
+        };
+        let type_ = if result.is_empty() {
+            Info::shaped(shape, 0).type_
+        } else {
+            result
+        };
+        let type_ = if name == "dyn" { "" } else { type_ };
+        let out = match name {
+            "replace" => size(0).saturating_mul(size(2).max(1)),
+            "join" => size(0).saturating_mul(8),
+            _ => first.size,
+        };
+        Info {
+            type_,
+            shape,
+            cost,
+            size: out.min(UNBOUNDED),
+        }
+        .plus(work)
+    }
+
+    fn field(
+        &self,
+        node: &Node,
+        of: Info<'s>,
+        name: &str,
+        unescaped: Option<&str>,
+    ) -> Result<Info<'s>, CompileError> {
+        if !matches!(of.type_, "" | "map" | "optional_type") {
+            return self.fail(
+                node,
+                format!("type '{}' does not support field selection", of.type_),
+            );
+        }
+        let Some(shape) = of.shape else {
+            return Ok(Info::shaped(None, of.cost).plus(1));
+        };
+        let known = unescaped
+            .and_then(|n| shape.field(n))
+            .or_else(|| shape.field(name));
+        match (known, shape.kind()) {
+            (Some(field), _) => Ok(Info::shaped(Some(field), of.cost).plus(1)),
+            (None, Kind::Object) => self.fail(node, format!("undefined field '{name}'")),
+            (None, _) => Ok(Info::shaped(shape.element(), of.cost).plus(1)),
+        }
+    }
+
+    fn comprehension(&mut self, node: &Node, m: &crate::node::Macro) -> Result<Info<'s>, CompileError> {
+        let range = self.infer(&m.range)?;
+        let is_map = range.type_ == "map";
+        if !matches!(
+            m.kind,
+            MacroKind::Bind | MacroKind::OptMap | MacroKind::OptFlatMap
+        ) {
+            if !matches!(range.type_, "" | "list" | "map") {
+                let message = format!(
+                    "expression of type '{}' cannot be range of a comprehension",
+                    range.type_
+                );
+                return self.fail(node, format!("{message} (must be list, map, or dynamic)"));
+            }
+            if range.shape.map(Shape::kind) == Some(Kind::Object) {
+                let message = "expression of type 'object' cannot be range of a comprehension";
+                return self.fail(node, format!("{message} (must be list, map, or dynamic)"));
+            }
+        }
+        let element = Info::shaped(range.shape.and_then(Shape::element), 0);
+        let key = Info {
+            size: 64,
+            ..Info::of(if is_map { "string" } else { "int" }, 0)
+        };
+        self.locals.truncate(m.slot);
+        self.locals.resize(m.slot, Info::of("", 0));
+        match m.kind {
+            MacroKind::Bind => self.locals.push(Info { cost: 0, ..range }),
+            MacroKind::OptMap | MacroKind::OptFlatMap => self.locals.push(Info::shaped(range.shape, 0)),
+            _ if m.two => self.locals.extend([key, element]),
+            _ if is_map => self.locals.push(key),
+            _ => self.locals.push(element),
+        }
+        let mut step = 1_u64;
+        if let Some(filter) = &m.filter {
+            let info = self.infer(filter)?;
+            self.expect(filter, info, "bool", "_&&_")?;
+            step = step.saturating_add(info.cost);
+        }
+        let depth = self.locals.len();
+        let body = self.infer(&m.body)?;
+        self.locals.truncate(depth);
+        self.locals.truncate(m.slot);
+        step = step.saturating_add(body.cost);
+        let count = match m.kind {
+            MacroKind::Bind | MacroKind::OptMap | MacroKind::OptFlatMap => 1,
+            _ => range.size,
+        };
+        let cost = range.cost.saturating_add(step.saturating_mul(count));
+        Ok(match m.kind {
+            MacroKind::All | MacroKind::Exists | MacroKind::ExistsOne => {
+                self.expect(&m.body, body, "bool", "_&&_")?;
+                Info::of("bool", cost)
+            }
+            MacroKind::Filter => {
+                self.expect(&m.body, body, "bool", "_&&_")?;
+                let shape = range.shape.filter(|_| !is_map);
+                Info {
+                    type_: "list",
+                    shape,
+                    cost,
+                    size: range.size,
+                }
+            }
+            MacroKind::SortBy => Info {
+                type_: "list",
+                shape: range.shape,
+                cost,
+                size: range.size,
+            },
+            MacroKind::Map | MacroKind::TransformList => Info {
+                size: range.size,
+                ..Info::of("list", cost)
+            },
+            MacroKind::TransformMap | MacroKind::TransformMapEntry => Info {
+                size: range.size,
+                ..Info::of("map", cost)
+            },
+            MacroKind::OptMap | MacroKind::OptFlatMap => Info {
+                type_: "optional_type",
+                shape: body.shape,
+                cost,
+                size: body.size,
+            },
+            MacroKind::Bind => Info { cost, ..body },
+        })
+    }
+}
