@@ -9,9 +9,11 @@
 
 pub mod apply;
 pub mod builtin;
+pub mod crd;
 pub mod field;
 pub mod meta;
 pub mod patch;
+pub mod quantity;
 pub mod registry;
 pub mod schema;
 pub mod selector;

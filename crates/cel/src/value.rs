@@ -135,9 +135,9 @@ impl<'a> Val<'a> {
                 },
             },
             Json::String(s) => match kind {
-                Kind::Timestamp => {
-                    crate::functions::time::parse_timestamp(s).map_or(Val::Str(s), Val::Timestamp)
-                }
+                Kind::Timestamp => crate::functions::time::parse_timestamp(s)
+                    .or_else(|| crate::functions::time::parse_date(s))
+                    .map_or(Val::Str(s), Val::Timestamp),
                 Kind::Duration => {
                     crate::functions::time::parse_duration(s).map_or(Val::Str(s), Val::Duration)
                 }

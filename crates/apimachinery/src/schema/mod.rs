@@ -12,8 +12,12 @@ mod facts;
 mod formats;
 mod json;
 mod prune;
+mod rules;
+mod shape;
+mod structural;
 mod validate;
 
+pub use cel::CompiledRule;
 pub use facts::FactsCell;
 pub use prune::unknown_field_message;
 
@@ -128,6 +132,8 @@ pub struct Rule {
     pub field_path: Option<String>,
     /// Whether a rule over `oldSelf` also runs when there is no old value.
     pub optional_old_self: Option<bool>,
+    /// The compiled rule; leave it to its default.
+    pub compiled: CompiledRule,
 }
 
 /// What a value must look like, how it merges, and which rules it obeys.

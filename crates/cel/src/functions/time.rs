@@ -92,6 +92,12 @@ pub(crate) fn parse_timestamp(text: &str) -> Option<Timestamp> {
     text.parse().ok()
 }
 
+/// A date, which stands for its first moment in UTC.
+pub(crate) fn parse_date(text: &str) -> Option<Timestamp> {
+    let date: jiff::civil::Date = text.parse().ok().filter(|_| text.len() == 10)?;
+    Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
 /// A duration as Go's `time.ParseDuration` reads it.
 pub(crate) fn parse_duration(text: &str) -> Option<SignedDuration> {
     let (negative, mut rest) = match text.strip_prefix('-') {
