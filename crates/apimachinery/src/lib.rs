@@ -18,3 +18,4 @@ pub mod registry;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod table;

@@ -327,7 +327,6 @@ impl<'s> Checker<'s, '_> {
             "contains" | "startsWith" | "endsWith" | "charAt" | "substring" | "lowerAscii" | "upperAscii"
             | "trim" | "replace" | "split" | "string" | "bytes" | "format" | "quantity" | "url"
             | "validate" => size(0) / 10 + 1,
-            "size" if first.type_ == "string" => size(0) / 10 + 1,
             "size" => 1,
             "sets.contains" | "sets.equivalent" | "sets.intersects" => size(0).saturating_mul(size(1)),
             "distinct" => size(0).saturating_mul(size(0)) / 4,
@@ -347,6 +346,7 @@ impl<'s> Checker<'s, '_> {
         };
         let type_ = if name == "dyn" { "" } else { type_ };
         let out = match name {
+            _ if !matches!(type_, "" | "string" | "bytes" | "list" | "map" | "optional_type") => 1,
             "replace" => size(0).saturating_mul(size(2).max(1)),
             "join" => size(0).saturating_mul(8),
             _ => first.size,

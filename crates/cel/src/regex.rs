@@ -103,7 +103,7 @@ fn translate(pattern: &str) -> String {
             ']' if in_class && at_start => out.push_str("\\]"),
             ']' if in_class && out.ends_with(':') => {
                 out.push(']');
-                in_class = !closes_named_class(&out);
+                in_class = closes_named_class(&out);
             }
             ']' => {
                 in_class = false;
@@ -147,6 +147,8 @@ mod tests {
             (r"^[^]a]+$", "b", true),
             (r"^[a&&b]+$", "a&b", true),
             (r"^[[:alpha:]]+$", "abc", true),
+            (r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", "Pending", true),
+            (r"^[[:^alpha:]a]+$", "1a", true),
             (r"^[[:alpha:]1]+$", "abc1", true),
             (r"^\Qa.b\E$", "a.b", true),
             (r"^\Qa.b\E$", "axb", false),
