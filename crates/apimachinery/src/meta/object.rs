@@ -335,7 +335,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn check(metadata: Value, namespaced: bool) -> Vec<String> {
+    fn check(metadata: &Value, namespaced: bool) -> Vec<String> {
         let path = FieldPath::new("metadata");
         validate_object_meta(
             metadata.as_object().unwrap(),
@@ -352,33 +352,33 @@ mod tests {
     fn creation() {
         assert!(
             check(
-                json!({"name": "a", "namespace": "b", "labels": {"x": "y"}, "generateName": "a-"}),
+                &json!({"name": "a", "namespace": "b", "labels": {"x": "y"}, "generateName": "a-"}),
                 true
             )
             .is_empty()
         );
         assert_eq!(
-            check(json!({}), false),
+            check(&json!({}), false),
             ["metadata.name: Required value: name or generateName is required"]
         );
         assert_eq!(
-            check(json!({"name": "a"}), true),
+            check(&json!({"name": "a"}), true),
             ["metadata.namespace: Required value"]
         );
         assert_eq!(
-            check(json!({"name": "a", "namespace": "b"}), false),
+            check(&json!({"name": "a", "namespace": "b"}), false),
             ["metadata.namespace: Forbidden: not allowed on this type"]
         );
         assert_eq!(
             check(
-                json!({"name": "a", "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "n"}]}),
+                &json!({"name": "a", "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "n"}]}),
                 false
             ),
             ["metadata.ownerReferences[0].uid: Required value: must not be empty"]
         );
         assert_eq!(
             check(
-                json!({"name": "a", "finalizers": ["orphan", "foregroundDeletion"]}),
+                &json!({"name": "a", "finalizers": ["orphan", "foregroundDeletion"]}),
                 false
             ),
             [

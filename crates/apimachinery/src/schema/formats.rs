@@ -242,7 +242,7 @@ fn is_isbn10(s: &str) -> bool {
         .zip(&digits[..9])
         .map(|(i, d)| i * u32::from(d - b'0'))
         .sum();
-    (sum + 10 * last) % 11 == 0
+    (sum + 10 * last).is_multiple_of(11)
 }
 
 fn is_isbn13(s: &str) -> bool {
@@ -274,7 +274,7 @@ fn is_credit_card(s: &str) -> bool {
                 }
             })
             .sum();
-        sum % 10 == 0
+        sum.is_multiple_of(10)
     }
 }
 

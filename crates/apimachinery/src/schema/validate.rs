@@ -577,7 +577,7 @@ fn compare(number: &Number, bound: f64) -> Option<std::cmp::Ordering> {
 fn is_multiple(number: &Number, factor: f64) -> bool {
     #[allow(clippy::cast_possible_truncation)] // the factor is whole and in range
     match number.as_i64() {
-        Some(i) if is_whole(factor) && factor >= 1.0 && factor < 9.2e18 => i % (factor as i64) == 0,
+        Some(i) if is_whole(factor) && (1.0..9.2e18).contains(&factor) => i % (factor as i64) == 0,
         _ => {
             let Some(value) = number.as_f64() else {
                 return false;

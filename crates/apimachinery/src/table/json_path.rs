@@ -96,10 +96,11 @@ fn follow<'v>(steps: &[Step], start: Vec<&'v Value>, root: &'v Value) -> Vec<&'v
 
 fn take<'v>(step: &Step, value: &'v Value, root: &'v Value, out: &mut Vec<&'v Value>) {
     match step {
-        Step::Name(name) => match value {
-            Value::Object(map) => out.extend(map.get(name)),
-            _ => {}
-        },
+        Step::Name(name) => {
+            if let Value::Object(map) = value {
+                out.extend(map.get(name));
+            }
+        }
         Step::Index(index) => {
             if let Value::Array(items) = value {
                 out.extend(position(*index, items.len()).and_then(|i| items.get(i)));
