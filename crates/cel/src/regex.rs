@@ -150,6 +150,7 @@ mod tests {
             (r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", "Pending", true),
             (r"^[[:^alpha:]a]+$", "1a", true),
             (r"^[[:alpha:]1]+$", "abc1", true),
+            (r"^[a,:]*[b]$", "a:b", true),
             (r"^\Qa.b\E$", "a.b", true),
             (r"^\Qa.b\E$", "axb", false),
             (r"\bfoo\b", "a foo b", true),
