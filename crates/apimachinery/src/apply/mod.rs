@@ -345,7 +345,7 @@ fn ignored(info: &ResourceInfo, subresource: &str) -> &'static Set {
 
 /// In built-in kinds some structs and lists are always there, empty if need be; that they exist is nobody's doing.
 fn add_structs(schema: &Schema, old: &mut Value, new: &Value) {
-    const STRUCTS: [&str; 7] = [
+    const STRUCTS: [&str; 11] = [
         "metadata",
         "spec",
         "status",
@@ -353,15 +353,25 @@ fn add_structs(schema: &Schema, old: &mut Value, new: &Value) {
         "updateStrategy",
         "template",
         "jobTemplate",
+        "resources",
+        "scaleTargetRef",
+        "names",
+        "podSelector",
     ];
+    const LISTS: [&str; 5] = ["containers", "rules", "endpoints", "limits", "versions"];
+    let pointer = |name: &str| {
+        // The only template that is optional.
+        name == "template"
+            && schema.definition.as_deref() == Some("io.k8s.api.core.v1.ReplicationControllerSpec")
+    };
     for (name, property) in &schema.properties {
         let Some(below) = new.get(name) else { continue };
-        if property.type_ == Some(Type::Object) && STRUCTS.contains(&name.as_str()) {
+        if property.type_ == Some(Type::Object) && STRUCTS.contains(&name.as_str()) && !pointer(name) {
             if let Some(old) = ensure(old, name) {
                 add_structs(property, old, below);
             }
         } else if property.type_ == Some(Type::Array)
-            && schema.required.contains(name)
+            && LISTS.contains(&name.as_str())
             && let Some(old) = old.as_object_mut()
         {
             old.entry(name.as_str()).or_insert(Value::Null);

@@ -173,7 +173,10 @@ fn dependent(definition: &str, map: &mut Map<String, Value>) {
             json!({"maxSurge": "25%", "maxUnavailable": "25%"}),
         ),
         "apps.v1.DaemonSet" => rolling(map, "updateStrategy", json!({"maxSurge": 0, "maxUnavailable": 1})),
-        "apps.v1.StatefulSet" => rolling(map, "updateStrategy", json!({"partition": 0})),
+        "apps.v1.StatefulSet" => {
+            rolling(map, "updateStrategy", json!({"partition": 0}));
+            claim_templates(map);
+        }
         "batch.v1.Job" => job(map),
         "autoscaling.v2.HorizontalPodAutoscaler" => autoscaler(map),
         "networking.v1.NetworkPolicySpec" if is_empty(map.get("policyTypes")) => {
@@ -417,6 +420,18 @@ fn rolling(map: &mut Map<String, Value>, field: &str, parameters: Value) {
         for (name, value) in parameters {
             absent(rolling, &name, || value);
         }
+    }
+}
+
+/// Claim templates are whole objects.
+fn claim_templates(map: &mut Map<String, Value>) {
+    let templates = map
+        .get_mut("spec")
+        .and_then(|s| s.get_mut("volumeClaimTemplates"))
+        .and_then(Value::as_array_mut);
+    for template in templates.into_iter().flatten().filter_map(Value::as_object_mut) {
+        absent(template, "apiVersion", || "v1".into());
+        absent(template, "kind", || "PersistentVolumeClaim".into());
     }
 }
 

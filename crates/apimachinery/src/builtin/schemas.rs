@@ -12,7 +12,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
 use super::lists::{self, Words};
-use crate::schema::{Additional, Schema, Type};
+use crate::schema::{Additional, MapType, Schema, Type};
 
 /// Prefix of references between definitions.
 pub(crate) const REFERENCE: &str = "#/components/schemas/";
@@ -149,7 +149,12 @@ fn wrap_reference(schema: &mut Map<String, Value>) {
 fn free_form(name: &str) -> Option<Schema> {
     let last = name.rsplit('.').next().unwrap_or(name);
     match last {
-        "FieldsV1" | "RawExtension" | "JSONSchemaProps" => Some(Schema {
+        "FieldsV1" | "RawExtension" => Some(Schema {
+            preserve_unknown: true,
+            map_type: Some(MapType::Atomic),
+            ..Schema::of(Type::Object)
+        }),
+        "JSONSchemaProps" => Some(Schema {
             preserve_unknown: true,
             ..Schema::of(Type::Object)
         }),
@@ -239,13 +244,7 @@ impl Builder<'_> {
         if let Some(items) = published.get("items") {
             schema.items = Some(self.schema(items, None));
         }
-        if let Some(required) = published.get("required").and_then(Value::as_array) {
-            schema.required = required
-                .iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect();
-        }
+        // `required` is left out: kube-apiserver does not check it in built-in kinds, their own rules do.
         Arc::new(schema)
     }
 }

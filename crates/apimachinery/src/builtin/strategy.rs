@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::registry::ResourceInfo;
 
 /// Prepares a new object that has its metadata (name, uid) and defaults: fields that clients may not set are reset, fields
-/// that the server sets are set.
+/// that the server sets are set. What is set here is nobody's in `managedFields`, which are written before.
 ///
 /// Addresses and node ports of Services need to know those that are taken: see [`super::allocate`].
 pub fn prepare_create(info: &ResourceInfo, object: &mut Value) {
@@ -17,8 +17,7 @@ pub fn prepare_create(info: &ResourceInfo, object: &mut Value) {
         ("", "Service") | ("networking.k8s.io", "Ingress") => Some(json!({"loadBalancer": {}})),
         // A node registers itself with its status.
         ("", "Node") => object.get("status").cloned(),
-        ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet") => Some(empty_status(info)),
-        _ if info.status => Some(json!({})),
+        _ if info.status => Some(empty_status(info)),
         _ => return,
     };
     if let (Some(map), Some(status)) = (object.as_object_mut(), status) {
@@ -37,7 +36,11 @@ pub fn prepare_create(info: &ResourceInfo, object: &mut Value) {
 /// Counters that are published even when nothing has been counted yet.
 fn empty_status(info: &ResourceInfo) -> Value {
     match info.kind.as_str() {
-        "ReplicaSet" => json!({"replicas": 0}),
+        "ReplicaSet" | "ReplicationController" => json!({"replicas": 0}),
+        "HorizontalPodAutoscaler" => json!({"desiredReplicas": 0}),
+        "PodDisruptionBudget" => json!({
+            "currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0,
+        }),
         "StatefulSet" => json!({"availableReplicas": 0, "replicas": 0}),
         "DaemonSet" => json!({
             "currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0,

@@ -48,12 +48,18 @@ impl Schema {
                 Additional::Schema(schema) => Some(schema),
                 Additional::None | Additional::Any => None,
             };
-            self.properties
+            let facts = self
+                .properties
                 .values()
                 .chain(additional)
                 .chain(&self.items)
                 .chain(&self.all_of)
-                .fold(own, |facts, schema| facts.or(schema.facts()))
+                .fold(own, |facts, schema| facts.or(schema.facts()));
+            // Built-in kinds have rules of their own for what must be unique.
+            Facts {
+                unique_lists: facts.unique_lists && self.definition.is_none(),
+                ..facts
+            }
         })
     }
 }

@@ -213,7 +213,7 @@ fn number_or_percent(value: &Value, path: &FieldPath<'_>, e: &mut Errors) {
                 e.invalid(
                     path,
                     text.as_str(),
-                    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%', or '93%', \
+                    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', \
                      regex used for validation is '[0-9]+%')",
                 );
             }

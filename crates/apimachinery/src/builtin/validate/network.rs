@@ -118,7 +118,7 @@ pub(super) fn ingress(new: &Value, e: &mut Errors) {
     if rules.is_empty() && !is_set(spec, "defaultBackend") {
         e.invalid(
             &SPEC,
-            Value::Object(serde_json::Map::new()),
+            Value::Null,
             "either `defaultBackend` or `rules` must be specified",
         );
     }
@@ -146,7 +146,10 @@ pub(super) fn ingress(new: &Value, e: &mut Errors) {
             let at = paths.index(index);
             let value = text(one, "path");
             match text(one, "pathType") {
-                "" => e.required(&at.child("pathType"), "pathType must be specified"),
+                "" => {
+                    e.required(&at.child("pathType"), "pathType must be specified");
+                    continue;
+                }
                 "Exact" | "Prefix" if !value.starts_with('/') => {
                     e.invalid(&at.child("path"), value, "must be an absolute path");
                 }
@@ -174,7 +177,7 @@ fn backend(backend: &Value, path: &FieldPath<'_>, e: &mut Errors) {
             if name.is_empty() {
                 e.required(&at.child("name"), "");
             } else {
-                e.all(&at.child("name"), name, names::dns1035_label(name));
+                e.all(&at.child("name"), name, names::dns1123_label(name));
             }
             let port = at.child("port");
             let (number, named) = (
@@ -201,7 +204,7 @@ pub(super) fn network_policy(new: &Value, e: &mut Errors) {
             e.push(FieldError::not_supported(
                 &types.index(index),
                 type_.clone(),
-                &["Egress", "Ingress"],
+                &["Ingress", "Egress"],
             ));
         }
     }

@@ -89,7 +89,7 @@ pub(super) fn spec(spec: &Value, path: &FieldPath<'_>, e: &mut Errors) {
         spec,
         "dnsPolicy",
         path,
-        &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
+        &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
     );
     e.one_of(spec, "preemptionPolicy", path, &["PreemptLowerPriority", "Never"]);
     if let Some(grace) = spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64)

@@ -124,7 +124,16 @@ pub(super) fn autoscaler(new: &Value, e: &mut Errors) {
         );
     }
     if most < 1 {
-        e.invalid(&SPEC.child("maxReplicas"), most, "must be greater than 0");
+        e.required(&SPEC.child("maxReplicas"), "must be set and greater than 0");
+    }
+    let outside = list(spec, "metrics")
+        .iter()
+        .any(|m| matches!(text(m, "type"), "Object" | "External"));
+    if least == Some(0) && !outside {
+        e.push(FieldError::forbidden(
+            &SPEC.child("metrics"),
+            "must specify at least one Object or External metric to support scaling to zero replicas",
+        ));
     }
     if let Some(least) = least
         && most < least

@@ -6,6 +6,18 @@ use super::{Errors, list, map, quantities, text};
 use crate::field::{FieldError, FieldPath};
 
 const SPEC: FieldPath<'static> = FieldPath::new("spec");
+/// Fields of a volume that do not say where its data is.
+const COMMON: [&str; 9] = [
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
+];
 const MODES: [&str; 4] = [
     "ReadOnlyMany",
     "ReadWriteMany",
@@ -13,10 +25,10 @@ const MODES: [&str; 4] = [
     "ReadWriteOncePod",
 ];
 
-fn access_modes(spec: &Value, e: &mut Errors) {
+fn access_modes(spec: &Value, needed: &str, e: &mut Errors) {
     let path = SPEC.child("accessModes");
     if list(spec, "accessModes").is_empty() {
-        e.required(&path, "at least 1 access mode is required");
+        e.required(&path, needed);
     }
     for mode in list(spec, "accessModes") {
         if !mode.as_str().is_some_and(|mode| MODES.contains(&mode)) {
@@ -27,7 +39,7 @@ fn access_modes(spec: &Value, e: &mut Errors) {
 
 pub(super) fn claim(new: &Value, old: Option<&Value>, e: &mut Errors) {
     let spec = &new["spec"];
-    access_modes(spec, e);
+    access_modes(spec, "at least 1 access mode is required", e);
     let resources = SPEC.child("resources");
     let requests = resources.child("requests");
     let wanted = map(&spec["resources"], "requests");
@@ -64,7 +76,13 @@ pub(super) fn claim(new: &Value, old: Option<&Value>, e: &mut Errors) {
 
 pub(super) fn volume(new: &Value, e: &mut Errors) {
     let spec = &new["spec"];
-    access_modes(spec, e);
+    access_modes(spec, "", e);
+    if !spec
+        .as_object()
+        .is_some_and(|s| s.keys().any(|k| !COMMON.contains(&k.as_str())))
+    {
+        e.required(&SPEC, "must specify a volume type");
+    }
     match map(spec, "capacity") {
         None => e.required(&SPEC.child("capacity"), ""),
         capacity => quantities(capacity, &SPEC.child("capacity"), e),

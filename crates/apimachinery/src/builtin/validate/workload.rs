@@ -11,28 +11,27 @@ const SPEC: FieldPath<'static> = FieldPath::new("spec");
 fn selector_and_template(spec: &Value, always: bool, e: &mut Errors) {
     let path = SPEC.child("selector");
     let template = SPEC.child("template");
+    let selector = &spec["selector"];
+    let empty = map(selector, "matchLabels").is_none() && list(selector, "matchExpressions").is_empty();
     if !is_set(spec, "selector") {
         e.required(&path, "");
+    } else if empty {
+        e.invalid(
+            &path,
+            selector.clone(),
+            "empty selector is invalid for deployment",
+        );
     } else {
-        let selector = &spec["selector"];
         label_selector(selector, &path, e);
-        if map(selector, "matchLabels").is_none() && list(selector, "matchExpressions").is_empty() {
-            e.invalid(
-                &path,
-                selector.clone(),
-                "empty selector is invalid for deployment",
-            );
-        } else {
-            let labels = map(&spec["template"]["metadata"], "labels");
-            if !selects(selector, labels) {
-                let metadata = template.child("metadata");
-                e.invalid(
-                    &metadata.child("labels"),
-                    labels.cloned().map_or(Value::Null, Value::Object),
-                    "`selector` does not match template `labels`",
-                );
-            }
-        }
+    }
+    let labels = map(&spec["template"]["metadata"], "labels");
+    if !is_set(spec, "selector") || (!empty && !selects(selector, labels)) {
+        let metadata = template.child("metadata");
+        e.invalid(
+            &metadata.child("labels"),
+            labels.cloned().map_or(Value::Null, Value::Object),
+            "`selector` does not match template `labels`",
+        );
     }
     pod::template(&spec["template"], &template, e);
     if always {
@@ -145,7 +144,14 @@ pub(super) fn stateful_set(new: &Value, old: Option<&Value>, e: &mut Errors) {
     for field in ["replicas", "minReadySeconds"] {
         e.not_negative(spec, field, &SPEC);
     }
-    e.one_of(spec, "podManagementPolicy", &SPEC, &["OrderedReady", "Parallel"]);
+    let management = text(spec, "podManagementPolicy");
+    if !matches!(management, "" | "OrderedReady" | "Parallel") {
+        e.invalid(
+            &SPEC.child("podManagementPolicy"),
+            management,
+            "must be 'OrderedReady' or 'Parallel'",
+        );
+    }
     let path = SPEC.child("updateStrategy");
     e.one_of(
         &spec["updateStrategy"],
@@ -254,10 +260,8 @@ pub(super) fn cron_job(new: &Value, e: &mut Errors) {
         e.required(&SPEC.child("schedule"), "");
     } else if !schedule.starts_with('@') && schedule.split_whitespace().count() != 5 {
         let found = schedule.split_whitespace().count();
-        let detail = format!(
-            "expected exactly 5 fields, found {found}: {:?}",
-            schedule.split_whitespace().collect::<Vec<_>>()
-        );
+        let fields = schedule.split_whitespace().collect::<Vec<_>>().join(" ");
+        let detail = format!("expected exactly 5 fields, found {found}: [{fields}]");
         e.invalid(&SPEC.child("schedule"), schedule, &detail);
     }
     e.one_of(spec, "concurrencyPolicy", &SPEC, &["Allow", "Forbid", "Replace"]);
