@@ -4,11 +4,20 @@
 //! This crate does no I/O and knows nothing of controllers.
 
 pub mod conditions;
+pub mod convert;
+pub mod crds;
+pub mod foreign;
+mod kinds;
 pub mod labels;
+pub mod manifest;
 pub mod names;
 mod quantity;
+pub mod reference;
 mod schema;
+mod shape;
 pub mod v1alpha1;
 
+pub use crds::crds;
+pub use kinds::{KINDS, PlatformKind, is_namespaced};
 pub use labels::{annotations, finalizers};
 pub use quantity::Quantity;

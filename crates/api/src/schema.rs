@@ -66,11 +66,22 @@ pub(crate) fn service_name() -> Rule {
     )
 }
 
-/// An optional field that is immutable once it is set.
+/// An optional field of an object that is immutable once it is set.
 pub(crate) fn immutable_optional(field: &str) -> Rule {
+    set_once("", field)
+}
+
+/// As [`immutable_optional`] for a field of the spec, as a rule of the whole object: for a spec that is also part of
+/// lists, where a rule cannot know what the item was before.
+pub(crate) fn immutable_optional_in_spec(field: &str) -> Rule {
+    set_once("spec.", field)
+}
+
+fn set_once(prefix: &str, field: &str) -> Rule {
+    let path = format!("{prefix}{field}");
     Rule::new(format!(
-        "!has(oldSelf.{field}) || (has(self.{field}) && self.{field} == oldSelf.{field})"
+        "!has(oldSelf.{path}) || (has(self.{path}) && self.{path} == oldSelf.{path})"
     ))
     .message(format!("{field} cannot be changed once it is set; create another object instead").as_str())
-    .field_path(format!(".{field}"))
+    .field_path(format!(".{path}"))
 }

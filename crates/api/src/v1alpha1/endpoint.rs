@@ -25,10 +25,10 @@ pub use super::endpointpolicy::*;
     printcolumn(name = "Environment", type_ = "string", json_path = ".spec.environment"),
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.type"),
     printcolumn(name = "Visibility", type_ = "string", json_path = ".spec.visibility"),
-    printcolumn(name = "Address", type_ = "string", json_path = ".status.address")
+    printcolumn(name = "Address", type_ = "string", json_path = ".status.address"),
+    validation = crate::schema::immutable_optional_in_spec("environment"),
+    validation = crate::schema::immutable_optional_in_spec("owner")
 )]
-#[x_kube(validation = crate::schema::immutable_optional("environment"))]
-#[x_kube(validation = crate::schema::immutable_optional("owner"))]
 pub struct EndpointSpec {
     /// The component. In an endpoint that is written by hand, `backendRef.componentRef` can name it instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]

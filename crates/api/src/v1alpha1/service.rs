@@ -95,7 +95,6 @@ impl ServiceApi {
 #[serde(rename_all = "camelCase")]
 pub struct ApiExposure {
     /// What answers the requests.
-    #[serde(default)]
     pub backend: HttpBackend,
     /// From where it can be reached. Without any, only from within the project: nothing is exposed by omission.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,0 +1,101 @@
+//! Bindings of APIs: which API is open in which environment.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::{ComponentOwner, Condition, DEFAULT_TRACK, EndpointAddresses, Overrides, ReleaseState};
+
+/// What of an API is open in one environment.
+#[derive(CustomResource, Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "openchoreo.dev",
+    version = "v1alpha1",
+    kind = "APIBinding",
+    namespaced,
+    status = "APIBindingStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    shortname = "apibind",
+    category = "choreo",
+    doc = "An API in one environment: the artifact that is deployed there and what is different there.",
+    printcolumn(name = "API", type_ = "string", json_path = ".spec.apiName"),
+    printcolumn(name = "Environment", type_ = "string", json_path = ".spec.environmentName"),
+    printcolumn(name = "Class", type_ = "string", json_path = ".spec.apiClassName"),
+    printcolumn(name = "Artifact", type_ = "string", json_path = ".spec.artifactRef"),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".status.revision"),
+    printcolumn(
+        name = "State",
+        type_ = "string",
+        json_path = ".spec.releaseState",
+        priority = 1
+    )
+)]
+#[x_kube(validation = crate::schema::immutable_optional("track"))]
+pub struct APIBindingSpec {
+    /// The component that is deployed; the API's own if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<ComponentOwner>,
+    /// Name of the API.
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::schema::SUBDOMAIN))]
+    #[x_kube(validation = crate::schema::immutable("the API of a binding"))]
+    pub api_name: String,
+    /// Name of the APIClass that guards it here.
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::schema::SUBDOMAIN))]
+    pub api_class_name: String,
+    /// Name of the environment.
+    #[schemars(length(min = 1, max = 63), regex(pattern = crate::schema::NAME))]
+    #[x_kube(validation = crate::schema::immutable("the environment of a binding"))]
+    pub environment_name: String,
+    /// The track that is deployed; `default` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = crate::schema::NAME))]
+    pub track: Option<String>,
+    /// Name of the DeployableArtifact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::schema::SUBDOMAIN))]
+    pub artifact_ref: Option<String>,
+    /// What is different in this environment.
+    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+    pub overrides: Overrides,
+    /// What should become of it.
+    #[serde(default)]
+    pub release_state: ReleaseState,
+}
+
+impl APIBindingSpec {
+    /// The track that is deployed.
+    pub fn track(&self) -> &str {
+        self.track.as_deref().unwrap_or(DEFAULT_TRACK)
+    }
+}
+
+/// What became of a binding.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct APIBindingStatus {
+    /// The generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What is true of this object now; `Ready` sums it up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The addresses of its endpoints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub endpoints: Vec<EndpointAddresses>,
+    /// Name of the newest Deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
+    /// Number of the newest Deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// Name of the release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// Hash of the configuration that was resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration_hash: Option<String>,
+}

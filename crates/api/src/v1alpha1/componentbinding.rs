@@ -1,0 +1,113 @@
+//! Bindings of components whose type the platform team defines: which artifact runs in which environment.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::{ComponentOwner, Condition, DEFAULT_TRACK, EndpointAddresses, Overrides, ReleaseState};
+use super::workload::WorkloadTemplate;
+
+/// What of a component runs in one environment.
+#[derive(CustomResource, Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "openchoreo.dev",
+    version = "v1alpha1",
+    kind = "ComponentBinding",
+    namespaced,
+    status = "ComponentBindingStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    shortname = "compbind",
+    category = "choreo",
+    doc = "A component whose type is a ComponentType, in one environment: the artifact that runs there and what is different there.",
+    printcolumn(name = "Component", type_ = "string", json_path = ".spec.owner.componentName"),
+    printcolumn(name = "Environment", type_ = "string", json_path = ".spec.environment"),
+    printcolumn(name = "Artifact", type_ = "string", json_path = ".spec.artifactRef"),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".status.revision"),
+    printcolumn(
+        name = "State",
+        type_ = "string",
+        json_path = ".spec.releaseState",
+        priority = 1
+    )
+)]
+#[x_kube(validation = crate::schema::immutable_optional("track"))]
+pub struct ComponentBindingSpec {
+    /// The component that is deployed.
+    #[x_kube(validation = crate::schema::immutable("the owner of a binding"))]
+    pub owner: ComponentOwner,
+    /// Name of the environment.
+    #[schemars(length(min = 1, max = 63), regex(pattern = crate::schema::NAME))]
+    #[x_kube(validation = crate::schema::immutable("the environment of a binding"))]
+    pub environment: String,
+    /// The track that is deployed; `default` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = crate::schema::NAME))]
+    pub track: Option<String>,
+    /// Name of the DeployableArtifact that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::schema::SUBDOMAIN))]
+    pub artifact_ref: Option<String>,
+    /// What runs, for a binding that is written by hand. If there is an artifact, the artifact wins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_spec: Option<WorkloadTemplate>,
+    /// Values for the type's `environmentConfigs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::object")]
+    pub environment_configs: Option<serde_json::Value>,
+    /// Values for the `environmentConfigs` of the component's traits, by the name of the trait's use.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub trait_environment_configs: BTreeMap<String, RawObject>,
+    /// What is different in this environment.
+    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+    pub overrides: Overrides,
+    /// What should become of it.
+    #[serde(default)]
+    pub release_state: ReleaseState,
+}
+
+impl ComponentBindingSpec {
+    /// The track that is deployed.
+    pub fn track(&self) -> &str {
+        self.track.as_deref().unwrap_or(DEFAULT_TRACK)
+    }
+}
+
+/// An object whose fields are described elsewhere.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Default)]
+#[serde(transparent)]
+#[schemars(transparent)]
+pub struct RawObject(#[schemars(schema_with = "crate::schema::object")] pub serde_json::Value);
+
+/// What became of a binding.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct ComponentBindingStatus {
+    /// The generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What is true of this object now; `Ready` sums it up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The addresses of its endpoints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub endpoints: Vec<EndpointAddresses>,
+    /// Name of the newest Deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
+    /// Number of the newest Deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// Name of the release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// Hash of the configuration that was resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration_hash: Option<String>,
+}
