@@ -242,6 +242,7 @@ impl<'s> Checker<'s, '_> {
                 let cost = a.cost.saturating_add(b.cost);
                 let texts = a.type_ == "string" || a.type_ == "bytes" || b.type_ == "string";
                 let unit = |size: u64| if texts { size / 10 + 1 } else { size };
+                self.same_types(node, *operator, a, b)?;
                 match operator {
                     Op::Equal | Op::NotEqual | Op::Less | Op::LessEqual | Op::Greater | Op::GreaterEqual => {
                         Info::of("bool", cost).plus(unit(a.size.min(b.size)))
@@ -319,6 +320,47 @@ impl<'s> Checker<'s, '_> {
         })
     }
 
+    /// Refuses operands that are known to be of types that the operator does not take together.
+    fn same_types(
+        &self,
+        node: &Node,
+        operator: crate::eval::Operator,
+        a: Info<'s>,
+        b: Info<'s>,
+    ) -> Result<(), CompileError> {
+        use crate::eval::Operator as Op;
+        const SCALARS: &[&str] = &["bool", "int", "uint", "double", "string", "bytes"];
+        let scalar = |type_: &str| SCALARS.contains(&type_);
+        let number = |type_: &str| matches!(type_, "int" | "uint" | "double");
+        let (name, mixed_numbers) = match operator {
+            Op::Equal => ("_==_", false),
+            Op::NotEqual => ("_!=_", false),
+            Op::Less => ("_<_", true),
+            Op::LessEqual => ("_<=_", true),
+            Op::Greater => ("_>_", true),
+            Op::GreaterEqual => ("_>=_", true),
+            Op::Add => ("_+_", false),
+            Op::Subtract => ("_-_", false),
+            Op::Multiply => ("_*_", false),
+            Op::Divide => ("_/_", false),
+            Op::Modulo => ("_%_", false),
+            Op::In => return Ok(()),
+        };
+        let one_is_null =
+            a.type_ == "null_type" && scalar(b.type_) || b.type_ == "null_type" && scalar(a.type_);
+        let differ = scalar(a.type_) && scalar(b.type_) && a.type_ != b.type_;
+        if one_is_null || differ && !(mixed_numbers && number(a.type_) && number(b.type_)) {
+            let shown = |type_: &'static str| if type_ == "null_type" { "null" } else { type_ };
+            let message = format!(
+                "found no matching overload for '{name}' applied to '({}, {})'",
+                shown(a.type_),
+                shown(b.type_)
+            );
+            return self.fail(node, message);
+        }
+        Ok(())
+    }
+
     fn call(&self, name: &str, result: &'static str, infos: &[Info<'s>], cost: u64) -> Info<'s> {
         let first = infos.first().copied().unwrap_or(Info::of("", 0));
         let size = |i: usize| infos.get(i).map_or(1, |x| x.size);
@@ -347,8 +389,11 @@ impl<'s> Checker<'s, '_> {
         let type_ = if name == "dyn" { "" } else { type_ };
         let out = match name {
             _ if !matches!(type_, "" | "string" | "bytes" | "list" | "map" | "optional_type") => 1,
+            // Nothing bounds the text of what is no text, nor the parts of a URL.
+            "string" if first.type_ != "string" => UNBOUNDED,
+            "getScheme" | "getHost" | "getHostname" | "getPort" | "getEscapedPath" => UNBOUNDED,
             "replace" => size(0).saturating_mul(size(2).max(1)),
-            "join" => size(0).saturating_mul(8),
+            "join" => UNBOUNDED,
             _ => first.size,
         };
         Info {

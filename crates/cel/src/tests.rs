@@ -93,7 +93,7 @@ fn eval(source: &str) -> Result<Json, String> {
 #[case("'abc 123'.find('[0-9]+')", json!("123"))]
 #[case("'123 abc 456'.findAll('[0-9]+')", json!(["123", "456"]))]
 #[case("'123 abc 456'.findAll('[0-9]+', 1)", json!(["123"]))]
-#[case("'%s has %d, %.2f, %x, %s'.format(['x', 3, 1.5, 255, [1, 'a']])", json!("x has 3, 1.50, ff, [1, a]"))]
+#[case("'%s has %d, %.2f, %x, %s'.format(['x', 3, 1.5, 255, [1, 'a']])", json!("x has 3, 1.50, ff, [1, \"a\"]"))]
 #[case("strings.quote('a\\n')", json!("\"a\\n\""))]
 // Lists and sets
 #[case("self.numbers.sum() + self.numbers.max() - self.numbers.min()", json!(8))]
@@ -349,6 +349,21 @@ fn shapes_give_types(#[case] source: &str, #[case] expected: Json) {
 #[case("other.name", Err("undeclared reference to 'other' (in container '')"))]
 #[case("self.name.foo == 1", Err("type 'string' does not support field selection"))]
 #[case(
+    "self.name == 1",
+    Err("found no matching overload for '_==_' applied to '(string, int)'")
+)]
+#[case("self.number < 1", Ok("bool"))]
+#[case(
+    "self.number == 1",
+    Err("found no matching overload for '_==_' applied to '(double, int)'")
+)]
+#[case(
+    "self.name == null",
+    Err("found no matching overload for '_==_' applied to '(string, null)'")
+)]
+#[case("self.map.all(e, e != null)", Ok("bool"))]
+#[case("dyn(self.name) == 1", Ok("bool"))]
+#[case(
     "self.name && true",
     Err("found no matching overload for '_&&_' applied to '(string)'")
 )]
@@ -389,6 +404,11 @@ fn estimates_follow_the_bounds() {
         "a list without maxItems may be as long as a request"
     );
     assert!(cost("self.name.matches('^a+$')") < 100);
+    let unbounded = cost("'a' + string(1) == 'b'");
+    assert!(
+        unbounded > 100_000,
+        "like the real server, no bound is seen for the text of a number"
+    );
 }
 
 proptest! {

@@ -185,6 +185,7 @@ fn check_spec(
 
     let at = path.child("versions");
     let versions = objects(spec, "versions");
+    let common = Common::of(&versions);
     let mut seen = BTreeSet::new();
     let mut repeated = false;
     for (i, version) in versions.iter().enumerate() {
@@ -201,7 +202,7 @@ fn check_spec(
                 .into_iter()
                 .find(|v| text(v, "name") == name)
         });
-        check_version(version, old, &at, errors);
+        check_version(version, old, &common, i == 0, (path, &at), errors);
     }
     let shown = || spec.get("versions").cloned().unwrap_or_default();
     if repeated {
@@ -316,12 +317,45 @@ fn check_conversion(conversion: &Map<String, Value>, path: &FieldPath<'_>, error
     }
 }
 
+/// What all versions have alike. The real server keeps that once, above the versions, and reports it there.
+struct Common {
+    schema: bool,
+    subresources: bool,
+    columns: bool,
+    selectable: bool,
+}
+
+impl Common {
+    fn of(versions: &[&Map<String, Value>]) -> Self {
+        let alike = |field: &str| {
+            let first = versions
+                .first()
+                .and_then(|v| v.get(field))
+                .filter(|v| !v.is_null());
+            first.is_some() && versions.iter().all(|v| v.get(field) == first)
+        };
+        Self {
+            schema: alike("schema"),
+            subresources: alike("subresources"),
+            columns: alike("additionalPrinterColumns"),
+            selectable: alike("selectableFields"),
+        }
+    }
+}
+
+/// Checks a version; `paths` are those of the spec and of the version.
 fn check_version(
     version: &Map<String, Value>,
     old: Option<&Map<String, Value>>,
-    path: &FieldPath<'_>,
+    common: &Common,
+    is_first: bool,
+    paths: (&FieldPath<'_>, &FieldPath<'_>),
     errors: &mut Vec<FieldError>,
 ) {
+    let (spec_path, path) = paths;
+    // What is common to all versions is checked with the first.
+    let place = |common: bool| if common { spec_path } else { path };
+    let skip = |common: bool| common && !is_first;
     let warning = version.get("deprecationWarning").and_then(Value::as_str);
     let at = path.child("deprecationWarning");
     match warning {
@@ -338,34 +372,44 @@ fn check_version(
         }
         _ => {}
     }
-    check_subresources(version, &path.child("subresources"), errors);
-    for (i, column) in objects(version, "additionalPrinterColumns")
-        .into_iter()
-        .enumerate()
-    {
-        check_column(column, &path.child("additionalPrinterColumns").index(i), errors);
+    if !skip(common.subresources) {
+        check_subresources(version, &place(common.subresources).child("subresources"), errors);
     }
-    let at = path.child("schema");
-    let at = at.child("openAPIV3Schema");
+    if !skip(common.columns) {
+        let at = place(common.columns).child("additionalPrinterColumns");
+        for (i, column) in objects(version, "additionalPrinterColumns")
+            .into_iter()
+            .enumerate()
+        {
+            check_column(column, &at.index(i), errors);
+        }
+    }
     let json = object(version, "schema")
         .and_then(|s| s.get("openAPIV3Schema"))
         .filter(|s| !s.is_null());
     let Some(json) = json else {
-        errors.push(FieldError::required(&at, ""));
+        let at = path.child("schema");
+        errors.push(FieldError::required(&at.child("openAPIV3Schema"), ""));
         return;
     };
-    let has_status =
-        object(version, "subresources").is_some_and(|s| s.get("status").is_some_and(|s| !s.is_null()));
-    if has_status {
-        check_root(json, &at, errors);
-    }
+    let at = if common.schema {
+        spec_path.child("validation")
+    } else {
+        path.child("schema")
+    };
+    let at = at.child("openAPIV3Schema");
     let unchanged = old
         .and_then(|old| object(old, "schema"))
         .and_then(|s| s.get("openAPIV3Schema"))
         .is_some_and(|o| o == json);
-    let schema = if unchanged {
+    let schema = if unchanged || skip(common.schema) {
         Schema::from_json(json).ok()
     } else {
+        let has_status =
+            object(version, "subresources").is_some_and(|s| s.get("status").is_some_and(|s| !s.is_null()));
+        if has_status {
+            check_root(json, &at, errors);
+        }
         match Schema::parse_crd_at(json, &at) {
             Ok(schema) => Some(schema),
             Err(problems) => {
@@ -374,8 +418,13 @@ fn check_version(
             }
         }
     };
-    if let Some(schema) = schema {
-        check_selectable(version, &schema, &path.child("selectableFields"), errors);
+    if let Some(schema) = schema.filter(|_| !skip(common.selectable)) {
+        check_selectable(
+            version,
+            &schema,
+            &place(common.selectable).child("selectableFields"),
+            errors,
+        );
     }
 }
 

@@ -503,7 +503,14 @@ fn check_type(schema: &Schema, value: &Value, path: &FieldPath<'_>, out: &mut Ou
     }
     match schema.checked_format() {
         // Where a format is given, a value of a type that has none is compared with the format's name.
-        Some(format) if matches!(value, Value::Bool(_) | Value::Object(_)) => refuse(out, format, ""),
+        Some(format) if !matches!(value, Value::String(_) | Value::Array(_) | Value::Null) => {
+            let found = match value {
+                Value::Number(n) if n.is_f64() => "float64",
+                Value::Number(_) => "int64",
+                _ => "",
+            };
+            refuse(out, format, found);
+        }
         _ => refuse(out, expected, found),
     }
 }

@@ -18,6 +18,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
     global("isQuantity", 1, "bool", |_, args| {
         Ok(Val::Bool(text(&args[0])?.parse::<Quantity>().is_ok()))
     }),
+    global("sign", 1, "int", |_, args| {
+        Ok(Val::Int(quantity(&args[0])?.sign()))
+    }),
     member("sign", 1, "int", |_, args| {
         Ok(Val::Int(quantity(&args[0])?.sign()))
     }),

@@ -351,6 +351,11 @@ fn formatted(verb: char, precision: Option<usize>, value: &Val<'_>) -> Result<St
     })
 }
 
+/// An item or entry as `%s` shows it: texts are quoted there.
+fn nested(value: &Val<'_>) -> String {
+    value.as_str().map_or_else(|| shown(value), quote)
+}
+
 /// A value as `%s` shows it.
 fn shown(value: &Val<'_>) -> String {
     match value {
@@ -358,14 +363,14 @@ fn shown(value: &Val<'_>) -> String {
         Val::Type(name) => (*name).to_owned(),
         Val::Bytes(b) => String::from_utf8_lossy(b).into_owned(),
         Val::JsonList(_) | Val::List(_) => {
-            let items: Vec<String> = value.items().into_iter().flatten().map(|v| shown(&v)).collect();
+            let items: Vec<String> = value.items().into_iter().flatten().map(|v| nested(&v)).collect();
             format!("[{}]", items.join(", "))
         }
         Val::JsonMap(_) | Val::Map(_) => {
             let mut entries: Vec<String> = value
                 .entries()
                 .iter()
-                .map(|(k, v)| format!("{}: {}", shown(k), shown(v)))
+                .map(|(k, v)| format!("{}: {}", nested(k), nested(v)))
                 .collect();
             entries.sort_unstable();
             format!("{{{}}}", entries.join(", "))
