@@ -33,7 +33,6 @@ mod gc;
 mod handlers;
 mod health;
 mod namespaces;
-mod pending;
 mod respond;
 mod reviews;
 mod server;

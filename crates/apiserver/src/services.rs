@@ -3,17 +3,18 @@
 //! The sets of used values live in memory and are read from the store once. A value that was handed out comes back when the
 //! write it was for does not happen, or when the Service goes.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use choreo_apimachinery::field::{FieldError, FieldPath};
+use choreo_apimachinery::builtin;
 use choreo_apimachinery::registry::ResourceInfo;
 use choreo_apimachinery::status::{ApiError, Result};
 use choreo_store::Snapshot;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rand::RngExt;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::verbs::text;
 
@@ -64,9 +65,6 @@ impl Drop for Lease {
         }
     }
 }
-
-/// Whether a part of a Service is in order; if not, what is wrong with it.
-type Checked = std::result::Result<(), Vec<FieldError>>;
 
 fn is_service(info: &ResourceInfo) -> bool {
     info.group.is_empty() && info.plural == "services"
@@ -125,163 +123,80 @@ impl Allocator {
     }
 
     fn complete(&self, service: &mut Value, old: Option<&Value>) -> Result<Lease> {
-        let name = text(service, "/metadata/name").to_owned();
-        let mut lease = Lease {
-            taken: Used::default(),
+        let session = Session {
+            used: RefCell::new(self.used.lock()),
+            taken: RefCell::default(),
+        };
+        let errors = builtin::allocate(service, old, &session);
+        let lease = Lease {
+            taken: session.taken.into_inner(),
             back: Some(self.used.clone()),
         };
-        let mut used = self.used.lock();
-        let outcome = fill(service, old, &mut used, &mut lease.taken);
-        drop(used);
-        match outcome {
-            Ok(()) => Ok(lease),
-            Err(errors) => Err(ApiError::invalid("", "Service", &name, &errors)),
+        drop(session.used);
+        if errors.is_empty() {
+            return Ok(lease);
         }
+        Err(ApiError::invalid(
+            "",
+            "Service",
+            text(service, "/metadata/name"),
+            &errors,
+        ))
     }
 }
 
-fn fill(service: &mut Value, old: Option<&Value>, used: &mut Used, taken: &mut Used) -> Checked {
-    let kind = match text(service, "/spec/type") {
-        "" => "ClusterIP".to_owned(),
-        kind => kind.to_owned(),
-    };
-    if !service["spec"].is_object() {
-        service["spec"] = Value::Object(Map::new());
-    }
-    let spec_path = FieldPath::new("spec");
-    let Some(spec) = service["spec"].as_object_mut() else {
-        return Ok(());
-    };
-    if kind == "ExternalName" {
-        for field in ["clusterIP", "clusterIPs"] {
-            spec.remove(field);
-        }
-        return Ok(());
-    }
-    let old_address = old.map(|old| text(old, "/spec/clusterIP")).unwrap_or_default();
-    let given = match spec.get("clusterIP").and_then(Value::as_str).unwrap_or_default() {
-        "" => spec
-            .get("clusterIPs")
-            .and_then(|ips| ips.get(0))
-            .and_then(Value::as_str)
-            .unwrap_or_default(),
-        given => given,
-    };
-    let path = spec_path.child("clusterIPs");
-    let path = path.index(0);
-    let chosen = match (given, old_address) {
-        ("", "") => {
-            let address = free_address(used).ok_or_else(|| {
-                vec![FieldError::internal(
-                    &path,
-                    "failed to allocate IP: range is full",
-                )]
-            })?;
-            used.addresses.insert(address);
-            taken.addresses.insert(address);
-            Ipv4Addr::from(address).to_string()
-        }
-        ("", old) => old.to_owned(),
-        (given, "") if given != "None" => {
-            let parsed: Option<Ipv4Addr> = given.parse().ok();
-            let address = parsed
-                .map(u32::from)
-                .filter(|a| (NETWORK + 1..NETWORK + NETWORK_SIZE - 1).contains(a));
-            let Some(address) = address else {
-                let why = format!(
-                    "failed to allocate IP {given}: the provided network does not match the current range"
-                );
-                return Err(vec![FieldError::invalid(&path, json!([given]), why)]);
-            };
-            if !used.addresses.insert(address) {
-                let why = format!("failed to allocate IP {given}: provided IP is already allocated");
-                return Err(vec![FieldError::invalid(&path, json!([given]), why)]);
-            }
-            taken.addresses.insert(address);
-            given.to_owned()
-        }
-        (given, "") => given.to_owned(),
-        (given, old) if given != old => {
-            return Err(vec![FieldError::invalid(
-                &path,
-                json!([given]),
-                "may not change once set",
-            )]);
-        }
-        (given, _) => given.to_owned(),
-    };
-    spec.insert("clusterIP".to_owned(), chosen.as_str().into());
-    spec.insert("clusterIPs".to_owned(), json!([chosen]));
-    spec.entry("ipFamilies").or_insert_with(|| json!(["IPv4"]));
-    spec.entry("ipFamilyPolicy")
-        .or_insert_with(|| "SingleStack".into());
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
-        fill_ports(spec, old, used, taken)?;
-    }
-    Ok(())
+/// One write's access to the sets, which stay locked meanwhile.
+struct Session<'a> {
+    used: RefCell<MutexGuard<'a, Used>>,
+    taken: RefCell<Used>,
 }
 
-fn fill_ports(
-    spec: &mut Map<String, Value>,
-    old: Option<&Value>,
-    used: &mut Used,
-    taken: &mut Used,
-) -> Checked {
-    let before: BTreeSet<u16> = old.map(|old| node_ports(old).collect()).unwrap_or_default();
-    let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else {
-        return Ok(());
-    };
-    let path = FieldPath::new("spec");
-    let path = path.child("ports");
-    for (index, port) in ports.iter_mut().enumerate() {
-        let Some(port) = port.as_object_mut() else {
-            continue;
-        };
-        let given = port.get("nodePort").and_then(Value::as_u64).unwrap_or_default();
-        let old_same = old
-            .and_then(|old| old.pointer("/spec/ports"))
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .find_map(|p| {
-                (p.get("port") == port.get("port") && p.get("protocol") == port.get("protocol"))
-                    .then(|| p.get("nodePort")?.as_u64())?
-            });
-        let wanted = if given == 0 { old_same } else { Some(given) };
-        let chosen = match wanted {
-            None => free_port(used).ok_or_else(|| {
-                vec![FieldError::internal(
-                    &path.index(index).child("nodePort"),
-                    "failed to allocate a nodePort: range is full",
-                )]
-            })?,
+impl builtin::Allocator for Session<'_> {
+    fn cluster_ip(&self, wanted: Option<&str>) -> std::result::Result<String, String> {
+        let mut used = self.used.borrow_mut();
+        let address = match wanted {
+            None => free_address(&used).ok_or("range is full")?,
             Some(wanted) => {
-                let in_range = u16::try_from(wanted).ok().filter(|p| NODE_PORTS.contains(p));
-                let at = path.index(index);
-                let at = at.child("nodePort");
-                let Some(port) = in_range else {
-                    return Err(vec![FieldError::invalid(
-                        &at,
-                        wanted,
-                        "provided port is not in the valid range. The range of valid ports is 30000-32767",
-                    )]);
-                };
-                if used.ports.contains(&port) && !before.contains(&port) && !taken.ports.contains(&port) {
-                    return Err(vec![FieldError::invalid(
-                        &at,
-                        wanted,
-                        "provided port is already allocated",
-                    )]);
+                let address = wanted
+                    .parse::<Ipv4Addr>()
+                    .map(u32::from)
+                    .map_err(|_| "not a valid IP address")?;
+                if !(NETWORK + 1..NETWORK + NETWORK_SIZE - 1).contains(&address) {
+                    let network = Ipv4Addr::from(NETWORK);
+                    return Err(format!(
+                        "the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {network}/16"
+                    ));
                 }
-                port
+                if used.addresses.contains(&address) {
+                    return Err("provided IP is already allocated".to_owned());
+                }
+                address
             }
         };
-        if used.ports.insert(chosen) {
-            taken.ports.insert(chosen);
-        }
-        port.insert("nodePort".to_owned(), chosen.into());
+        used.addresses.insert(address);
+        self.taken.borrow_mut().addresses.insert(address);
+        Ok(Ipv4Addr::from(address).to_string())
     }
-    Ok(())
+
+    fn node_port(&self, wanted: Option<u16>) -> std::result::Result<u16, String> {
+        let mut used = self.used.borrow_mut();
+        let port = match wanted {
+            None => free_port(&used).ok_or("range is full")?,
+            Some(port) if !NODE_PORTS.contains(&port) => {
+                return Err(
+                    "provided port is not in the valid range. The range of valid ports is 30000-32767"
+                        .to_owned(),
+                );
+            }
+            Some(port) if used.ports.contains(&port) => {
+                return Err("provided port is already allocated".to_owned());
+            }
+            Some(port) => port,
+        };
+        used.ports.insert(port);
+        self.taken.borrow_mut().ports.insert(port);
+        Ok(port)
+    }
 }
 
 fn free_address(used: &Used) -> Option<u32> {
@@ -328,6 +243,7 @@ fn node_ports(service: &Value) -> impl Iterator<Item = u16> + '_ {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn service(spec: &Value) -> Value {
         json!({"metadata": {"name": "s"}, "spec": spec})
@@ -358,28 +274,16 @@ mod tests {
     }
 
     #[test]
-    fn headless_and_external_services_have_none() {
-        let allocator = Allocator::default();
-        let (headless, _lease) = complete(&allocator, &json!({"clusterIP": "None"})).unwrap();
-        assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
-        let (external, _lease) =
-            complete(&allocator, &json!({"type": "ExternalName", "externalName": "x"})).unwrap();
-        assert!(external["spec"].get("clusterIP").is_none());
-        assert!(allocator.used.lock().addresses.is_empty());
-    }
-
-    #[test]
     fn updates_keep_address_and_ports() {
         let allocator = Allocator::default();
         let (old, lease) = complete(
             &allocator,
-            &json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}),
+            &json!({"type": "NodePort", "ports": [{"port": 80}, null]}),
         )
         .unwrap();
         lease.keep();
-        let mut new = service(
-            &json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}, {"port": 81, "protocol": "TCP"}]}),
-        );
+        let mut new = old.clone();
+        new["spec"]["ports"][1] = json!({"port": 81, "protocol": "TCP"});
         allocator.complete(&mut new, Some(&old)).unwrap().keep();
         assert_eq!(new["spec"]["clusterIP"], old["spec"]["clusterIP"]);
         assert_eq!(

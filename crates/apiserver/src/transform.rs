@@ -1,8 +1,8 @@
 //! Objects and lists as Tables or as metadata only.
 
-use crate::pending::table::{self, IncludeObject};
 use choreo_apimachinery::registry::ResourceInfo;
 use choreo_apimachinery::status::{ApiError, Result};
+use choreo_apimachinery::table::{self, IncludeObject};
 use serde_json::{Value, json};
 
 use crate::negotiate::Transform;

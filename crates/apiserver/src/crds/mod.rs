@@ -8,7 +8,7 @@ mod status;
 
 use std::sync::Arc;
 
-use crate::pending::crd;
+use choreo_apimachinery::crd;
 use choreo_apimachinery::registry::Registry;
 use choreo_apimachinery::status::{ApiError, Result};
 use choreo_store::{Object, Snapshot};
@@ -83,6 +83,7 @@ pub(crate) fn prepare(target: &Target, old: Option<&Value>, object: &mut Value) 
             Ok(())
         };
     }
+    crd::set_defaults(object);
     let errors = crd::validate(object, old);
     if !errors.is_empty() {
         return Err(ApiError::invalid(

@@ -1,10 +1,11 @@
 //! Between the versions of a resource.
 //!
-//! Custom resources convert by their `apiVersion` alone (strategy `None`). Events are one store with two faces: the core
-//! group's and that of `events.k8s.io`.
+//! Custom resources convert by their `apiVersion` alone (strategy `None`). Some built-in kinds are one store with two faces:
+//! events, which the core group and `events.k8s.io` have, and autoscalers.
 
+use choreo_apimachinery::builtin;
 use choreo_apimachinery::registry::{Registry, ResourceInfo};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Whether an object read from the store may have to be converted for this resource.
 pub(super) fn needed(registry: &Registry, info: &ResourceInfo) -> bool {
@@ -25,83 +26,31 @@ pub(super) fn needed(registry: &Registry, info: &ResourceInfo) -> bool {
 }
 
 /// An object in the form of a resource's version.
-pub fn to_version(info: &ResourceInfo, object: Value) -> Value {
-    into(&info.api_version(), &info.kind, object)
-}
-
-/// An object in the form in which the resource is stored.
-pub(super) fn to_storage(info: &ResourceInfo, object: Value) -> Value {
-    let storage = &info.storage;
-    let version = if storage.group.is_empty() {
-        storage.version.clone()
+pub fn to_version(info: &ResourceInfo, mut object: Value) -> Value {
+    if info.is_crd {
+        set_version(&mut object, &info.api_version());
     } else {
-        format!("{}/{}", storage.group, storage.version)
-    };
-    into(&version, &storage.kind, object)
-}
-
-fn into(api_version: &str, kind: &str, mut object: Value) -> Value {
-    let Value::Object(map) = &mut object else {
-        return object;
-    };
-    if map.get("apiVersion").and_then(Value::as_str) == Some(api_version) {
-        return object;
+        builtin::convert(&mut object, info);
     }
-    if kind == "Event" {
-        match api_version {
-            "v1" => rename(map, EVENT.iter().map(|(core, new)| (*new, *core))),
-            "events.k8s.io/v1" => rename(map, EVENT),
-            _ => {}
-        }
-    }
-    map.insert("apiVersion".to_owned(), api_version.into());
-    map.insert("kind".to_owned(), kind.into());
     object
 }
 
-/// Fields of an Event that have other names in the two groups: core, `events.k8s.io`.
-const EVENT: [(&str, &str); 8] = [
-    ("involvedObject", "regarding"),
-    ("message", "note"),
-    ("source", "deprecatedSource"),
-    ("firstTimestamp", "deprecatedFirstTimestamp"),
-    ("lastTimestamp", "deprecatedLastTimestamp"),
-    ("count", "deprecatedCount"),
-    ("reportingComponent", "reportingController"),
-    // The instance has the same name in both; listed so that the table is complete.
-    ("reportingInstance", "reportingInstance"),
-];
-
-fn rename<'a>(map: &mut Map<String, Value>, names: impl IntoIterator<Item = (&'a str, &'a str)>) {
-    for (from, to) in names {
-        if let Some(value) = map.remove(from) {
-            map.insert(to.to_owned(), value);
+/// An object in the form in which the resource is stored.
+pub(super) fn to_storage(info: &ResourceInfo, mut object: Value) -> Value {
+    let storage = &info.storage;
+    if info.is_crd {
+        set_version(&mut object, &format!("{}/{}", storage.group, storage.version));
+    } else if storage.group != info.group || storage.version != info.version {
+        let registry = Registry::builtin();
+        if let Some(stored) = registry.lookup(&storage.group, &storage.version, &storage.plural) {
+            builtin::convert(&mut object, stored);
         }
     }
+    object
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn events_have_two_faces() {
-        let core = json!({"apiVersion": "v1", "kind": "Event", "involvedObject": {"name": "a"}, "message": "m", "reason": "r", "count": 2});
-        let new = into("events.k8s.io/v1", "Event", core.clone());
-        assert_eq!(
-            new,
-            json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "regarding": {"name": "a"}, "note": "m", "reason": "r", "deprecatedCount": 2})
-        );
-        assert_eq!(into("v1", "Event", new), core);
-    }
-
-    #[test]
-    fn others_change_their_version_only() {
-        let object = json!({"apiVersion": "a/v1", "kind": "K", "spec": {"message": 1}});
-        assert_eq!(
-            into("a/v2", "K", object),
-            json!({"apiVersion": "a/v2", "kind": "K", "spec": {"message": 1}})
-        );
+fn set_version(object: &mut Value, api_version: &str) {
+    if let Some(map) = object.as_object_mut() {
+        map.insert("apiVersion".to_owned(), api_version.into());
     }
 }

@@ -1,6 +1,6 @@
 //! From a client's document to an object of a kind: version and kind, unknown fields, defaults.
 
-use crate::pending::builtin;
+use choreo_apimachinery::builtin;
 use choreo_apimachinery::field::quote;
 use choreo_apimachinery::registry::ResourceInfo;
 use choreo_apimachinery::status::{ApiError, Result};

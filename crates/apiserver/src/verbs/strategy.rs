@@ -1,6 +1,6 @@
 //! What the server decides about an object when it is written: who may set status, when the generation counts up.
 
-use crate::pending::builtin;
+use choreo_apimachinery::builtin;
 use choreo_apimachinery::field::{FieldError, FieldPath};
 use choreo_apimachinery::registry::{Generation, ResourceInfo};
 use choreo_apimachinery::status::{ApiError, Result};
