@@ -198,6 +198,10 @@ async fn orphans_stay_without_their_owner() {
 #[tokio::test]
 async fn dependents_of_custom_resources_go_with_their_definition() {
     let server = TestServer::start();
+    // The collector is at work: one that starts after a definition has gone cannot know what became of its objects.
+    let absent = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "0-1"});
+    dependent(&server, "marker", &[absent], &[]).await;
+    gone(&server, &path("marker")).await;
     server.post(CRDS, widgets()).await.expect(201);
     let widget = server.post(WIDGETS, widget("w", 1)).await.expect(201);
     let reference = json!({"apiVersion": "example.dev/v1", "kind": "Widget", "name": "w", "uid": widget["metadata"]["uid"]});

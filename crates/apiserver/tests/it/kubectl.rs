@@ -234,6 +234,15 @@ async fn a_day_with_custom_resources() {
         "patch widget a --type=merge -p {\"spec\":{\"size\":5}}",
         "patched"
     );
+    let smaller = kubectl
+        .run("apply --server-side --force-conflicts -f w.json")
+        .await;
+    assert!(
+        !smaller.ok && smaller.text.contains("size may not shrink"),
+        "{}",
+        smaller.text
+    );
+    kubectl.write("w.json", &widget("a", 6));
     kubectl!(
         kubectl,
         "apply --server-side --force-conflicts -f w.json",
