@@ -75,7 +75,7 @@ pub struct Change {
     pub after: Option<Arc<DynamicObject>>,
 }
 
-type Listener<V> = Box<dyn Fn(&Snapshot<V>, &Change) + Send + Sync>;
+type Listener<V> = Box<dyn Fn(&Snapshot<V>, &Snapshot<V>, &Change) + Send + Sync>;
 
 struct State<V> {
     snapshot: Snapshot<V>,
@@ -92,8 +92,9 @@ pub struct Cache<V> {
 }
 
 impl<V: View + Default> Cache<V> {
-    /// An empty cache. `listener` hears every change after it has been stored, from the task that brought it.
-    pub fn new(listener: impl Fn(&Snapshot<V>, &Change) + Send + Sync + 'static) -> Self {
+    /// An empty cache. `listener` hears every change after it has been stored, from the task that brought it, with the
+    /// states before and after it.
+    pub fn new(listener: impl Fn(&Snapshot<V>, &Snapshot<V>, &Change) + Send + Sync + 'static) -> Self {
         Self {
             state: Mutex::new(State {
                 snapshot: Snapshot::default(),
@@ -182,16 +183,17 @@ impl<V: View + Default> Cache<V> {
     }
 
     fn update(&self, change: impl FnOnce(&mut State<V>) -> Vec<Option<Change>>) {
-        let (snapshot, changes) = {
+        let (before, after, changes) = {
             let mut state = self.state.lock();
+            let before = state.snapshot.clone();
             let changes: Vec<Change> = change(&mut state).into_iter().flatten().collect();
             if changes.is_empty() {
                 return;
             }
-            (state.snapshot.clone(), changes)
+            (before, state.snapshot.clone(), changes)
         };
         for change in &changes {
-            (self.listener)(&snapshot, change);
+            (self.listener)(&before, &after, change);
         }
     }
 }
@@ -260,7 +262,7 @@ mod tests {
     fn cache() -> (Cache<()>, Arc<Mutex<Vec<String>>>) {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&heard);
-        let cache = Cache::new(move |_: &Snapshot<()>, change: &Change| {
+        let cache = Cache::new(move |_: &Snapshot<()>, _: &Snapshot<()>, change: &Change| {
             let what = match (&change.before, &change.after) {
                 (None, Some(_)) => "new",
                 (Some(_), Some(_)) => "changed",

@@ -171,7 +171,9 @@ mod tests {
             labels: String::new(),
         };
         let kind = subject.kind();
-        let cache = Arc::new(Cache::<()>::new(|_: &Snapshot<()>, _: &Change| {}));
+        let cache = Arc::new(Cache::<()>::new(
+            |_: &Snapshot<()>, _: &Snapshot<()>, _: &Change| {},
+        ));
         let (state, mut seen) = watch::channel(FeedState::Starting);
         let count = {
             let (cache, kind) = (Arc::clone(&cache), kind.clone());

@@ -1,0 +1,92 @@
+//! What all controllers share.
+
+use std::time::Duration;
+
+use choreo_api::v1alpha1::{DataPlane, Release};
+use kube::core::{ApiResource, DynamicObject};
+use serde_json::Value;
+
+use crate::planes::Planes;
+use crate::runtime::{GroupKind, ObjectRef, Retry};
+use crate::view::{ControlKinds, ControlSnapshot, ControlView};
+use crate::write::events::Events;
+use crate::write::status::write as write_status;
+use crate::write::{Applier, Failure};
+
+/// What all controllers share.
+pub struct Context {
+    /// Reads (through its cache) and writes the control plane.
+    pub control: Applier<ControlView>,
+    /// The control plane's kinds.
+    pub kinds: ControlKinds,
+    /// The connected clusters.
+    pub planes: Planes,
+    /// Records events.
+    pub events: Events,
+    /// For how long the clean-up of an unreachable data plane is tried before it is given up.
+    pub abandon_after: Duration,
+}
+
+impl Context {
+    /// The control plane now.
+    pub fn snapshot(&self) -> ControlSnapshot {
+        self.control.cache().snapshot()
+    }
+
+    /// A kind's name in API paths.
+    ///
+    /// # Errors
+    /// For a kind that the controllers do not know, which is a defect.
+    pub fn resource(&self, kind: &GroupKind) -> Result<&ApiResource, Failure> {
+        self.kinds
+            .resource(kind)
+            .ok_or_else(|| Failure::UnknownKind(format!("{kind} is not a kind that this program writes")))
+    }
+
+    /// Lets go of the clusters of a data plane whose object is gone, unless a release still needs them to clean up.
+    /// True if they are not held any longer.
+    pub fn release_planes(&self, namespace: &str, data_plane: &str) -> bool {
+        let snapshot = self.snapshot();
+        let world = &snapshot.view.world;
+        let is_used = world.in_namespace::<Release>(namespace).any(|release| {
+            let identity = release
+                .status
+                .as_ref()
+                .and_then(|status| status.data_plane.as_ref());
+            identity.is_some_and(|identity| identity.name == data_plane)
+        });
+        if is_used || world.get::<DataPlane>(namespace, data_plane).is_some() {
+            return false;
+        }
+        for plane in self.planes.of(namespace, data_plane) {
+            self.planes.close(plane.id());
+        }
+        true
+    }
+
+    /// Writes a status (conditions without times) if it says something new, and records an event if `Ready` changed.
+    ///
+    /// # Errors
+    /// When the write failed in a way that may pass.
+    pub async fn report(
+        &self,
+        controller: &'static str,
+        live: &DynamicObject,
+        status: Value,
+    ) -> Result<(), Retry> {
+        let address = ObjectRef::of(live);
+        let manager = choreo_api::labels::field_manager(controller);
+        let write = async {
+            let resource = self.resource(&address.kind)?;
+            write_status(&self.control, resource, &manager, live, status).await
+        };
+        match write.await {
+            Ok(Some(transition)) => {
+                self.events.transition(controller, live, &transition);
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(failure) => Err(failure.while_doing(&format!("write the status of {address}"))),
+        }
+    }
+}

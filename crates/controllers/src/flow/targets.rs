@@ -1,0 +1,101 @@
+//! Which controller looks after which target, and which targets a change concerns.
+
+use std::collections::BTreeSet;
+
+use choreo_api::labels;
+use choreo_api::v1alpha1::Release;
+use choreo_engine::plan::Target;
+use choreo_engine::world::{Kind, World};
+use kube::core::DynamicObject;
+
+use crate::runtime::object::split_api_version;
+use crate::runtime::{Change, ObjectRef};
+use crate::view::{ControlSnapshot, engine_ref};
+
+/// The planning controllers: the name of each, with the kinds that it looks after.
+pub const CONTROLLERS: &[(&str, &[Kind])] = &[
+    ("organization", &[Kind::Organization]),
+    ("environment", &[Kind::Environment]),
+    ("pipeline", &[Kind::DeploymentPipeline]),
+    ("project", &[Kind::Project]),
+    ("component", &[Kind::Component]),
+    ("binding", &[Kind::ServiceBinding, Kind::WebApplicationBinding]),
+    ("deployment", &[Kind::Deployment]),
+    ("endpoint", &[Kind::Endpoint]),
+    ("configuration-group", &[Kind::ConfigurationGroup]),
+    (
+        "classes",
+        &[Kind::ServiceClass, Kind::WebApplicationClass, Kind::APIClass],
+    ),
+];
+
+/// The controller of cells, which are no objects.
+pub const CELL: &str = "cell";
+
+/// The planning controller of a target; `None` for targets that another controller looks after.
+pub fn controller_of(target: &Target) -> Option<&'static str> {
+    match target {
+        Target::Cell { .. } => Some(CELL),
+        Target::Object(object) => CONTROLLERS
+            .iter()
+            .find(|(_, kinds)| kinds.contains(&object.kind))
+            .map(|(name, _)| *name),
+    }
+}
+
+/// The targets to plan again after a change; `before` and `after` are the states around it.
+pub fn affected_by(before: &ControlSnapshot, after: &ControlSnapshot, change: &Change) -> BTreeSet<Target> {
+    let mut targets = BTreeSet::new();
+    if let Some(reference) = engine_ref(&change.object) {
+        targets.extend(choreo_engine::by_change(
+            &before.view.world,
+            &after.view.world,
+            &reference,
+        ));
+    }
+    // Whoever made the object sees to it that it stays as planned.
+    for (state, object) in [(before, &change.before), (after, &change.after)] {
+        if let Some(object) = object {
+            targets.extend(owners(&state.view.world, object));
+        }
+    }
+    targets
+}
+
+/// The targets that an object was derived from.
+fn owners(world: &World, object: &DynamicObject) -> Vec<Target> {
+    let namespace = object.metadata.namespace.clone().unwrap_or_default();
+    let mut targets: Vec<Target> = object
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .filter(|owner| owner.controller == Some(true))
+        .filter(|owner| split_api_version(&owner.api_version).0 == labels::GROUP)
+        .filter_map(|owner| {
+            let namespace = if owner.kind == Kind::Organization.as_str() {
+                ""
+            } else {
+                &namespace
+            };
+            engine_ref(&ObjectRef::new(
+                labels::GROUP,
+                &owner.kind,
+                namespace,
+                &owner.name,
+            ))
+            .map(Target::Object)
+        })
+        .collect();
+    if let Some(reference) = engine_ref(&ObjectRef::of(object)).filter(|object| object.kind == Kind::Release)
+        && let Some(release) = world.get::<Release>(&reference.key.namespace, &reference.key.name)
+        && release.spec.owner.component_name.is_none()
+    {
+        targets.push(Target::Cell {
+            namespace,
+            project: release.spec.owner.project_name.clone(),
+            environment: release.spec.environment_name.clone(),
+        });
+    }
+    targets
+}

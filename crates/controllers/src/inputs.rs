@@ -1,0 +1,181 @@
+//! The kinds that have no plan of their own: what developers write and a component's plan reads, and what this version
+//! accepts but does not act upon. Each still says where it stands, so that nothing waits without a reason.
+
+use std::sync::Arc;
+
+use choreo_api::conditions::{Condition, ConditionStatus, reasons, types};
+use choreo_api::labels;
+use choreo_api::v1alpha1::Component;
+use choreo_engine::world::{Kind, ObjectRef as EngineRef};
+use kube::core::DynamicObject;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::runtime::{Change, Next, ObjectRef, Reconcile, Retry};
+use crate::view::{ControlSnapshot, object_ref};
+
+/// Name of the controller.
+pub const NAME: &str = "inputs";
+
+/// Kinds that the plan of their component reads.
+const PARTS: &[Kind] = &[
+    Kind::Workload,
+    Kind::Service,
+    Kind::WebApplication,
+    Kind::DeploymentTrack,
+    Kind::DeployableArtifact,
+];
+
+/// Kinds that are checked and stored, and that nothing acts upon yet.
+const NOT_YET_SUPPORTED: &[&str] = &[
+    "API",
+    "APIBinding",
+    "Build",
+    "BuildPlane",
+    "ComponentBinding",
+    "ComponentType",
+    "GitCommitRequest",
+    "ManagedResource",
+    "Promotion",
+    "ResourceType",
+    "ScheduledTask",
+    "ScheduledTaskBinding",
+    "ScheduledTaskClass",
+    "Trait",
+];
+
+fn is_part(kind: &str) -> bool {
+    PARTS.iter().any(|part| part.as_str() == kind)
+}
+
+/// Whether this controller looks after a kind.
+pub fn is_input(object: &ObjectRef) -> bool {
+    let kind = object.kind.kind.as_str();
+    object.kind.group == labels::GROUP && (is_part(kind) || NOT_YET_SUPPORTED.contains(&kind))
+}
+
+/// The inputs that a change concerns.
+pub fn affected_by(after: &ControlSnapshot, change: &Change) -> Vec<ObjectRef> {
+    if is_input(&change.object) {
+        return vec![change.object.clone()];
+    }
+    let is_component =
+        change.object.kind.group == labels::GROUP && change.object.kind.kind == Kind::Component.as_str();
+    // Parts say whether their component exists, and nothing else about it.
+    if is_component && change.before.is_some() == change.after.is_some() {
+        return vec![];
+    }
+    if !is_component {
+        return vec![];
+    }
+    let component = EngineRef::new(
+        Kind::Component,
+        change.object.namespace.clone(),
+        change.object.name.clone(),
+    );
+    after
+        .view
+        .world
+        .referrers(&component)
+        .filter(|referrer| PARTS.contains(&referrer.kind))
+        .map(object_ref)
+        .collect()
+}
+
+/// See the module's documentation.
+pub struct Inputs {
+    context: Arc<Context>,
+}
+
+impl Inputs {
+    /// A controller over `context`.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+}
+
+impl Reconcile for Inputs {
+    type Key = ObjectRef;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn reconcile(&self, object: &ObjectRef) -> Result<Next, Retry> {
+        let snapshot = self.context.snapshot();
+        let Some(live) = snapshot
+            .get(object)
+            .filter(|live| live.metadata.deletion_timestamp.is_none())
+        else {
+            return Ok(Next::Settled);
+        };
+        let generation = live.metadata.generation;
+        let condition = if is_part(&object.kind.kind) {
+            part(&snapshot, object, live)
+        } else {
+            not_yet_supported(&object.kind.kind)
+        };
+        let status = json!({
+            "observedGeneration": generation,
+            "conditions": [condition.observed(generation)],
+        });
+        self.context.report(NAME, live, status).await?;
+        Ok(Next::Settled)
+    }
+}
+
+fn part(snapshot: &ControlSnapshot, object: &ObjectRef, live: &DynamicObject) -> Condition {
+    let owner = live
+        .data
+        .pointer("/spec/owner/componentName")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if owner.is_empty() {
+        return Condition::new(types::READY, true, reasons::READY, "belongs to no component");
+    }
+    if snapshot
+        .view
+        .world
+        .get::<Component>(&object.namespace, owner)
+        .is_none()
+    {
+        let message = format!(
+            "Component {owner:?} not found in namespace {:?}: create it",
+            object.namespace
+        );
+        return Condition::not_ready(reasons::COMPONENT_NOT_FOUND, message);
+    }
+    Condition::ready(format!(
+        "part of Component {owner:?}, whose conditions say what became of it"
+    ))
+}
+
+fn not_yet_supported(kind: &str) -> Condition {
+    Condition::new(
+        types::READY,
+        ConditionStatus::Unknown,
+        "NotYetSupported",
+        format!(
+            "{kind} objects are checked and stored, but this version of Choreo does not act upon them yet"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::targets::CONTROLLERS;
+
+    #[test]
+    fn every_kind_has_one_controller() {
+        let special = ["DataPlane", "Release"];
+        for kind in choreo_api::KINDS {
+            let planned = CONTROLLERS
+                .iter()
+                .any(|(_, kinds)| kinds.iter().any(|k| k.as_str() == *kind));
+            let input = is_input(&ObjectRef::new(labels::GROUP, kind, "", ""));
+            let number = usize::from(planned) + usize::from(input) + usize::from(special.contains(kind));
+            assert_eq!(number, 1, "{kind}");
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! One connected cluster: a client, what kinds it has, and a cache of what we applied there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta};
+use kube::discovery::{Discovery, Scope};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::MANAGED_BY;
+use super::connect::ConnectError;
+use super::registry::PlaneId;
+use crate::runtime::feed::{FeedState, Subject, describe, follow};
+use crate::runtime::metrics::Metrics;
+use crate::runtime::{Backoff, Cache, Change, GroupKind, Snapshot};
+use crate::write::{Applier, Failure};
+
+/// Longest wait for an answer that only tests whether the cluster is there.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How an interrupted watch is tried again: a cluster that comes back is seen within seconds.
+const WATCH_BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(100),
+    cap: Duration::from_secs(3),
+    jitter: 0.3,
+};
+
+/// A kind that a cluster has.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// How to address it.
+    pub resource: ApiResource,
+    /// Whether its objects live in namespaces.
+    pub namespaced: bool,
+}
+
+/// The kinds that a cluster has, by group, version and kind.
+pub type Catalog = BTreeMap<(String, String, String), Served>;
+
+/// What a cluster can do, as far as it can be told from its kinds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detected {
+    /// Cilium's network policies.
+    pub cilium: bool,
+    /// Kubernetes' network policies (the kind; whether a network plugin enforces them cannot be asked).
+    pub network_policy: bool,
+    /// External Secrets Operator.
+    pub external_secrets: bool,
+}
+
+/// What is told to the outside about a plane.
+pub trait PlaneListener: Send + Sync + 'static {
+    /// An object that we applied, or a pod of one, has changed there.
+    fn changed(&self, plane: &PlaneId, change: &Change);
+    /// Something happened that makes it worth asking whether the cluster is there.
+    fn look_again(&self, plane: &PlaneId);
+    /// The cluster can, or cannot, be used from now on, or other kinds can be used there.
+    fn usable_changed(&self, plane: &PlaneId);
+}
+
+/// One connected cluster.
+pub struct Plane {
+    id: PlaneId,
+    server: String,
+    version: Mutex<String>,
+    uid: Option<String>,
+    applier: Applier<()>,
+    catalog: Mutex<Arc<Catalog>>,
+    feeds: Mutex<BTreeMap<GroupKind, watch::Receiver<FeedState>>>,
+    outage: Mutex<Option<String>>,
+    listener: Arc<dyn PlaneListener>,
+    shutdown: CancellationToken,
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl Plane {
+    /// Speaks to a cluster for the first time: asks for its version and its kinds.
+    ///
+    /// # Errors
+    /// When it does not answer, with what came instead.
+    pub async fn open(
+        id: PlaneId,
+        server: String,
+        client: Client,
+        metrics: Metrics,
+        listener: Arc<dyn PlaneListener>,
+        shutdown: CancellationToken,
+    ) -> Result<Arc<Self>, ConnectError> {
+        let version = probe(&client).await?;
+        let catalog = discover(&client).await?;
+        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
+        let uid = match tokio::time::timeout(PROBE_TIMEOUT, namespaces.get_opt("kube-system")).await {
+            Ok(Ok(namespace)) => namespace.and_then(|namespace| namespace.metadata.uid),
+            // Not being allowed to look at it is no reason not to work with the cluster.
+            _ => None,
+        };
+        let cache = {
+            let (id, listener) = (id.clone(), Arc::clone(&listener));
+            Cache::new(move |_: &Snapshot<()>, _: &Snapshot<()>, change: &Change| {
+                listener.changed(&id, change)
+            })
+        };
+        let plane = Arc::new(Self {
+            id,
+            server,
+            version: Mutex::new(version),
+            uid,
+            applier: Applier::new(client, Arc::new(cache), "data", metrics),
+            catalog: Mutex::new(Arc::new(catalog)),
+            feeds: Mutex::new(BTreeMap::new()),
+            outage: Mutex::new(None),
+            listener,
+            shutdown,
+        });
+        plane.follow_definitions();
+        Ok(plane)
+    }
+
+    /// Which cluster of which data plane it is.
+    pub fn id(&self) -> &PlaneId {
+        &self.id
+    }
+
+    /// The server's address.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Its Kubernetes version.
+    pub fn version(&self) -> String {
+        self.version.lock().clone()
+    }
+
+    /// Its identity: the UID of its namespace `kube-system`.
+    pub fn uid(&self) -> Option<&str> {
+        self.uid.as_deref()
+    }
+
+    /// Writes to it.
+    pub fn applier(&self) -> &Applier<()> {
+        &self.applier
+    }
+
+    /// What we applied there, as far as it is watched.
+    pub fn snapshot(&self) -> Snapshot<()> {
+        self.applier.cache().snapshot()
+    }
+
+    /// Why it cannot be used at the moment, if so.
+    pub fn outage(&self) -> Option<String> {
+        self.outage.lock().clone()
+    }
+
+    /// Notes that a request failed. If that looks like the cluster's fault, it is asked whether it is there; one
+    /// failed request is no proof.
+    pub fn failed(&self, failure: &Failure) {
+        if failure.is_outage() {
+            self.listener.look_again(&self.id);
+        }
+    }
+
+    /// Notes that it cannot be used, for a reason outside of it.
+    pub fn unusable(&self, why: &str) {
+        self.set_outage(Some(why.to_owned()));
+    }
+
+    fn set_outage(&self, outage: Option<String>) {
+        let changed = {
+            let mut slot = self.outage.lock();
+            let changed = slot.is_some() != outage.is_some();
+            *slot = outage;
+            changed
+        };
+        if changed {
+            self.listener.usable_changed(&self.id);
+        }
+    }
+
+    /// Asks whether the cluster is there, and remembers the answer.
+    ///
+    /// # Errors
+    /// With what came instead of an answer.
+    pub async fn probe(&self) -> Result<(), ConnectError> {
+        match probe(self.applier.client()).await {
+            Ok(version) => {
+                *self.version.lock() = version;
+                self.set_outage(None);
+                Ok(())
+            }
+            Err(error) => {
+                self.set_outage(Some(error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
+    /// How the cluster serves a kind. Looks again if it is not known: its definition may have been installed just now.
+    pub async fn served(&self, gvk: &GroupVersionKind) -> Option<Served> {
+        let key = (gvk.group.clone(), gvk.version.clone(), gvk.kind.clone());
+        let known = self.catalog.lock().get(&key).cloned();
+        if known.is_some() {
+            return known;
+        }
+        self.rediscover().await;
+        self.catalog.lock().get(&key).cloned()
+    }
+
+    /// How the cluster serves a kind, as far as it is known, in whatever version.
+    pub fn served_kind(&self, kind: &GroupKind) -> Option<Served> {
+        let catalog = Arc::clone(&self.catalog.lock());
+        catalog
+            .iter()
+            .find(|((group, _, name), _)| *group == kind.group && *name == kind.kind)
+            .map(|(_, served)| served.clone())
+    }
+
+    /// What the cluster can do.
+    pub fn detected(&self) -> Detected {
+        let has = |group: &str, kind: &str| self.served_kind(&GroupKind::new(group, kind)).is_some();
+        Detected {
+            cilium: has("cilium.io", "CiliumNetworkPolicy"),
+            network_policy: has("networking.k8s.io", "NetworkPolicy"),
+            external_secrets: has("external-secrets.io", "ExternalSecret"),
+        }
+    }
+
+    async fn rediscover(&self) {
+        match discover(self.applier.client()).await {
+            Ok(catalog) => {
+                let new = Arc::new(catalog);
+                let changed = {
+                    let mut slot = self.catalog.lock();
+                    let changed = !slot.keys().eq(new.keys());
+                    *slot = new;
+                    changed
+                };
+                if changed {
+                    self.listener.usable_changed(&self.id);
+                }
+            }
+            Err(error) => tracing::debug!(plane = %self.id, %error, "kinds not read"),
+        }
+    }
+
+    /// Sees to it that our objects of a kind are in the cache, and waits for the first list.
+    ///
+    /// # Errors
+    /// With the reason why they cannot be listed.
+    pub async fn watch(&self, served: &Served) -> Result<(), Failure> {
+        let mut state = self.feed(served);
+        let unreachable = |message: String| {
+            Failure::Unreachable(format!("cannot watch {}: {message}", served.resource.plural))
+        };
+        let settled = state.wait_for(|state| *state != FeedState::Starting).await;
+        match settled.map(|state| state.clone()) {
+            Ok(FeedState::Failing(message)) => Err(unreachable(message)),
+            Ok(_) => Ok(()),
+            Err(_) => Err(unreachable("the client was closed".to_owned())),
+        }
+    }
+
+    fn feed(&self, served: &Served) -> watch::Receiver<FeedState> {
+        let labels = format!("{}={}", MANAGED_BY.0, MANAGED_BY.1);
+        let subject = Subject {
+            resource: served.resource.clone(),
+            labels,
+        };
+        let mut feeds = self.feeds.lock();
+        if let Some(state) = feeds.get(&subject.kind()) {
+            return state.clone();
+        }
+        let (sender, state) = watch::channel(FeedState::Starting);
+        feeds.insert(subject.kind(), state.clone());
+        let events = subject.stream(self.applier.client().clone());
+        let cache = Arc::clone(self.applier.cache());
+        tokio::spawn(follow(
+            subject,
+            events,
+            cache,
+            sender,
+            WATCH_BACKOFF,
+            self.shutdown.clone(),
+        ));
+        let (mut seen, id, listener) = (state.clone(), self.id.clone(), Arc::clone(&self.listener));
+        tokio::spawn(async move {
+            // A watch that breaks is the first sign of an outage; one that comes back lets releases go on.
+            let mut failed = false;
+            while seen.changed().await.is_ok() {
+                let follows = *seen.borrow_and_update() == FeedState::Following;
+                if !follows {
+                    listener.look_again(&id);
+                } else if failed {
+                    listener.usable_changed(&id);
+                }
+                failed = !follows;
+            }
+        });
+        state
+    }
+
+    /// Follows the cluster's own definitions of kinds, since features come and go with them.
+    fn follow_definitions(self: &Arc<Self>) {
+        let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(self.applier.client().clone());
+        let (plane, shutdown) = (Arc::downgrade(self), self.shutdown.clone());
+        tokio::spawn(async move {
+            let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()));
+            let mut failures = 0;
+            loop {
+                let event = tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    event = events.next() => event,
+                };
+                match event {
+                    None => return,
+                    Some(Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_))) => {
+                        failures = 0;
+                        let Some(plane) = plane.upgrade() else { return };
+                        plane.rediscover().await;
+                    }
+                    Some(Ok(_)) => failures = 0,
+                    Some(Err(_)) => {
+                        failures += 1;
+                        tokio::time::sleep(WATCH_BACKOFF.delay(failures)).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+async fn probe(client: &Client) -> Result<String, ConnectError> {
+    match tokio::time::timeout(PROBE_TIMEOUT, client.apiserver_version()).await {
+        Ok(Ok(info)) => Ok(info.git_version),
+        Ok(Err(error)) => Err(ConnectError::Unreachable(describe(&error))),
+        Err(_) => Err(ConnectError::Unreachable(format!(
+            "no answer within {} s",
+            PROBE_TIMEOUT.as_secs()
+        ))),
+    }
+}
+
+async fn discover(client: &Client) -> Result<Catalog, ConnectError> {
+    let discover = async {
+        match Discovery::new(client.clone()).run_aggregated().await {
+            Ok(discovery) => Ok(discovery),
+            // Servers before 1.26 do not have it.
+            Err(_) => Discovery::new(client.clone()).run().await,
+        }
+    };
+    let discovery = discover
+        .await
+        .map_err(|error| ConnectError::Unreachable(describe(&error)))?;
+    let mut catalog = Catalog::new();
+    for group in discovery.groups() {
+        for version in group.versions() {
+            for (resource, capabilities) in group.versioned_resources(version) {
+                let key = (
+                    resource.group.clone(),
+                    resource.version.clone(),
+                    resource.kind.clone(),
+                );
+                let namespaced = capabilities.scope == Scope::Namespaced;
+                catalog.insert(key, Served { resource, namespaced });
+            }
+        }
+    }
+    Ok(catalog)
+}

@@ -1,0 +1,121 @@
+//! All connected clusters.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::connect::{ClusterConnector, ClusterTarget, ConnectError};
+use super::plane::{Plane, PlaneListener};
+use crate::runtime::metrics::Metrics;
+
+/// One cluster of one DataPlane.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PlaneId {
+    /// Namespace of the DataPlane.
+    pub namespace: String,
+    /// Name of the DataPlane.
+    pub data_plane: String,
+    /// Name of the cluster in it; empty if it has only one.
+    pub cluster: String,
+}
+
+impl fmt::Display for PlaneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.data_plane)?;
+        if !self.cluster.is_empty() {
+            write!(f, ":{}", self.cluster)?;
+        }
+        Ok(())
+    }
+}
+
+struct Slot {
+    target: ClusterTarget,
+    plane: Arc<Plane>,
+}
+
+/// Every cluster that is connected, by DataPlane and cluster name.
+pub struct Planes {
+    connector: Arc<dyn ClusterConnector>,
+    metrics: Metrics,
+    listener: Arc<dyn PlaneListener>,
+    slots: Mutex<BTreeMap<PlaneId, Slot>>,
+    /// One connection attempt at a time for each cluster.
+    opening: Mutex<BTreeMap<PlaneId, Arc<tokio::sync::Mutex<()>>>>,
+    shutdown: CancellationToken,
+}
+
+impl Planes {
+    /// No cluster yet.
+    pub fn new(
+        connector: Arc<dyn ClusterConnector>,
+        metrics: Metrics,
+        listener: Arc<dyn PlaneListener>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            connector,
+            metrics,
+            listener,
+            slots: Mutex::new(BTreeMap::new()),
+            opening: Mutex::new(BTreeMap::new()),
+            shutdown,
+        }
+    }
+
+    /// The cluster, if it was ever connected.
+    pub fn get(&self, id: &PlaneId) -> Option<Arc<Plane>> {
+        self.slots.lock().get(id).map(|slot| Arc::clone(&slot.plane))
+    }
+
+    /// The cluster, connected by `target`: the connection that there is if it was made with the same, else a new one,
+    /// which takes the old one's place once it has answered.
+    ///
+    /// # Errors
+    /// When it cannot be connected.
+    pub async fn open(&self, id: &PlaneId, target: &ClusterTarget) -> Result<Arc<Plane>, ConnectError> {
+        let turn = Arc::clone(self.opening.lock().entry(id.clone()).or_default());
+        let _turn = turn.lock().await;
+        if let Some(slot) = self.slots.lock().get(id)
+            && slot.target == *target
+        {
+            return Ok(Arc::clone(&slot.plane));
+        }
+        let client = self.connector.connect(target).await?;
+        let plane = Plane::open(
+            id.clone(),
+            target.server.clone(),
+            client,
+            self.metrics.clone(),
+            Arc::clone(&self.listener),
+            self.shutdown.child_token(),
+        )
+        .await?;
+        let slot = Slot {
+            target: target.clone(),
+            plane: Arc::clone(&plane),
+        };
+        self.slots.lock().insert(id.clone(), slot);
+        self.listener.usable_changed(id);
+        Ok(plane)
+    }
+
+    /// The clusters of a DataPlane that are connected.
+    pub fn of(&self, namespace: &str, data_plane: &str) -> Vec<Arc<Plane>> {
+        let slots = self.slots.lock();
+        slots
+            .iter()
+            .filter(|(id, _)| id.namespace == namespace && id.data_plane == data_plane)
+            .map(|(_, slot)| Arc::clone(&slot.plane))
+            .collect()
+    }
+
+    /// Lets go of a cluster: its watches end, its client is dropped with the last user.
+    pub fn close(&self, id: &PlaneId) {
+        self.slots.lock().remove(id);
+        self.opening.lock().remove(id);
+    }
+}

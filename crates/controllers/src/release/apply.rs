@@ -1,0 +1,300 @@
+//! Brings a cluster to what a release wants.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use choreo_api::v1alpha1::InventoryEntry;
+use futures::future::join_all;
+
+use super::build::{Wanted, address_of, belongs_to, entry, is_ours, phase_of, wanted};
+use super::dereference::Place;
+use super::status::{self, InCluster};
+use super::{NAME, Releases, Subject};
+use crate::planes::Plane;
+use crate::planes::plane::Served;
+use crate::runtime::{GroupKind, Next, ObjectRef, Retry};
+use crate::write::{Applied, Failure};
+
+/// How soon a refused object is tried again.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+
+/// Kinds whose pods are watched as well.
+const WORKLOADS: &[&str] = &[
+    "Deployment",
+    "StatefulSet",
+    "DaemonSet",
+    "Job",
+    "CronJob",
+    "ReplicaSet",
+];
+
+impl Releases {
+    /// Applies a release to every cluster of its data plane.
+    pub(super) async fn bring_about(&self, subject: &Subject, place: &Place) -> Result<Next, Retry> {
+        let wanted = match wanted(&subject.release) {
+            Ok(wanted) => wanted,
+            Err(errors) => {
+                let status = status::invalid(subject, &errors);
+                self.context.report(NAME, &subject.live, status).await?;
+                return Ok(Next::Settled);
+            }
+        };
+        let catalogs = join_all(place.planes.iter().map(|plane| served(plane, &wanted))).await;
+        let inventory = self.remember(subject, place, &wanted, &catalogs).await?;
+        let work = place
+            .planes
+            .iter()
+            .zip(&catalogs)
+            .map(|(plane, catalog)| self.in_cluster(subject, plane, catalog, &wanted, &inventory));
+        let results = join_all(work).await;
+        let next = next(&results);
+        let status = status::derive(subject, place, &wanted, &results);
+        self.context.report(NAME, &subject.live, status).await?;
+        next
+    }
+
+    /// Writes down what may come to exist, before it does.
+    async fn remember(
+        &self,
+        subject: &Subject,
+        place: &Place,
+        wanted: &[Wanted],
+        catalogs: &[Catalog],
+    ) -> Result<Vec<InventoryEntry>, Retry> {
+        let status = subject.status();
+        let mut inventory: BTreeSet<InventoryEntry> = status.inventory.into_iter().collect();
+        let known = inventory.len();
+        for (plane, catalog) in place.planes.iter().zip(catalogs) {
+            let cluster = &plane.id().cluster;
+            inventory.extend(wanted.iter().map(|wanted| {
+                entry(
+                    wanted,
+                    cluster,
+                    catalog.get(&wanted.address.kind).and_then(Option::as_ref),
+                )
+            }));
+        }
+        let inventory: Vec<InventoryEntry> = inventory.into_iter().collect();
+        let objects = place.planes.iter().flat_map(|plane| {
+            let here = inventory.iter().filter(|entry| is_in(entry, plane));
+            here.map(|entry| (plane.id().clone(), address_of(entry)))
+        });
+        self.index.set(&subject.key, objects.collect());
+        if inventory.len() != known || status.data_plane.as_ref() != Some(&place.identity) {
+            let status = status::remembering(subject, &place.identity, &inventory);
+            self.context.report(NAME, &subject.live, status).await?;
+        }
+        Ok(inventory)
+    }
+
+    async fn in_cluster(
+        &self,
+        subject: &Subject,
+        plane: &Arc<Plane>,
+        catalog: &Catalog,
+        wanted: &[Wanted],
+        inventory: &[InventoryEntry],
+    ) -> InCluster {
+        let mut result = InCluster::new(plane);
+        if let Some(outage) = plane.outage() {
+            result.outage = Some(outage);
+            return result.keeping(inventory.iter().filter(|entry| is_in(entry, plane)));
+        }
+        if let Err(failure) = self.watch(plane, catalog, wanted, inventory).await {
+            plane.failed(&failure);
+            result.outage = Some(failure.to_string());
+            return result.keeping(inventory.iter().filter(|entry| is_in(entry, plane)));
+        }
+        if let Some(waiting) = namespaces_missing(plane, wanted) {
+            result.waiting = Some(waiting);
+            return result.keeping(inventory.iter().filter(|entry| is_in(entry, plane)));
+        }
+        for phase in wanted.chunk_by(|a, b| a.phase == b.phase) {
+            let applies = phase
+                .iter()
+                .map(|object| self.apply_one(subject, plane, catalog, object));
+            for (object, applied) in phase.iter().zip(join_all(applies).await) {
+                if let Err(failure) = applied {
+                    plane.failed(&failure);
+                    result
+                        .failures
+                        .push((object.id.clone(), object.address.clone(), failure));
+                }
+            }
+        }
+        let keep: BTreeSet<&ObjectRef> = wanted.iter().map(|wanted| &wanted.address).collect();
+        let (wanted_here, mut stale): (Vec<_>, Vec<_>) = inventory
+            .iter()
+            .filter(|entry| is_in(entry, plane))
+            .cloned()
+            .partition(|entry| keep.contains(&address_of(entry)));
+        // What takes an object's place is there before the object goes.
+        if result.failures.is_empty() && !stale.is_empty() {
+            stale.sort_by_key(|entry| std::cmp::Reverse(phase_of(entry)));
+            let (left, failures) = self.remove(subject, plane, stale).await;
+            for failure in &failures {
+                plane.failed(failure);
+            }
+            result.failures.extend(failures.into_iter().map(|failure| {
+                (
+                    String::new(),
+                    ObjectRef::new("", "object", "", "that is no longer wanted"),
+                    failure,
+                )
+            }));
+            stale = left;
+        }
+        result.inventory = wanted_here.into_iter().chain(stale).collect();
+        result.observe(&plane.snapshot(), wanted);
+        result
+    }
+
+    /// Sees to it that everything that the release has, or wants, in the cluster is watched.
+    async fn watch(
+        &self,
+        plane: &Plane,
+        catalog: &Catalog,
+        wanted: &[Wanted],
+        inventory: &[InventoryEntry],
+    ) -> Result<(), Failure> {
+        let mut kinds: BTreeMap<GroupKind, Served> = catalog
+            .iter()
+            .filter_map(|(kind, served)| Some((kind.clone(), served.clone()?)))
+            .collect();
+        let mut extra = vec![GroupKind::new("", "Namespace")];
+        extra.extend(inventory.iter().map(|entry| address_of(entry).kind));
+        if wanted
+            .iter()
+            .any(|wanted| WORKLOADS.contains(&wanted.gvk.kind.as_str()))
+        {
+            extra.push(GroupKind::new("", "Pod"));
+        }
+        for kind in extra {
+            if !kinds.contains_key(&kind)
+                && let Some(served) = plane.served_kind(&kind)
+            {
+                kinds.insert(kind, served);
+            }
+        }
+        join_all(kinds.values().map(|served| plane.watch(served)))
+            .await
+            .into_iter()
+            .collect()
+    }
+
+    async fn apply_one(
+        &self,
+        subject: &Subject,
+        plane: &Plane,
+        catalog: &Catalog,
+        object: &Wanted,
+    ) -> Result<(), Failure> {
+        let Some(served) = catalog.get(&object.address.kind).and_then(Option::as_ref) else {
+            return Err(Failure::UnknownKind(format!(
+                "the cluster has no {}/{} {}; install what defines it",
+                object.gvk.group, object.gvk.version, object.gvk.kind
+            )));
+        };
+        let address = &object.address;
+        let applier = plane.applier();
+        let live = match plane.snapshot().get(address) {
+            Some(live) => Some(Arc::clone(live)),
+            // Not among ours: it may not exist, be somebody else's, or have lost its label.
+            None => applier
+                .get(&served.resource, &address.namespace, &address.name)
+                .await?
+                .map(Arc::new),
+        };
+        let exists = match live {
+            None => false,
+            Some(live) if is_ours(&live, &subject.release) => true,
+            Some(live) if applied_by_us(&live, &self.manager) && !belongs_to_another(&live) => true,
+            Some(live) => {
+                return Err(Failure::Foreign(format!(
+                    "{address} exists already and belongs to {}; it is left alone: rename or delete it",
+                    belongs_to(&live)
+                )));
+            }
+        };
+        // A new object is not forced: if somebody makes one at the same moment, it stays theirs.
+        match applier
+            .apply(&served.resource, &self.manager, &object.object, exists)
+            .await?
+        {
+            Applied::Written(_) | Applied::Unchanged(_) => Ok(()),
+            Applied::Deleting => Err(Failure::Conflict(format!(
+                "{address} is being deleted; it is made again once it is gone"
+            ))),
+        }
+    }
+}
+
+/// Our kinds as a cluster serves them; `None` for those that it does not have.
+pub(super) type Catalog = BTreeMap<GroupKind, Option<Served>>;
+
+async fn served(plane: &Arc<Plane>, wanted: &[Wanted]) -> Catalog {
+    let mut catalog = Catalog::new();
+    for object in wanted {
+        if !catalog.contains_key(&object.address.kind) {
+            catalog.insert(object.address.kind.clone(), plane.served(&object.gvk).await);
+        }
+    }
+    catalog
+}
+
+pub(super) fn is_in(entry: &InventoryEntry, plane: &Plane) -> bool {
+    entry.cluster.as_deref().unwrap_or_default() == plane.id().cluster
+}
+
+fn applied_by_us(live: &kube::core::DynamicObject, manager: &str) -> bool {
+    live.metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .any(|entry| entry.manager.as_deref() == Some(manager) && entry.operation.as_deref() == Some("Apply"))
+}
+
+/// It says that it belongs to another component; without our labels at all it has merely lost them.
+fn belongs_to_another(live: &kube::core::DynamicObject) -> bool {
+    live.metadata
+        .labels
+        .as_ref()
+        .is_some_and(|labels| labels.contains_key(choreo_api::labels::PROJECT))
+}
+
+/// Says which namespace is missing that the release does not make itself: its cell's release does.
+fn namespaces_missing(plane: &Plane, wanted: &[Wanted]) -> Option<String> {
+    let snapshot = plane.snapshot();
+    let namespace = |name: &str| ObjectRef::new("", "Namespace", "", name);
+    let own: BTreeSet<&ObjectRef> = wanted.iter().map(|wanted| &wanted.address).collect();
+    let needed: BTreeSet<&str> = wanted
+        .iter()
+        .map(|wanted| wanted.address.namespace.as_str())
+        .filter(|name| !name.is_empty() && !own.contains(&namespace(name)))
+        .collect();
+    needed
+        .into_iter()
+        .find_map(|name| match snapshot.get(&namespace(name)) {
+            None => Some(format!(
+                "Namespace {name:?} does not exist in the data plane; the cell's release makes it"
+            )),
+            Some(live) if live.metadata.deletion_timestamp.is_some() => {
+                Some(format!("Namespace {name:?} is being deleted in the data plane"))
+            }
+            Some(_) => None,
+        })
+}
+
+/// When to look again. What passes by itself is tried again with back-off; an outage ends with an event.
+fn next(results: &[InCluster]) -> Result<Next, Retry> {
+    let failures = || results.iter().flat_map(|result| &result.failures);
+    if let Some((_, address, failure)) = failures().find(|(.., failure)| failure.is_passing()) {
+        return Err(failure.while_doing(&format!("apply {address}")));
+    }
+    // Nothing in the cluster tells when a quota has room again or a foreign object is gone.
+    if failures().next().is_some() {
+        return Ok(Next::After(LOOK_AGAIN));
+    }
+    Ok(Next::Settled)
+}

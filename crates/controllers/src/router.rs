@@ -1,0 +1,198 @@
+//! From a change to the keys that have to be looked at: the wires between watches and queues.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use choreo_api::labels;
+use choreo_api::v1alpha1::{DataPlane, Release};
+use choreo_engine::plan::Target;
+use kube::ResourceExt as _;
+
+use crate::flow::targets;
+use crate::planes::PlaneId;
+use crate::planes::plane::PlaneListener;
+use crate::release::index::Index;
+use crate::runtime::metrics::Metrics;
+use crate::runtime::{Backoff, Cache, Change, Key, ObjectRef, Queue};
+use crate::view::{ControlSnapshot, ControlView};
+use crate::{alias, dataplane, inputs, release};
+
+/// The queues of all controllers.
+pub struct Router {
+    plans: BTreeMap<&'static str, Queue<Target>>,
+    releases: Queue<Key>,
+    data_planes: Queue<Key>,
+    inputs: Queue<ObjectRef>,
+    aliases: Queue<ObjectRef>,
+    index: Arc<Index>,
+    cache: OnceLock<Weak<Cache<ControlView>>>,
+    /// Before the first full picture nothing is queued: everything will be.
+    started: AtomicBool,
+}
+
+impl Router {
+    /// Empty queues.
+    pub fn new(metrics: &Metrics, index: Arc<Index>) -> Self {
+        let queue = |name| Queue::new(Backoff::default(), metrics.controller(name));
+        let names = targets::CONTROLLERS
+            .iter()
+            .map(|(name, _)| *name)
+            .chain([targets::CELL]);
+        Self {
+            plans: names
+                .map(|name| (name, Queue::new(Backoff::default(), metrics.controller(name))))
+                .collect(),
+            releases: queue(release::NAME),
+            data_planes: queue(dataplane::NAME),
+            inputs: Queue::new(Backoff::default(), metrics.controller(inputs::NAME)),
+            aliases: Queue::new(Backoff::default(), metrics.controller(alias::NAME)),
+            index,
+            cache: OnceLock::new(),
+            started: AtomicBool::new(false),
+        }
+    }
+
+    /// The cache that data planes' news are looked up in.
+    pub fn attach(&self, cache: &Arc<Cache<ControlView>>) {
+        let _ = self.cache.set(Arc::downgrade(cache));
+    }
+
+    /// The queue of a planning controller.
+    pub fn plans(&self) -> impl Iterator<Item = (&'static str, &Queue<Target>)> {
+        self.plans.iter().map(|(name, queue)| (*name, queue))
+    }
+
+    /// The queue of the release controller.
+    pub fn releases(&self) -> &Queue<Key> {
+        &self.releases
+    }
+
+    /// The queue of the data plane controller.
+    pub fn data_planes(&self) -> &Queue<Key> {
+        &self.data_planes
+    }
+
+    /// The queue of the inputs controller.
+    pub fn inputs(&self) -> &Queue<ObjectRef> {
+        &self.inputs
+    }
+
+    /// The queue of the alias controller.
+    pub fn aliases(&self) -> &Queue<ObjectRef> {
+        &self.aliases
+    }
+
+    /// The picture is complete: queues everything, and from now on every change.
+    pub fn start(&self, snapshot: &ControlSnapshot) {
+        self.started.store(true, Ordering::Release);
+        let world = &snapshot.view.world;
+        for plane in world.all::<DataPlane>() {
+            self.data_planes.add(Key::new(
+                &plane.namespace().unwrap_or_default(),
+                &plane.name_any(),
+            ));
+        }
+        for release in world.all::<Release>() {
+            self.releases.add(Key::new(
+                &release.namespace().unwrap_or_default(),
+                &release.name_any(),
+            ));
+        }
+        for (object, _) in snapshot.iter() {
+            if inputs::is_input(object) {
+                self.inputs.add(object.clone());
+            } else if alias::is_alias(object) {
+                self.aliases.add(object.clone());
+            }
+        }
+        for target in choreo_engine::affected::all(world) {
+            self.plan(target);
+        }
+    }
+
+    /// Whether nothing is queued, worked on, or waiting for another try.
+    pub fn is_idle(&self) -> bool {
+        self.plans.values().all(|queue| queue.pending() == 0)
+            && self.releases.pending() == 0
+            && self.data_planes.pending() == 0
+            && self.inputs.pending() == 0
+            && self.aliases.pending() == 0
+    }
+
+    fn plan(&self, target: Target) {
+        if let Some(queue) = targets::controller_of(&target).and_then(|name| self.plans.get(name)) {
+            queue.add(target);
+        }
+    }
+
+    /// An object of the control plane has changed.
+    pub fn control_changed(&self, before: &ControlSnapshot, after: &ControlSnapshot, change: &Change) {
+        if !self.started.load(Ordering::Acquire) {
+            return;
+        }
+        for target in targets::affected_by(before, after, change) {
+            self.plan(target);
+        }
+        for input in inputs::affected_by(after, change) {
+            self.inputs.add(input);
+        }
+        let object = &change.object;
+        if alias::is_alias(object) {
+            return self.aliases.add(object.clone());
+        }
+        if object.kind.group != labels::GROUP {
+            return;
+        }
+        match object.kind.kind.as_str() {
+            "Release" => self.releases.add(object.key()),
+            "DataPlane" => {
+                self.data_planes.add(object.key());
+                self.releases_in(after, &object.namespace);
+            }
+            "Environment" => {
+                let world = &after.view.world;
+                for release in world.in_namespace::<Release>(&object.namespace) {
+                    if release.spec.environment_name == object.name {
+                        self.releases
+                            .add(Key::new(&object.namespace, &release.name_any()));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn releases_in(&self, snapshot: &ControlSnapshot, namespace: &str) {
+        for release in snapshot.view.world.in_namespace::<Release>(namespace) {
+            self.releases.add(Key::new(namespace, &release.name_any()));
+        }
+    }
+}
+
+impl PlaneListener for Router {
+    fn changed(&self, plane: &PlaneId, change: &Change) {
+        for key in self.index.affected_by(plane, change) {
+            self.releases.add(key);
+        }
+    }
+
+    fn look_again(&self, plane: &PlaneId) {
+        self.data_planes
+            .add(Key::new(&plane.namespace, &plane.data_plane));
+    }
+
+    fn usable_changed(&self, plane: &PlaneId) {
+        self.look_again(plane);
+        let mut keys: BTreeSet<Key> = self.index.in_plane(plane);
+        if let Some(cache) = self.cache.get().and_then(Weak::upgrade) {
+            // Releases that have waited for the cluster are in no index yet.
+            let snapshot = cache.snapshot();
+            let all = snapshot.view.world.in_namespace::<Release>(&plane.namespace);
+            keys.extend(all.map(|release| Key::new(&plane.namespace, &release.name_any())));
+        }
+        for key in keys {
+            self.releases.add(key);
+        }
+    }
+}

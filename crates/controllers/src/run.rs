@@ -1,0 +1,255 @@
+//! Starts everything and stops it in order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use choreo_api::labels;
+use kube::Client;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::alias::Aliases;
+use crate::context::Context;
+use crate::dataplane::DataPlanes;
+use crate::flow::Planner;
+use crate::inputs::Inputs;
+use crate::organization::{self, Organizations};
+use crate::planes::{ClusterConnector, Planes};
+use crate::release::Releases;
+use crate::release::index::Index;
+use crate::router::Router;
+use crate::runtime::feed::{FeedState, Subject, follow};
+use crate::runtime::metrics::Metrics;
+use crate::runtime::worker;
+use crate::runtime::{Backoff, Cache, Change, Queue, Reconcile};
+use crate::view::{ControlKinds, ControlSnapshot};
+use crate::write::Applier;
+use crate::write::events::Events;
+
+/// How an interrupted watch of the control plane is tried again.
+const WATCH_BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(50),
+    cap: Duration::from_secs(3),
+    jitter: 0.3,
+};
+
+/// What the controllers need to run.
+pub struct RunOptions {
+    /// The control plane. Its definitions must be installed ([`crate::install::definitions`]).
+    pub client: Client,
+    /// Gives clients for data planes.
+    pub connector: Arc<dyn ClusterConnector>,
+    /// Ends them; what is being worked on is finished first.
+    pub shutdown: CancellationToken,
+    /// Workers for each controller.
+    pub workers: usize,
+    /// Workers of the release controller, which waits for data planes.
+    pub release_workers: usize,
+    /// For how long the clean-up of an unreachable data plane is tried before what is there is left behind.
+    pub abandon_after: Duration,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+impl RunOptions {
+    /// The usual settings.
+    pub fn new(client: Client, connector: Arc<dyn ClusterConnector>, shutdown: CancellationToken) -> Self {
+        Self {
+            client,
+            connector,
+            shutdown,
+            workers: 4,
+            release_workers: 16,
+            abandon_after: Duration::from_secs(3600),
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+/// Running controllers.
+pub struct Controllers {
+    tasks: JoinSet<()>,
+    ready: watch::Receiver<bool>,
+    router: Arc<Router>,
+    context: Arc<Context>,
+}
+
+impl Controllers {
+    /// Waits until every kind has been listed and the controllers work. `false` if they were stopped before.
+    pub async fn ready(&self) -> bool {
+        self.ready.clone().wait_for(|ready| *ready).await.is_ok()
+    }
+
+    /// Whether nothing is queued, worked on, or waiting for another try. Changes that are on their way from the API
+    /// server are not known.
+    pub fn is_idle(&self) -> bool {
+        self.router.is_idle()
+    }
+
+    /// The control plane as the controllers see it.
+    pub fn snapshot(&self) -> ControlSnapshot {
+        self.context.snapshot()
+    }
+
+    /// Waits until they have stopped, which they do when their `shutdown` is cancelled.
+    pub async fn stopped(mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Runs the controllers until `shutdown`.
+pub async fn run(options: RunOptions) {
+    start(options).stopped().await;
+}
+
+/// Starts the controllers.
+pub fn start(options: RunOptions) -> Controllers {
+    let RunOptions {
+        client,
+        connector,
+        shutdown,
+        workers,
+        release_workers,
+        abandon_after,
+        metrics,
+    } = options;
+    let began = Instant::now();
+    let index = Arc::new(Index::default());
+    let router = Arc::new(Router::new(&metrics, Arc::clone(&index)));
+    let cache = {
+        let router = Arc::clone(&router);
+        Arc::new(Cache::new(
+            move |before: &ControlSnapshot, after: &ControlSnapshot, change: &Change| {
+                router.control_changed(before, after, change);
+            },
+        ))
+    };
+    router.attach(&cache);
+    let kinds = ControlKinds::default();
+    // Work that is being finished may still need its clients when the controllers are told to stop.
+    let clients = CancellationToken::new();
+    let context = Arc::new(Context {
+        control: Applier::new(client.clone(), Arc::clone(&cache), "control", metrics.clone()),
+        kinds: kinds.clone(),
+        planes: Planes::new(
+            connector,
+            metrics.clone(),
+            Arc::clone(&router) as _,
+            clients.clone(),
+        ),
+        events: Events::start(client.clone(), "choreo", clients.clone()),
+        abandon_after,
+    });
+
+    let mut feeds = Vec::new();
+    for (kind, resource) in kinds.iter() {
+        // Of Kubernetes' own kinds only what belongs to an organization.
+        let is_kubernetes = kind.group.is_empty() || kind.group.ends_with(".k8s.io");
+        let selector = if is_kubernetes { labels::ORGANIZATION } else { "" };
+        let subject = Subject {
+            resource: resource.clone(),
+            labels: selector.to_owned(),
+        };
+        let (state, seen) = watch::channel(FeedState::Starting);
+        feeds.push((kind.clone(), seen));
+        let events = subject.stream(client.clone());
+        tokio::spawn(follow(
+            subject,
+            events,
+            Arc::clone(&cache),
+            state,
+            WATCH_BACKOFF,
+            clients.clone(),
+        ));
+    }
+
+    let (ready, is_ready) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    {
+        let (router, cache, shutdown) = (Arc::clone(&router), Arc::clone(&cache), shutdown.clone());
+        tasks.spawn(async move {
+            for (kind, mut feed) in feeds {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    listed = listed(&mut feed) => if !listed { return },
+                }
+                tracing::debug!(%kind, "listed");
+            }
+            router.start(&cache.snapshot());
+            tracing::info!(after = ?began.elapsed(), "controllers started");
+            ready.send_replace(true);
+            // Kept for as long as anybody may wait for it.
+            shutdown.cancelled().await;
+        });
+    }
+
+    let mut pool = JoinSet::new();
+    let mut launch = Launch {
+        pool: &mut pool,
+        metrics: &metrics,
+        ready: &is_ready,
+        shutdown: &shutdown,
+    };
+    for (name, queue) in router.plans() {
+        if name == organization::NAME {
+            launch.start(Organizations::new(Arc::clone(&context)), queue, workers);
+        } else {
+            launch.start(Planner::new(name, Arc::clone(&context)), queue, workers);
+        }
+    }
+    launch.start(
+        Releases::new(Arc::clone(&context), index),
+        router.releases(),
+        release_workers,
+    );
+    launch.start(Inputs::new(Arc::clone(&context)), router.inputs(), workers);
+    launch.start(Aliases::new(Arc::clone(&context)), router.aliases(), workers);
+    let data_planes = DataPlanes::new(Arc::clone(&context), router.data_planes().clone());
+    launch.start(data_planes, router.data_planes(), workers);
+    tasks.spawn(async move {
+        while pool.join_next().await.is_some() {}
+        clients.cancel();
+    });
+    Controllers {
+        tasks,
+        ready: is_ready,
+        router,
+        context,
+    }
+}
+
+struct Launch<'a> {
+    pool: &'a mut JoinSet<()>,
+    metrics: &'a Metrics,
+    ready: &'a watch::Receiver<bool>,
+    shutdown: &'a CancellationToken,
+}
+
+impl Launch<'_> {
+    fn start<R: Reconcile>(&mut self, controller: R, queue: &Queue<R::Key>, workers: usize) {
+        let metrics = self.metrics.controller(controller.name());
+        self.pool.spawn(worker::run(
+            Arc::new(controller),
+            queue.clone(),
+            workers,
+            metrics,
+            self.ready.clone(),
+            self.shutdown.clone(),
+        ));
+    }
+}
+
+/// Waits for the first list of a kind, saying what is in the way if it takes long.
+async fn listed(feed: &mut watch::Receiver<FeedState>) -> bool {
+    loop {
+        match &*feed.borrow_and_update() {
+            FeedState::Following => return true,
+            FeedState::Failing(error) => tracing::warn!(%error, "the control plane cannot be read yet"),
+            FeedState::Starting => {}
+        }
+        if feed.changed().await.is_err() {
+            return false;
+        }
+    }
+}

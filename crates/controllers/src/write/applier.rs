@@ -1,0 +1,309 @@
+//! Server-side apply through a cache.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Client, ResourceExt};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::Failure;
+use super::diff::needs_apply;
+use crate::runtime::metrics::Metrics;
+use crate::runtime::{Cache, ObjectRef, View};
+
+/// What an apply came to.
+#[derive(Clone, Debug)]
+pub enum Applied {
+    /// The object is as wanted; nothing was sent.
+    Unchanged(Arc<DynamicObject>),
+    /// The object as it is after the write.
+    Written(DynamicObject),
+    /// The object is being deleted: what is wanted can be made once it is gone.
+    Deleting,
+}
+
+/// Writes to one cluster.
+pub struct Applier<V> {
+    client: Client,
+    cache: Arc<Cache<V>>,
+    plane: &'static str,
+    metrics: Metrics,
+    /// Applies that the server accepted without any change although [`needs_apply`] could not see that (it wrote
+    /// `500m` as `0.5`, say): what was wanted, and the revision at which that was found.
+    settled: Mutex<BTreeMap<(ObjectRef, String), (u64, String)>>,
+}
+
+impl<V: View + Default> Applier<V> {
+    /// `plane` labels the calls in the metrics: `control` or `data`.
+    pub fn new(client: Client, cache: Arc<Cache<V>>, plane: &'static str, metrics: Metrics) -> Self {
+        Self {
+            client,
+            cache,
+            plane,
+            metrics,
+            settled: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// The client that writes.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The cache that is compared with.
+    pub fn cache(&self) -> &Arc<Cache<V>> {
+        &self.cache
+    }
+
+    /// The API of a kind in a namespace (empty: cluster-scoped).
+    pub fn api(&self, resource: &ApiResource, namespace: &str) -> Api<DynamicObject> {
+        if namespace.is_empty() {
+            Api::all_with(self.client.clone(), resource)
+        } else {
+            Api::namespaced_with(self.client.clone(), namespace, resource)
+        }
+    }
+
+    /// Makes the fields of `desired` so, as `manager`, if they are not. With `force`, fields that others took over
+    /// are taken back; without, they are a [`Failure::FieldsOwned`].
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn apply(
+        &self,
+        resource: &ApiResource,
+        manager: &str,
+        desired: &Value,
+        force: bool,
+    ) -> Result<Applied, Failure> {
+        self.apply_to(resource, manager, desired, force, "").await
+    }
+
+    /// As [`Applier::apply`] for the status of an object that exists. `desired` has nothing but its address and `status`.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn apply_status(
+        &self,
+        resource: &ApiResource,
+        manager: &str,
+        desired: &Value,
+    ) -> Result<Applied, Failure> {
+        self.apply_to(resource, manager, desired, true, "status").await
+    }
+
+    async fn apply_to(
+        &self,
+        resource: &ApiResource,
+        manager: &str,
+        desired: &Value,
+        force: bool,
+        subresource: &str,
+    ) -> Result<Applied, Failure> {
+        let address = ObjectRef::of_value(desired)
+            .ok_or_else(|| Failure::Rejected("an object without apiVersion, kind or name".to_owned()))?;
+        let live = self.cache.snapshot().get(&address).cloned();
+        let digest = digest(desired);
+        let slot = (address.clone(), format!("{manager}/{subresource}"));
+        if let Some(live) = &live {
+            if live.metadata.deletion_timestamp.is_some() && subresource.is_empty() {
+                return Ok(Applied::Deleting);
+            }
+            let settled = self.settled.lock().get(&slot).is_some_and(|(wanted, revision)| {
+                *wanted == digest && Some(revision.as_str()) == live.metadata.resource_version.as_deref()
+            });
+            if settled || !needs_apply(desired, live, manager, subresource) {
+                return Ok(Applied::Unchanged(Arc::clone(live)));
+            }
+        }
+        let api = self.api(resource, &address.namespace);
+        let params = PatchParams {
+            force,
+            field_manager: Some(manager.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Apply(desired);
+        self.metrics.called(self.plane, "apply");
+        let answer = match subresource {
+            "" => api.patch(&address.name, &params, &patch).await,
+            _ => api.patch_status(&address.name, &params, &patch).await,
+        };
+        let object = self.answered(&address, answer)?;
+        let revision = object.metadata.resource_version.clone().unwrap_or_default();
+        let unchanged = live.is_some_and(|live| live.metadata.resource_version.as_deref() == Some(&revision));
+        let mut settled = self.settled.lock();
+        if unchanged {
+            settled.insert(slot, (digest, revision));
+        } else {
+            settled.remove(&slot);
+        }
+        Ok(Applied::Written(object))
+    }
+
+    /// Reads an object from the API server, past the cache: for objects that the cache does not watch.
+    ///
+    /// # Errors
+    /// See [`Failure`]; an object that does not exist is `Ok(None)`.
+    pub async fn get(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, Failure> {
+        self.metrics.called(self.plane, "get");
+        Ok(self.api(resource, namespace).get_opt(name).await?)
+    }
+
+    /// Deletes exactly this object: if it has been replaced by another of the same name, that one stays.
+    ///
+    /// # Errors
+    /// See [`Failure`]; an object that does not exist is no failure.
+    pub async fn delete(
+        &self,
+        resource: &ApiResource,
+        object: &ObjectRef,
+        uid: Option<String>,
+    ) -> Result<(), Failure> {
+        let params = DeleteParams {
+            preconditions: uid.map(|uid| Preconditions {
+                uid: Some(uid),
+                resource_version: None,
+            }),
+            propagation_policy: Some(PropagationPolicy::Background),
+            ..DeleteParams::default()
+        };
+        self.metrics.called(self.plane, "delete");
+        match self
+            .api(resource, &object.namespace)
+            .delete(&object.name, &params)
+            .await
+        {
+            Ok(answer) => {
+                // An object with finalizers is still there, marked; one without is gone and the watch says so.
+                if let Some(object) = answer
+                    .left()
+                    .filter(|object| object.metadata.deletion_timestamp.is_some())
+                    && object
+                        .metadata
+                        .finalizers
+                        .as_ref()
+                        .is_some_and(|finalizers| !finalizers.is_empty())
+                {
+                    self.cache.wrote(object);
+                }
+                Ok(())
+            }
+            Err(error) => match Failure::from(error) {
+                Failure::NotFound(_) | Failure::UnknownKind(_) => Ok(()),
+                // Another object has taken the name, so the one that was meant is gone.
+                Failure::Conflict(_) => Ok(()),
+                failure => Err(failure),
+            },
+        }
+    }
+
+    /// Adds a finalizer to an object, as a manager of its own so that no other apply takes it away.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn add_finalizer(
+        &self,
+        resource: &ApiResource,
+        live: &DynamicObject,
+        finalizer: &str,
+    ) -> Result<(), Failure> {
+        if live.finalizers().iter().any(|present| present == finalizer) {
+            return Ok(());
+        }
+        let mut patch = vec![];
+        // Guards against another object of the same name, and against losing a finalizer that was added meanwhile.
+        patch.push(json!({"op": "test", "path": "/metadata/uid", "value": live.metadata.uid}));
+        if live.finalizers().is_empty() {
+            patch.push(json!({"op": "test", "path": "/metadata/resourceVersion",
+                              "value": live.metadata.resource_version}));
+            patch.push(json!({"op": "add", "path": "/metadata/finalizers", "value": [finalizer]}));
+        } else {
+            patch.push(json!({"op": "add", "path": "/metadata/finalizers/-", "value": finalizer}));
+        }
+        self.json_patch(resource, live, patch).await
+    }
+
+    /// Removes a finalizer from an object, whoever set it. The object may be gone.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn remove_finalizer(
+        &self,
+        resource: &ApiResource,
+        live: &DynamicObject,
+        finalizer: &str,
+    ) -> Result<(), Failure> {
+        let Some(at) = live.finalizers().iter().position(|present| present == finalizer) else {
+            return Ok(());
+        };
+        let path = format!("/metadata/finalizers/{at}");
+        let patch = vec![
+            json!({"op": "test", "path": path, "value": finalizer}),
+            json!({"op": "remove", "path": path}),
+        ];
+        match self.json_patch(resource, live, patch).await {
+            Err(Failure::NotFound(_)) => Ok(()),
+            // The test failed: the list is not what the cache says. Look again.
+            Err(Failure::Rejected(message)) => Err(Failure::Conflict(message)),
+            other => other,
+        }
+    }
+
+    async fn json_patch(
+        &self,
+        resource: &ApiResource,
+        live: &DynamicObject,
+        operations: Vec<Value>,
+    ) -> Result<(), Failure> {
+        let address = ObjectRef::of(live);
+        let patch: json_patch::Patch = serde_json::from_value(Value::Array(operations))
+            .map_err(|error| Failure::Rejected(error.to_string()))?;
+        self.metrics.called(self.plane, "patch");
+        let api = self.api(resource, &address.namespace);
+        let answer = api
+            .patch(
+                &address.name,
+                &PatchParams::default(),
+                &Patch::<Value>::Json(patch),
+            )
+            .await;
+        self.answered(&address, answer).map(drop)
+    }
+
+    fn answered(
+        &self,
+        address: &ObjectRef,
+        answer: kube::Result<DynamicObject>,
+    ) -> Result<DynamicObject, Failure> {
+        match answer {
+            Ok(object) => {
+                // The last finalizer of a deleted object was removed: the answer is its last state, not a live one.
+                let last = object.metadata.deletion_timestamp.is_some() && object.finalizers().is_empty();
+                if !last {
+                    self.cache.wrote(object.clone());
+                }
+                Ok(object)
+            }
+            Err(error) => {
+                let failure = Failure::from(error);
+                tracing::debug!(object = %address, %failure, "write failed");
+                Err(failure)
+            }
+        }
+    }
+}
+
+fn digest(value: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,240 @@
+//! Would a server-side apply change anything?
+//!
+//! An apply that changes nothing still costs a request, and with thousands of objects at every start these are the
+//! platform's whole load. The answer can be read off the live object: its managed fields say what we applied last.
+//! Nothing has to be written if
+//!
+//! - every field that we want is there with the value that we want (fields that others added do not matter), and
+//! - every field that we applied before is still wanted (else it must be removed).
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::core::DynamicObject;
+use serde_json::{Map, Value};
+
+/// The fields that `manager` applied (not: updated) to an object, in the form of `fieldsV1`.
+fn applied_fields<'a>(live: &'a DynamicObject, manager: &str, subresource: &str) -> Option<&'a Value> {
+    let ours = |entry: &&ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(manager)
+            && entry.operation.as_deref() == Some("Apply")
+            && entry.subresource.as_deref().unwrap_or_default() == subresource
+    };
+    live.metadata
+        .managed_fields
+        .as_ref()?
+        .iter()
+        .find(ours)?
+        .fields_v1
+        .as_ref()
+        .map(|fields| &fields.0)
+}
+
+/// True if applying `desired` as `manager` to `live` would change it. `subresource` is empty or `status`.
+pub fn needs_apply(desired: &Value, live: &DynamicObject, manager: &str, subresource: &str) -> bool {
+    let Some(owned) = applied_fields(live, manager, subresource) else {
+        return true;
+    };
+    let Ok(live) = serde_json::to_value(live) else {
+        return true;
+    };
+    let mut wanted = desired.clone();
+    // What addresses the object is no field of it for the purposes of ownership.
+    if let Some(object) = wanted.as_object_mut() {
+        object.remove("apiVersion");
+        object.remove("kind");
+        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+            for field in [
+                "name",
+                "namespace",
+                "uid",
+                "resourceVersion",
+                "managedFields",
+                "creationTimestamp",
+            ] {
+                metadata.remove(field);
+            }
+        }
+    }
+    !holds(&wanted, &live, Some(owned)) || !still_wanted(owned, Some(&wanted))
+}
+
+/// Every field of `wanted` is in `live` with that value.
+fn holds(wanted: &Value, live: &Value, owned: Option<&Value>) -> bool {
+    match (wanted, live) {
+        (Value::Object(wanted), Value::Object(live)) => wanted.iter().all(|(name, wanted)| {
+            let owned = owned.and_then(|owned| owned.get(format!("f:{name}")));
+            match live.get(name) {
+                Some(live) => holds(wanted, live, owned),
+                // An empty value, written and not kept, is as good as there.
+                None => wanted.is_null(),
+            }
+        }),
+        (Value::Array(wanted), Value::Array(live)) => {
+            let owned = owned.and_then(Value::as_object);
+            if let Some(owned) = owned.filter(|owned| has_prefix(owned, "k:")) {
+                wanted.iter().all(|item| {
+                    owned
+                        .iter()
+                        .filter_map(|(name, node)| Some((item_keys(name)?, node)))
+                        .any(|(keys, node)| {
+                            has_keys(item, &keys)
+                                && live
+                                    .iter()
+                                    .any(|live| has_keys(live, &keys) && holds(item, live, Some(node)))
+                        })
+                })
+            } else if owned.is_some_and(|owned| has_prefix(owned, "v:")) {
+                wanted.iter().all(|item| live.contains(item))
+            } else {
+                // Atomic: ours as a whole; the server may have filled in defaults within its items.
+                wanted.len() == live.len()
+                    && wanted
+                        .iter()
+                        .zip(live)
+                        .all(|(wanted, live)| holds(wanted, live, None))
+            }
+        }
+        (Value::Number(wanted), Value::Number(live)) => wanted.as_f64() == live.as_f64(),
+        _ => wanted == live,
+    }
+}
+
+/// Every field of `owned` is in `wanted`.
+fn still_wanted(owned: &Value, wanted: Option<&Value>) -> bool {
+    let (Some(owned), Some(wanted)) = (owned.as_object(), wanted) else {
+        return wanted.is_some();
+    };
+    owned.iter().all(|(name, node)| {
+        if name == "." {
+            return true;
+        }
+        if let Some(field) = name.strip_prefix("f:") {
+            return wanted
+                .get(field)
+                .is_some_and(|wanted| still_wanted(node, Some(wanted)));
+        }
+        let items = wanted.as_array().map(Vec::as_slice).unwrap_or_default();
+        if let Some(keys) = item_keys(name) {
+            return items
+                .iter()
+                .any(|item| has_keys(item, &keys) && still_wanted(node, Some(item)));
+        }
+        if let Some(value) = name.strip_prefix("v:") {
+            return serde_json::from_str::<Value>(value).is_ok_and(|value| items.contains(&value));
+        }
+        name.strip_prefix("i:")
+            .and_then(|index| index.parse::<usize>().ok())
+            .is_some_and(|i| i < items.len())
+    })
+}
+
+fn has_prefix(map: &Map<String, Value>, prefix: &str) -> bool {
+    map.keys().any(|name| name.starts_with(prefix))
+}
+
+/// The keys in the name of an associative list's item: `k:{"name":"main"}`.
+fn item_keys(name: &str) -> Option<Map<String, Value>> {
+    serde_json::from_str(name.strip_prefix("k:")?).ok()
+}
+
+/// An item has these keys. A key that the item leaves out counts as equal: the server filled in its default
+/// (`protocol: TCP`) before it recorded the key.
+fn has_keys(item: &Value, keys: &Map<String, Value>) -> bool {
+    keys.iter()
+        .all(|(name, value)| item.get(name).is_none_or(|found| found == value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    /// An object as the API server keeps it after `choreo/test` applied a Deployment with one container, one port and
+    /// two labels, and somebody else scaled it and added a sidecar.
+    fn live() -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {
+                "name": "a", "namespace": "ns", "uid": "1", "labels": {"x": "1", "y": "2", "theirs": "3"},
+                "finalizers": ["a/b", "c/d"],
+                "managedFields": [
+                    {"manager": "choreo/test", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+                     "fieldsV1": {
+                        "f:metadata": {"f:labels": {"f:x": {}, "f:y": {}}, "f:finalizers": {"v:\"a/b\"": {}}},
+                        "f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"main\"}": {
+                            ".": {}, "f:name": {}, "f:image": {}, "f:args": {},
+                            "f:ports": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {
+                                ".": {}, "f:containerPort": {}}},
+                        }}}}},
+                     }},
+                    {"manager": "choreo/test", "operation": "Apply", "subresource": "status",
+                     "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:status": {"f:replicas": {}}}},
+                ],
+            },
+            "spec": {"replicas": 5, "template": {"spec": {"containers": [
+                {"name": "sidecar", "image": "theirs"},
+                {"name": "main", "image": "a:1", "args": ["--x"], "imagePullPolicy": "Always",
+                 "ports": [{"containerPort": 80, "protocol": "TCP"}]},
+            ]}}},
+            "status": {"replicas": 1},
+        }))
+        .unwrap()
+    }
+
+    fn desired() -> Value {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {
+                "name": "a", "namespace": "ns", "labels": {"x": "1", "y": "2"}, "finalizers": ["a/b"],
+            },
+            "spec": {"template": {"spec": {"containers": [
+                {"name": "main", "image": "a:1", "args": ["--x"], "ports": [{"containerPort": 80}]},
+            ]}}},
+        })
+    }
+
+    #[rstest]
+    #[case::same("/spec", None, false)]
+    #[case::image("/spec/template/spec/containers/0/image", Some(json!("a:2")), true)]
+    #[case::atomic_list_longer("/spec/template/spec/containers/0/args", Some(json!(["--x", "y"])), true)]
+    #[case::port("/spec/template/spec/containers/0/ports/0/containerPort", Some(json!(81)), true)]
+    #[case::field_no_longer_wanted("/spec/template/spec/containers/0", Some(json!({"name": "main"})), true)]
+    #[case::field_newly_wanted("/spec", Some(json!({"replicas": 5})), true)]
+    #[case::label_changed("/metadata/labels/x", Some(json!("9")), true)]
+    #[case::label_dropped("/metadata/labels", Some(json!({"x": "1"})), true)]
+    #[case::finalizer_added("/metadata/finalizers", Some(json!(["a/b", "e/f"])), true)]
+    #[case::container_added("/spec/template/spec/containers", Some(json!([{"name": "other"}])), true)]
+    fn a_change_of(#[case] at: &str, #[case] to: Option<Value>, #[case] expected: bool) {
+        let mut wanted = desired();
+        if let Some(to) = to {
+            *wanted.pointer_mut(at).unwrap() = to;
+        }
+        assert_eq!(needs_apply(&wanted, &live(), "choreo/test", ""), expected);
+    }
+
+    #[test]
+    fn drift_of_an_owned_field_is_seen_and_of_others_not() {
+        let mut drifted = live();
+        drifted.data["spec"]["template"]["spec"]["containers"][1]["image"] = json!("evil");
+        assert!(needs_apply(&desired(), &drifted, "choreo/test", ""));
+        let mut theirs = live();
+        theirs.data["spec"]["replicas"] = json!(9);
+        theirs.data["spec"]["template"]["spec"]["containers"][0]["image"] = json!("theirs:2");
+        assert!(!needs_apply(&desired(), &theirs, "choreo/test", ""));
+    }
+
+    #[test]
+    fn what_we_never_applied_has_to_be() {
+        assert!(needs_apply(&desired(), &live(), "choreo/other", ""));
+    }
+
+    #[test]
+    fn the_status_is_compared_on_its_own() {
+        let status = |replicas: u32| {
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"},
+                   "status": {"replicas": replicas}})
+        };
+        assert!(!needs_apply(&status(1), &live(), "choreo/test", "status"));
+        assert!(needs_apply(&status(2), &live(), "choreo/test", "status"));
+    }
+}

@@ -1,0 +1,109 @@
+//! Status: written only if it says something new, with the times of condition transitions kept.
+
+use choreo_api::conditions::{self, Condition};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::core::{ApiResource, DynamicObject};
+use serde_json::{Value, json};
+
+use super::{Applied, Applier, Failure};
+use crate::runtime::{ObjectRef, View};
+
+/// A change of an object's `Ready` condition, worth an event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transition {
+    /// The condition as it is now.
+    pub now: Condition,
+}
+
+/// The conditions of a status.
+pub fn conditions_of(status: Option<&Value>) -> Vec<Condition> {
+    status
+        .and_then(|status| status.get("conditions"))
+        .and_then(|conditions| serde_json::from_value(conditions.clone()).ok())
+        .unwrap_or_default()
+}
+
+/// `status` with its conditions' transition times: kept from `live` where a condition's status stays, else `now`.
+pub fn with_times(mut status: Value, live: Option<&Value>, now: Timestamp) -> Value {
+    let old = conditions_of(live);
+    let new = conditions_of(Some(&status));
+    let merged = conditions::merge(&old, new, &Time(now));
+    if let (Some(status), Ok(merged)) = (status.as_object_mut(), serde_json::to_value(merged)) {
+        status.insert("conditions".to_owned(), merged);
+    }
+    status
+}
+
+/// Makes the status of `live` the given one (conditions without times), and says if `Ready` changed.
+///
+/// # Errors
+/// See [`Failure`]; an object that is gone has no status, which is no failure.
+pub async fn write<V: View + Default>(
+    applier: &Applier<V>,
+    resource: &ApiResource,
+    manager: &str,
+    live: &DynamicObject,
+    status: Value,
+) -> Result<Option<Transition>, Failure> {
+    let address = ObjectRef::of(live);
+    // The newest that we know: `live` may be from before an earlier write of the same run.
+    let newest = applier.cache().snapshot().get(&address).cloned();
+    let before = newest.as_deref().unwrap_or(live).data.get("status").cloned();
+    // Times in Kubernetes' metadata are whole seconds.
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+    let status = with_times(status, before.as_ref(), now);
+    let ready =
+        |status: Option<&Value>| conditions::find(&conditions_of(status), conditions::types::READY).cloned();
+    let (was, is) = (ready(before.as_ref()), ready(Some(&status)));
+    let mut desired = json!({
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {"name": address.name},
+        "status": status,
+    });
+    if !address.namespace.is_empty() {
+        desired["metadata"]["namespace"] = Value::String(address.namespace);
+    }
+    match applier.apply_status(resource, manager, &desired).await {
+        Ok(Applied::Written(_)) => {}
+        Ok(Applied::Unchanged(_) | Applied::Deleting) | Err(Failure::NotFound(_)) => return Ok(None),
+        Err(failure) => return Err(failure),
+    }
+    let told = |condition: &Option<Condition>| {
+        condition
+            .as_ref()
+            .map(|condition| (condition.status, condition.reason.clone()))
+    };
+    Ok(is
+        .clone()
+        .filter(|_| told(&was) != told(&is))
+        .map(|now| Transition { now }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_stay_while_the_status_stays() {
+        let live = json!({"conditions": [
+            {"type": "Ready", "status": "False", "reason": "A", "message": "a",
+             "lastTransitionTime": "2026-01-01T00:00:00Z"},
+            {"type": "Applied", "status": "True", "reason": "A", "message": "a",
+             "lastTransitionTime": "2026-01-02T00:00:00Z"},
+        ]});
+        let new = json!({"observedGeneration": 2, "conditions": [
+            {"type": "Ready", "status": "False", "reason": "B", "message": "b"},
+            {"type": "Applied", "status": "False", "reason": "B", "message": "b"},
+        ]});
+        let now: Timestamp = "2026-03-03T00:00:00Z".parse().unwrap();
+        let times: Vec<_> = with_times(new, Some(&live), now)["conditions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|condition| condition["lastTransitionTime"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(times, ["2026-01-01T00:00:00Z", "2026-03-03T00:00:00Z"]);
+    }
+}
