@@ -1,0 +1,10 @@
+//! The controllers against the embedded API: whole flows, faults and deletions, in process.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod changes;
+mod deletion;
+mod flow;
+mod outage;
+mod rest;
+mod support;
