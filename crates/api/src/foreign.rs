@@ -82,7 +82,7 @@ const FOREIGN: &[Foreign] = &[
                 &["name", "port", "protocol"],
             );
             object(
-                json!({"gatewayClassName": text(), "listeners": list_by(listener, "name"), "addresses": list(open()), "infrastructure": open()}),
+                json!({"gatewayClassName": text(), "listeners": list_by(&listener, "name"), "addresses": list(&open()), "infrastructure": open()}),
                 &["gatewayClassName", "listeners"],
             )
         },
@@ -123,7 +123,7 @@ const FOREIGN: &[Foreign] = &[
         description: "A server outside the cluster that routes can lead to.",
         spec: || {
             object(
-                json!({"type": text(), "endpoints": list(open()), "appProtocols": list(text()), "tls": open()}),
+                json!({"type": text(), "endpoints": list(&open()), "appProtocols": list(&text()), "tls": open()}),
                 &[],
             )
         },
@@ -175,8 +175,8 @@ const FOREIGN: &[Foreign] = &[
         spec: || {
             policy(json!({
                 "circuitBreaker": open(), "faultInjection": open(), "healthCheck": open(), "loadBalancer": open(),
-                "rateLimit": open(), "retry": open(), "timeout": open(), "compression": list(open()),
-                "connection": open(), "responseOverride": list(open()),
+                "rateLimit": open(), "retry": open(), "timeout": open(), "compression": list(&open()),
+                "connection": open(), "responseOverride": list(&open()),
             }))
         },
     },
@@ -193,8 +193,8 @@ const FOREIGN: &[Foreign] = &[
         spec: || {
             object(
                 json!({
-                    "endpointSelector": open(), "nodeSelector": open(), "description": text(), "labels": list(open()),
-                    "ingress": list(open()), "ingressDeny": list(open()), "egress": list(open()), "egressDeny": list(open()),
+                    "endpointSelector": open(), "nodeSelector": open(), "description": text(), "labels": list(&open()),
+                    "ingress": list(&open()), "ingressDeny": list(&open()), "egress": list(&open()), "egressDeny": list(&open()),
                     "enableDefaultDeny": open(),
                 }),
                 &[],
@@ -227,7 +227,7 @@ const FOREIGN: &[Foreign] = &[
                 json!({
                     "secretStoreRef": object(json!({"name": text(), "kind": text()}), &[]),
                     "refreshInterval": text(), "refreshPolicy": text(), "target": open(),
-                    "data": list(data), "dataFrom": list(open()),
+                    "data": list(&data), "dataFrom": list(&open()),
                 }),
                 &[],
             )
@@ -262,7 +262,7 @@ const FOREIGN: &[Foreign] = &[
         description: "Values of a store outside the cluster that pods can mount.",
         spec: || {
             object(
-                json!({"provider": text(), "parameters": open(), "secretObjects": list(open())}),
+                json!({"provider": text(), "parameters": open(), "secretObjects": list(&open())}),
                 &[],
             )
         },
@@ -292,11 +292,11 @@ fn object(properties: Value, required: &[&str]) -> Value {
     schema
 }
 
-fn list(items: Value) -> Value {
+fn list(items: &Value) -> Value {
     json!({"type": "array", "items": items, "x-kubernetes-list-type": "atomic"})
 }
 
-fn list_by(items: Value, key: &str) -> Value {
+fn list_by(items: &Value, key: &str) -> Value {
     json!({"type": "array", "items": items, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]})
 }
 
@@ -313,13 +313,13 @@ fn route() -> Value {
     let filter = object(json!({"type": text()}), &["type"]);
     let rule = object(
         json!({
-            "name": text(), "matches": list(open()), "filters": list(filter), "backendRefs": list(backend),
+            "name": text(), "matches": list(&open()), "filters": list(&filter), "backendRefs": list(&backend),
             "timeouts": open(),
         }),
         &[],
     );
     object(
-        json!({"parentRefs": list(parent), "hostnames": list(text()), "rules": list(rule)}),
+        json!({"parentRefs": list(&parent), "hostnames": list(&text()), "rules": list(&rule)}),
         &[],
     )
 }
@@ -330,9 +330,9 @@ fn policy(mut settings: Value) -> Value {
         json!({"group": text(), "kind": text(), "name": text(), "sectionName": text()}),
         &["group", "kind", "name"],
     );
-    settings["targetRefs"] = list(target.clone());
+    settings["targetRefs"] = list(&target);
     settings["targetRef"] = target;
-    settings["targetSelectors"] = list(open());
+    settings["targetSelectors"] = list(&open());
     object(settings, &[])
 }
 

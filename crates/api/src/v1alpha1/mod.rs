@@ -5,6 +5,8 @@
 
 // The schema derive repeats each struct inside a function, where its `pub` cannot be reached.
 #![allow(unreachable_pub)]
+// Clippy takes the arguments of different printer columns for one another.
+#![allow(clippy::duplicated_attributes)]
 
 pub mod api;
 pub mod apibinding;
