@@ -4,5 +4,6 @@
 mod errors;
 mod flow;
 mod properties;
+mod schemas;
 mod support;
 mod worlds;
