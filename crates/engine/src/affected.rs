@@ -11,7 +11,7 @@ use kube::ResourceExt as _;
 
 use crate::{
     binding::{self, Binding},
-    expose,
+    expose, freeze,
     plan::Target,
     plans::project,
     world::{AnyObject, Key, Kind, ObjectRef, World, target_component},
@@ -387,7 +387,7 @@ impl<'a> Affected<'a> {
 
 fn owner_component(object: &AnyObject) -> Option<String> {
     let owner = match object {
-        AnyObject::DeploymentTrack(o) => o.spec.owner.as_ref(),
+        AnyObject::DeploymentTrack(o) => return freeze::track_component(o).map(str::to_owned),
         AnyObject::Workload(o) => Some(&o.spec.owner),
         AnyObject::Service(o) => Some(&o.spec.owner),
         AnyObject::WebApplication(o) => Some(&o.spec.owner),

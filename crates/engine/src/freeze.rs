@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use choreo_api::{
     conditions::reasons,
-    labels::PLATFORM_NAMESPACE,
+    labels::{self, PLATFORM_NAMESPACE},
     names::{self, ArtifactDigest},
     v1alpha1::{
         APIClass, APIClassSpec, Component, ComponentKind, DeployableArtifactSpec, DeploymentTrack, Endpoint,
@@ -409,13 +409,9 @@ fn auto_deploy(
     if is_default_track(track) {
         return Ok(object.spec.auto_deploy);
     }
-    let is_it = |t: &DeploymentTrack| {
-        let name = t.spec.track.clone().unwrap_or_else(|| t.name_any());
-        name == track
-    };
     world
         .referring::<DeploymentTrack>(component)
-        .find(|t| is_it(t))
+        .find(|t| track_name(t) == track)
         .map(|t| t.spec.auto_deploy)
         .ok_or_else(|| {
             Problem::waiting(
@@ -426,6 +422,35 @@ fn auto_deploy(
                 ),
             )
         })
+}
+
+/// The name of a track: its own field, else its label, else the object's name.
+fn track_name(track: &DeploymentTrack) -> String {
+    let label = || track.metadata.labels.as_ref()?.get(labels::NAME).cloned();
+    track
+        .spec
+        .track
+        .clone()
+        .or_else(label)
+        .unwrap_or_else(|| track.name_any())
+}
+
+/// The component of a track: its owner, else its label.
+pub(crate) fn track_component(track: &DeploymentTrack) -> Option<&str> {
+    let label = || {
+        track
+            .metadata
+            .labels
+            .as_ref()?
+            .get(labels::COMPONENT)
+            .map(String::as_str)
+    };
+    track
+        .spec
+        .owner
+        .as_ref()
+        .map(|o| o.component_name.as_str())
+        .or_else(label)
 }
 
 /// A class by name: in the organization, then in the platform's namespace.

@@ -93,9 +93,10 @@ pub(super) fn of(object: &AnyObject) -> OrdSet<ObjectRef> {
         AnyObject::Project(o) => edges.to(Kind::DeploymentPipeline, &o.spec.deployment_pipeline_ref),
         AnyObject::Component(o) => edges.to(Kind::Project, &o.spec.owner.project_name),
         AnyObject::DeploymentTrack(o) => {
-            if let Some(owner) = &o.spec.owner {
-                edges.owner(owner);
-            }
+            edges.to(
+                Kind::Component,
+                crate::freeze::track_component(o).unwrap_or_default(),
+            );
         }
         AnyObject::Workload(o) => {
             edges.owner(&o.spec.owner);

@@ -240,8 +240,8 @@ spec:
 
 #[test]
 fn a_track_runs_beside_the_default_one() {
-    let track = "{apiVersion: openchoreo.dev/v1alpha1, kind: DeploymentTrack, metadata: {name: app-v2}, spec: {owner: \
-                 {projectName: default, componentName: app}, track: v2, autoDeploy: true}}\n---\n\
+    let track = "{apiVersion: openchoreo.dev/v1alpha1, kind: DeploymentTrack, metadata: {name: v2, labels: \
+                 {openchoreo.dev/component: app, openchoreo.dev/project: default}}, spec: {autoDeploy: true}}\n---\n\
                  {apiVersion: openchoreo.dev/v1alpha1, kind: Workload, metadata: {name: app-v2}, spec: {owner: {projectName: default, \
                  componentName: app}, track: v2, containers: {main: {image: 'a:2'}}, endpoints: {web: {type: REST, port: 80}}}}";
     let apis = "{web: {type: REST, rest: {backend: {port: 80}, exposeLevels: [Public]}}}";
