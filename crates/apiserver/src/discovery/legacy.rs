@@ -89,7 +89,7 @@ pub(super) fn resources(registry: &Registry, group: &str, version: &str) -> Opti
         if !info.categories.is_empty() {
             entry["categories"] = texts(&info.categories);
         }
-        if info.stored() {
+        if info.has_verb("create") && info.stored() {
             entry["storageVersionHash"] = info.storage_version_hash().into();
         }
         resources.push(entry);

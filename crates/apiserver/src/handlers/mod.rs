@@ -37,6 +37,14 @@ pub(crate) async fn resource(context: Context, body: HttpBody) -> Result<Respons
         .registry()
         .lookup(&info.group, &info.version, &info.resource)
     else {
+        // Groups that are built in answer with a Status, definitions' groups with a page, as upstream.
+        let version = served
+            .registry()
+            .group(&info.group)
+            .and_then(|g| g.version(&info.version));
+        if version.is_some_and(|v| v.resources().any(|r| !r.is_crd)) {
+            return Err(ApiError::no_such_resource());
+        }
         return Ok(respond::page_not_found());
     };
     // A path has a namespace exactly when the resource does, but for lists over all namespaces.

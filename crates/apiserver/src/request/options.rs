@@ -58,9 +58,7 @@ impl Query {
         match self.text(name) {
             None => Ok(None),
             Some(text) => text.parse().map(Some).map_err(|_| {
-                ApiError::bad_request(format!(
-                    "strconv.ParseInt: parsing \"{text}\": invalid syntax (query parameter {name})"
-                ))
+                ApiError::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))
             }),
         }
     }
@@ -116,15 +114,11 @@ fn dry_run(values: &[String], errors: &mut Vec<FieldError>) -> bool {
     if values.iter().any(|v| v != "All") {
         errors.push(FieldError::not_supported(
             &path("dryRun"),
-            go_list(values),
+            Value::from(values.to_vec()),
             &["All"],
         ));
     }
     !values.is_empty()
-}
-
-fn go_list(values: &[String]) -> String {
-    values.join(",")
 }
 
 fn field_manager(query: &Query, errors: &mut Vec<FieldError>) -> Option<String> {

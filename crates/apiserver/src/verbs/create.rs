@@ -65,11 +65,12 @@ async fn attempt_create(
 ) -> Result<Written> {
     let info = &*target.resource;
     metadata::fill_new(&mut object);
-    strategy::prepare_create(info, &mut object);
     if track {
         let manager = fields::Manager::of(target, options.field_manager.as_deref(), subresource);
         fields::track(info, None, &mut object, &manager);
     }
+    // What the server itself decides belongs to nobody.
+    strategy::prepare_create(info, &mut object);
     let name = text(&object, "/metadata/name").to_owned();
     let mut admitted = Some(object);
     admission::admit(

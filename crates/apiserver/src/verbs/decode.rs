@@ -40,7 +40,7 @@ pub(super) fn prune(
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>)> {
     let info = &*target.resource;
-    set_type(info, &mut object)?;
+    set_type(target, &mut object)?;
     let mut unknown = metadata::clean(info, &mut object)?;
     if !info.is_crd && info.kind != "ControllerRevision" {
         drop_nulls(&mut object);
@@ -72,7 +72,8 @@ fn report(info: &ResourceInfo, mut unknown: Vec<String>, validation: FieldValida
 }
 
 /// Sets `apiVersion` and `kind` where they are missing.
-fn set_type(info: &ResourceInfo, object: &mut Value) -> Result<()> {
+fn set_type(target: &Target, object: &mut Value) -> Result<()> {
+    let info = &*target.resource;
     let wanted = info.api_version();
     let Value::Object(map) = object else {
         return Err(ApiError::bad_request(
@@ -86,19 +87,54 @@ fn set_type(info: &ResourceInfo, object: &mut Value) -> Result<()> {
             .to_owned()
     };
     let (version, kind) = (given("apiVersion"), given("kind"));
-    if !version.is_empty() && version != wanted {
-        return Err(ApiError::bad_request(format!(
-            "the API version in the data ({version}) does not match the expected API version ({wanted})"
-        )));
-    }
-    if !kind.is_empty() && kind != info.kind {
-        return Err(ApiError::bad_request(format!(
-            "{kind} in version {} cannot be handled as a {}: no kind {} is registered for the resource {}",
-            quote(&info.version),
-            info.kind,
-            quote(&kind),
-            quote(&info.qualified())
-        )));
+    let (version, kind) = (
+        if version.is_empty() {
+            wanted.as_str()
+        } else {
+            version.as_str()
+        },
+        if kind.is_empty() {
+            info.kind.as_str()
+        } else {
+            kind.as_str()
+        },
+    );
+    if version != wanted || kind != info.kind {
+        let known = target
+            .cluster
+            .served()
+            .registry()
+            .by_api_version(version, kind)
+            .is_some();
+        let short = version.rsplit('/').next().unwrap_or_default();
+        return Err(ApiError::bad_request(if version == wanted || !known {
+            let why = if known {
+                let package = if info.group.is_empty() {
+                    "core"
+                } else {
+                    info.group.split('.').next().unwrap_or_default()
+                };
+                format!(
+                    "converting ({short}.{kind}) to ({package}.{}): unknown conversion",
+                    info.kind
+                )
+            } else {
+                format!(
+                    "no kind {} is registered for version {}",
+                    quote(kind),
+                    quote(version)
+                )
+            };
+            format!(
+                "{kind} in version {} cannot be handled as a {}: {why}",
+                quote(short),
+                info.kind
+            )
+        } else {
+            format!(
+                "the API version in the data ({version}) does not match the expected API version ({wanted})"
+            )
+        }));
     }
     map.insert("apiVersion".to_owned(), wanted.into());
     map.insert("kind".to_owned(), info.kind.as_str().into());

@@ -105,6 +105,7 @@ async fn attempt(
     mark(&mut new, seconds);
     if is_namespace(target) {
         new["status"]["phase"] = "Terminating".into();
+        metadata_mut(&mut new).remove("deletionGracePeriodSeconds");
     }
     if is_finished(&new) {
         if options.dry_run {
@@ -188,7 +189,7 @@ fn check_preconditions(target: &Target, name: &str, old: &Value, options: &Delet
     let conflict = |why: String| {
         Err(ApiError::conflict(
             &target.resource.group,
-            &target.resource.plural,
+            &target.resource.kind,
             name,
             &why,
         ))

@@ -166,7 +166,9 @@ fn decode_token(token: &str, target: &Target) -> Result<(Option<u64>, Key)> {
         Some((revision, Key::new(target.storage_resource(), namespace, name)))
     };
     read().ok_or_else(|| {
-        ApiError::bad_request("continue key is not valid: it was not handed out by this server")
+        ApiError::bad_request(
+            "invalid continue token: continue key is not valid: it was not handed out by this server",
+        )
     })
 }
 

@@ -130,7 +130,7 @@ pub(super) fn mistyped(info: &ResourceInfo, path: &str, value: &Value, wanted: &
     let kind = &info.kind;
     ApiError::bad_request(format!(
         "{kind} in version {:?} cannot be handled as a {kind}: json: cannot unmarshal {found} into Go struct field \
-         {kind}.{path} of type {wanted}",
+         ObjectMeta.{path} of type {wanted}",
         info.version
     ))
 }
@@ -154,10 +154,9 @@ pub(super) fn set_namespace(target: &Target, object: &mut Value) -> Result<()> {
     if given.is_empty() {
         metadata.insert("namespace".to_owned(), target.namespace.as_str().into());
     } else if given != target.namespace {
-        return Err(ApiError::bad_request(format!(
-            "the namespace of the provided object does not match the namespace sent on the request ({given} vs {})",
-            target.namespace
-        )));
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use choreo_apimachinery::status::{ApiError, Result};
 use serde_json::Value;
 
 use super::update::{Change, modify};
-use super::{Subresource, Target, Written, decode, fields, metadata_mut, text};
+use super::{Subresource, Target, Written, fields, metadata_mut, text};
 use crate::negotiate::{Codec, MediaType};
 use crate::request::{FieldValidation, PatchOptions};
 
@@ -78,7 +78,7 @@ pub async fn patch(
             .await
         }
         PatchKind::Merge => {
-            let patch = Codec::Json.decode(bytes)?;
+            let patch = decoded(bytes)?;
             modify(target, &change, |object| {
                 Ok(choreo_apimachinery::patch::merge(
                     present(target, name, object)?,
@@ -88,7 +88,7 @@ pub async fn patch(
             .await
         }
         PatchKind::Strategic => {
-            let patch = Codec::Json.decode(bytes)?;
+            let patch = decoded(bytes)?;
             modify(target, &change, |object| {
                 choreo_apimachinery::patch::strategic(&schema, present(target, name, object)?, &patch)
             })
@@ -104,40 +104,35 @@ async fn apply(
     bytes: &[u8],
     options: &PatchOptions,
 ) -> Result<Written> {
-    let config = Codec::Yaml.decode(bytes)?;
-    check_config(target, change.name, &config)?;
-    let (mut config, warnings) = decode::prune(target, config, options.field_validation)?;
+    let mut config = Codec::Yaml.decode(bytes)?;
+    check_config(change.name, &config)?;
     metadata_mut(&mut config).insert("name".to_owned(), change.name.into());
     super::metadata::set_namespace(target, &mut config)?;
-    // Unknown fields have been reported; what follows works on pruned objects.
+    // Fields that the schema does not know are refused by the apply itself.
     change.validation = FieldValidation::Ignore;
     let manager = fields::Manager::of(target, change.field_manager, change.subresource.name());
-    let mut written = modify(target, &change, |object| {
+    modify(target, &change, |object| {
         fields::apply(&target.resource, object, &config, &manager, options.force)
     })
-    .await?;
-    written.warnings.splice(0..0, warnings);
-    Ok(written)
+    .await
 }
 
-fn check_config(target: &Target, name: &str, config: &Value) -> Result<()> {
+fn check_config(name: &str, config: &Value) -> Result<()> {
     if !config.is_object() {
         return Err(ApiError::bad_request(
             "error decoding YAML: the applied configuration is not an object",
         ));
     }
-    for field in ["apiVersion", "kind"] {
-        if config
-            .get(field)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .is_empty()
-        {
-            let kind = &target.resource.kind;
-            return Err(ApiError::bad_request(format!(
-                "the applied configuration of a {kind} must say its apiVersion and kind; {field} is missing"
-            )));
-        }
+    let (version, kind) = (text(config, "/apiVersion"), text(config, "/kind"));
+    if version.is_empty() || kind.is_empty() {
+        let version = if version.contains('/') {
+            version.to_owned()
+        } else {
+            format!("/{version}")
+        };
+        return Err(ApiError::bad_request(format!(
+            "invalid object type: {version}, Kind={kind}"
+        )));
     }
     let given = text(config, "/metadata/name");
     if !given.is_empty() && given != name {
@@ -146,6 +141,10 @@ fn check_config(target: &Target, name: &str, config: &Value) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+fn decoded(bytes: &[u8]) -> Result<Value> {
+    serde_json::from_slice(bytes).map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))
 }
 
 fn present<'a>(target: &Target, name: &str, object: Option<&'a Value>) -> Result<&'a Value> {

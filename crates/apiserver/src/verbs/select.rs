@@ -32,25 +32,22 @@ impl Filter {
     /// # Errors
     /// 400 for a malformed selector or a field that cannot be selected by.
     pub fn parse(info: &ResourceInfo, labels: &str, fields: &str) -> Result<Filter> {
-        let unable = |why: &str| {
-            ApiError::bad_request(format!(
-                "Unable to find {} that match label selector {}, field selector {}: {why}",
-                quote(&format!(
-                    "{}/{}, Resource={}",
-                    info.group, info.version, info.plural
-                )),
-                quote(labels),
-                quote(fields)
-            ))
-        };
-        let labels_parsed = LabelSelector::parse(labels)
-            .map_err(|e| ApiError::bad_request(format!("unable to parse requirement: {e}")))?;
+        let labels_parsed = LabelSelector::parse(labels).map_err(|e| ApiError::bad_request(e.to_string()))?;
         let fields_parsed = FieldSelector::parse(fields).map_err(|e| ApiError::bad_request(e.to_string()))?;
         for term in fields_parsed.terms() {
             let known = matches!(term.field.as_str(), "metadata.name" | "metadata.namespace")
                 || info.selectable_fields.iter().any(|f| f.field == term.field);
             if !known {
-                return Err(unable(&format!("field label not supported: {}", term.field)));
+                let field = quote(&term.field);
+                return Err(ApiError::bad_request(
+                    if info.selectable_fields.is_empty() && !info.is_crd {
+                        format!(
+                            "{field} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                        )
+                    } else {
+                        format!("field label not supported: {}", term.field)
+                    },
+                ));
             }
         }
         Ok(Filter {

@@ -1,7 +1,7 @@
 //! What the server decides about an object when it is written: who may set status, when the generation counts up.
 
 use choreo_apimachinery::builtin;
-use choreo_apimachinery::field::{FieldError, FieldPath};
+use choreo_apimachinery::field::{FieldError, FieldErrorKind, FieldPath};
 use choreo_apimachinery::registry::{Generation, ResourceInfo};
 use choreo_apimachinery::status::{ApiError, Result};
 use serde_json::Value;
@@ -110,6 +110,11 @@ pub(super) fn validate(target: &Target, name: &str, new: &Value, old: Option<&Va
         Some(old) => schema.validate_update(new, old, &FieldPath::ROOT),
         None => schema.validate(new, &FieldPath::ROOT),
     };
+    let broken = if info.is_crd {
+        broken
+    } else {
+        of_built_in(info, broken)?
+    };
     let sound = broken.is_empty();
     errors.extend(broken);
     if sound {
@@ -123,6 +128,47 @@ pub(super) fn validate(target: &Target, name: &str, new: &Value, old: Option<&Va
     } else {
         Err(invalid(info, name, new, &errors))
     }
+}
+
+/// What the schema of a built-in kind says is seen as upstream sees it: a value of the wrong type cannot be decoded at all, and
+/// what is required is for the kind's own rules to say.
+fn of_built_in(info: &ResourceInfo, mut broken: Vec<FieldError>) -> Result<Vec<FieldError>> {
+    if let Some(wrong) = broken.iter().find(|e| e.kind == FieldErrorKind::TypeInvalid) {
+        let found = match wrong
+            .bad_value
+            .as_ref()
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+        {
+            "integer" => "number",
+            "boolean" => "bool",
+            other => other,
+        };
+        let wanted = wrong
+            .detail
+            .split("must be of type ")
+            .nth(1)
+            .and_then(|t| t.split(':').next())
+            .unwrap_or("another type");
+        let wanted = match wanted {
+            "integer" => "int32",
+            "boolean" => "bool",
+            other => other,
+        };
+        let kind = &info.kind;
+        let part = if wrong.path.starts_with("spec.") {
+            "Spec"
+        } else {
+            ""
+        };
+        return Err(ApiError::bad_request(format!(
+            "{kind} in version {:?} cannot be handled as a {kind}: json: cannot unmarshal {found} into Go struct field \
+             {kind}{part}.{} of type {wanted}",
+            info.version, wrong.path
+        )));
+    }
+    broken.retain(|e| e.kind != FieldErrorKind::Required);
+    Ok(broken)
 }
 
 fn invalid(info: &ResourceInfo, name: &str, object: &Value, errors: &[FieldError]) -> ApiError {

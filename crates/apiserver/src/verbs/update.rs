@@ -80,12 +80,7 @@ pub async fn update(
     body: &Value,
     options: &UpdateOptions,
 ) -> Result<Written> {
-    let given = text(body, "/metadata/name");
-    if !given.is_empty() && given != name {
-        return Err(ApiError::bad_request(format!(
-            "the name of the object ({given}) does not match the name on the URL ({name})"
-        )));
-    }
+    check_name(name, body)?;
     let info = &target.resource;
     let change = Change {
         name,
@@ -192,6 +187,7 @@ async fn attempt(
     };
 
     let (mut new, warnings) = decode::decode(target, make(Some(&old))?, change.validation)?;
+    check_name(change.name, &new)?;
     metadata::set_namespace(target, &mut new)?;
     check_version(target, change, &old, &new)?;
     metadata::carry_over(target, name, &old, &mut new)?;
@@ -267,6 +263,17 @@ fn lost(target: &Target, name: &str, refused: Refused) -> Result<Option<Written>
         Refused::NotFound => Err(target.not_found(name)),
         Refused::Fault(error) => Err(error),
     }
+}
+
+/// A document is about the object that the path names.
+fn check_name(name: &str, document: &Value) -> Result<()> {
+    let given = text(document, "/metadata/name");
+    if given.is_empty() || given == name {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!(
+        "the name of the object ({given}) does not match the name on the URL ({name})"
+    )))
 }
 
 /// The resource version of the document must be that of the object, where the document names one.

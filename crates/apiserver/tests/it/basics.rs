@@ -333,7 +333,10 @@ async fn scale_is_a_view_of_replicas() {
 #[tokio::test]
 async fn refusals_have_the_known_form() {
     let server = TestServer::start();
-    assert_eq!(server.get("/api/v1/nonsense").await.text, "404 page not found\n");
+    assert_eq!(
+        server.get("/apis/nope/v1/nonsense").await.text,
+        "404 page not found\n"
+    );
     let wrong = server
         .request(
             "POST",
@@ -369,7 +372,7 @@ async fn refusals_have_the_known_form() {
         .expect(400);
     assert_eq!(
         kind["message"],
-        "the API version in the data (v2) does not match the expected API version (v1)"
+        "ConfigMap in version \"v2\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for version \"v2\""
     );
 }
 
