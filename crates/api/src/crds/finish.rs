@@ -18,27 +18,13 @@ pub(super) fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinit
         // Derived columns first, wide ones last: the order in which they are printed.
         columns.extend(common_columns());
         columns.sort_by_key(|column| column.priority.unwrap_or_default());
-        let Some(schema) = version
+        let schema = version
             .schema
             .as_mut()
-            .and_then(|schema| schema.open_api_v3_schema.as_mut())
-        else {
-            continue;
-        };
-        tidy(schema);
-        if let Some(spec) = schema
-            .properties
-            .as_mut()
-            .and_then(|properties| properties.get_mut("spec"))
-        {
-            bound(spec);
-            // A kind that needs nothing to be said may be written without a spec.
-            let demands = |list: Option<usize>| list.is_some_and(|length| length > 0);
-            if !demands(spec.required.as_ref().map(Vec::len))
-                && !demands(spec.x_kubernetes_validations.as_ref().map(Vec::len))
-            {
-                spec.default = Some(JSON(serde_json::json!({})));
-            }
+            .and_then(|schema| schema.open_api_v3_schema.as_mut());
+        if let Some(schema) = schema {
+            tidy(schema);
+            complete(schema);
         }
     }
     crd
@@ -85,6 +71,35 @@ pub(super) fn common_columns() -> Vec<CustomResourceColumnDefinition> {
             "Why, in a sentence, and what to do.",
         ),
     ]
+}
+
+/// Bounds the spec, and lets it be absent where nothing in it must be said.
+fn complete(schema: &mut JSONSchemaProps) {
+    let Some(spec) = schema
+        .properties
+        .as_mut()
+        .and_then(|properties| properties.get_mut("spec"))
+    else {
+        return;
+    };
+    bound(spec);
+    let is_empty = |list: Option<usize>| list.is_none_or(|length| length == 0);
+    if is_empty(spec.required.as_ref().map(Vec::len))
+        && is_empty(spec.x_kubernetes_validations.as_ref().map(Vec::len))
+    {
+        spec.default = Some(JSON(serde_json::json!({})));
+        // Clients check what is required before the server fills in defaults.
+        schema.required = schema
+            .required
+            .take()
+            .map(|required| {
+                required
+                    .into_iter()
+                    .filter(|name| name != "spec")
+                    .collect::<Vec<_>>()
+            })
+            .filter(|required| !required.is_empty());
+    }
 }
 
 /// Applies a change to a schema and everything in it.

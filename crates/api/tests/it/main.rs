@@ -4,4 +4,5 @@
 
 mod conversion;
 mod definitions;
+mod properties;
 mod reference;
