@@ -160,12 +160,15 @@ impl Managers {
     /// Adapts all sets to places that have become atomic in the schema.
     pub(super) fn reconcile(&mut self, view: View<'_>) {
         for entry in self.0.values_mut() {
-            entry.set = reconcile(&entry.set, view);
+            reconcile(&mut entry.set, view);
         }
     }
 
     /// What the change would take from managers other than `me`.
     pub(super) fn conflicts(&self, me: &Identity, change: &Comparison) -> Vec<(Identity, Set)> {
+        if self.0.keys().all(|identity| identity == me) {
+            return Vec::new();
+        }
         let touched = change.modified.union(&change.added);
         self.0
             .iter()
@@ -177,6 +180,9 @@ impl Managers {
 
     /// Takes what the change touches from all managers but `me`, and drops those who are left with nothing.
     pub(super) fn yield_to(&mut self, me: &Identity, change: &Comparison) {
+        if change.modified.is_empty() && change.added.is_empty() && change.removed.is_empty() {
+            return;
+        }
         let mut touched = change.modified.union(&change.added);
         touched.add(change.removed.clone());
         for (identity, entry) in &mut self.0 {

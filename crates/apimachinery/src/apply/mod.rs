@@ -27,7 +27,7 @@ use serde_json::{Map, Value};
 
 pub use self::set::Set;
 use self::{
-    managers::{Identity, Managers},
+    managers::{Entry, Identity, Managers},
     merge::Emptied,
     view::View,
     walk::Comparison,
@@ -97,19 +97,22 @@ pub fn apply(
     if managers.is_empty() && live.is_some() {
         applier.before_first_apply(&base, &mut managers)?;
     }
-    let outcome = match applier.apply(&base, config, managers.clone(), force)? {
-        Ok(outcome) => outcome,
-        Err(conflicts) => match kubectl::not_from_last_applied(view, &base, conflicts, manager.name) {
-            Some(conflicts) => return Err(ApiError::apply_conflict(&managers::reported(&conflicts))),
-            None => match applier.apply(&base, config, managers.clone(), true)? {
-                Ok(outcome) => outcome,
-                Err(conflicts) => return Err(ApiError::apply_conflict(&managers::reported(&conflicts))),
-            },
-        },
+    let before = managers.0.get(&applier.me()).cloned();
+    // Only kubectl gets a second try, as it takes over what it applied on the client side.
+    let retry = (manager.name == "kubectl" && !force).then(|| managers.clone());
+    let outcome = match (applier.apply(&base, config, managers, force)?, retry) {
+        (Err(conflicts), Some(managers)) => {
+            match kubectl::not_from_last_applied(view, &base, conflicts, manager.name) {
+                Some(conflicts) => Err(conflicts),
+                None => applier.apply(&base, config, managers, true)?,
+            }
+        }
+        (outcome, _) => outcome,
     };
-    let (mut merged, mut managers) = outcome;
+    let (mut merged, mut managers) =
+        outcome.map_err(|conflicts| ApiError::apply_conflict(&managers::reported(&conflicts)))?;
     kubectl::sync_last_applied(&mut merged, config, manager.name);
-    applier.stamp(&base, &merged, &entries, &mut managers);
+    applier.stamp(base == merged, before.as_ref(), &mut managers);
     managers::put(&mut merged, &managers);
     Ok(merged)
 }
@@ -247,8 +250,9 @@ impl Applier<'_> {
         entry.set = set;
         entry.version = self.info.api_version();
         let merged = match &last {
-            Some(last) if !last.set.is_empty() => {
-                prune(self.view, merged, &last.set, &managers).map_err(failed)?
+            // Only what is no longer named can go.
+            Some(last) if !entry.set.contains(&last.set) => {
+                prune(self.view, &merged, &last.set, &managers).map_err(failed)?
             }
             _ => merged,
         };
@@ -270,15 +274,10 @@ impl Applier<'_> {
     }
 
     /// Sets the time of the applier's entry if the apply changed the object or what the applier manages.
-    fn stamp(&self, live: &Value, merged: &Value, entries: &Value, managers: &mut Managers) {
-        let me = self.me();
-        let before = Managers::read(entries).unwrap_or_default();
-        if let Some(entry) = managers.0.get_mut(&me) {
-            let same = live == merged
-                && before
-                    .0
-                    .get(&me)
-                    .is_some_and(|b| b.set == entry.set && b.version == entry.version);
+    fn stamp(&self, same_object: bool, before: Option<&Entry>, managers: &mut Managers) {
+        if let Some(entry) = managers.0.get_mut(&self.me()) {
+            let same = same_object
+                && before.is_some_and(|before| before.set == entry.set && before.version == entry.version);
             if !same {
                 entry.time = Some(self.manager.time.to_owned());
             }
@@ -289,23 +288,23 @@ impl Applier<'_> {
 /// Takes out of `merged` what the applier managed before (`last`) and nobody manages now.
 fn prune(
     view: View<'_>,
-    merged: Value,
+    merged: &Value,
     last: &Set,
     managers: &Managers,
 ) -> std::result::Result<Value, String> {
     let named = |set: &Set| walk::with_named_parents(set, view);
     let fields_of = |value: &Value| walk::fields(view, value).map(|set| named(&set));
     let last = named(last);
-    let all = fields_of(&merged)?;
+    let all = fields_of(merged)?;
     // Without everything that the applier had ...
-    let pruned = merge::remove(view, &merged, &last, Emptied::Null);
+    let pruned = merge::remove(view, merged, &last, Emptied::Null);
     // ... with back what anybody manages now ...
     let mut keep = fields_of(&pruned)?;
     keep.add(named(&managers.all()));
-    let pruned = merge::remove(view, &merged, &all.difference(&keep), Emptied::Null);
+    let pruned = merge::remove(view, merged, &all.difference(&keep), Emptied::Null);
     // ... and with back what the applier never had.
     let gone = all.difference(&fields_of(&pruned)?).intersection(&last);
-    Ok(merge::remove(view, &merged, &gone, Emptied::Container))
+    Ok(merge::remove(view, merged, &gone, Emptied::Container))
 }
 
 /// Fields that are in no set: they identify the object or belong to the server.

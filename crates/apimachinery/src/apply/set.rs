@@ -56,6 +56,19 @@ impl Set {
         !self.member && self.below.values().all(Set::is_empty)
     }
 
+    /// Whether every path of `other` is in this set.
+    #[must_use]
+    pub fn contains(&self, other: &Set) -> bool {
+        (self.member || !other.member)
+            && other
+                .below
+                .iter()
+                .all(|(step, other)| match self.below.get(step) {
+                    Some(below) => below.contains(other),
+                    None => other.is_empty(),
+                })
+    }
+
     /// Adds a subset below `step`, if there is anything in it.
     pub fn attach(&mut self, step: String, below: Set) {
         if below.member || !below.below.is_empty() {
@@ -205,16 +218,21 @@ pub(super) fn field(name: &str) -> String {
     step
 }
 
-/// The step to the element of a keyed list.
+/// The step to the element of a keyed list, from its keys in the order of their names.
 #[must_use]
-pub(super) fn key(keys: &Map<String, Value>) -> String {
-    let mut step = String::from("k:{");
-    for (index, (name, value)) in keys.iter().enumerate() {
+pub(super) fn key<'k>(keys: impl IntoIterator<Item = (&'k str, &'k Value)>) -> String {
+    let mut step = String::with_capacity(32);
+    step.push_str("k:{");
+    for (index, (name, value)) in keys.into_iter().enumerate() {
         if index > 0 {
             step.push(',');
         }
         // Writing to a string cannot fail.
-        let _ = write!(step, "{}:{value}", Value::from(name.as_str()));
+        let _ = if name.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            write!(step, "\"{name}\":{value}")
+        } else {
+            write!(step, "{}:{value}", Value::from(name))
+        };
     }
     step.push('}');
     step
@@ -235,8 +253,8 @@ fn normalize(step: &str) -> Result<String, String> {
             .parse::<i64>()
             .map(|_| step.to_owned())
             .map_err(|_| malformed()),
-        Some(("k", keys)) => serde_json::from_str(keys)
-            .map(|keys| key(&keys))
+        Some(("k", keys)) => serde_json::from_str::<Map<String, Value>>(keys)
+            .map(|keys| key(keys.iter().map(|(name, value)| (name.as_str(), value))))
             .map_err(|_| malformed()),
         Some(("v", text)) => serde_json::from_str::<Value>(text)
             .map(|v| value(&v))

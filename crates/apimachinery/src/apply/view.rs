@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::set;
 use crate::{
@@ -193,16 +193,14 @@ impl Elements<'_> {
             };
             return Err(format!("associative list with keys may not have {what}"));
         };
-        let mut keys = Map::new();
+        let mut keys: Vec<(&str, &Value)> = Vec::with_capacity(self.keys.len());
         for key in self.keys {
             let value = fields.get(key).or_else(|| {
-                self.view
-                    .schema()
-                    .and_then(|s| s.properties.get(key))
-                    .and_then(|p| p.default.as_ref())
+                let field = self.view.schema().and_then(|s| s.properties.get(key));
+                field.and_then(|f| f.default.as_ref())
             });
             if let Some(value) = value {
-                keys.insert(key.clone(), value.clone());
+                keys.push((key, value));
             }
         }
         if keys.is_empty() {
@@ -213,6 +211,7 @@ impl Elements<'_> {
                 names.join(" ")
             ));
         }
-        Ok(set::key(&keys))
+        keys.sort_unstable_by_key(|(name, _)| *name);
+        Ok(set::key(keys))
     }
 }

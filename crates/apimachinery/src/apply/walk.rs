@@ -28,16 +28,22 @@ pub(super) fn fields(view: View<'_>, value: &Value) -> Walked<Set> {
         }
         Shape::List(elements) => {
             let mut set = Set::default();
+            let list = as_list(value);
+            let steps: Vec<String> = list.iter().map(|e| elements.step(e)).collect::<Walked<_>>()?;
             let mut seen = BTreeMap::new();
-            for element in as_list(value) {
-                *seen.entry(elements.step(element)?).or_insert(0_usize) += 1;
+            for step in &steps {
+                *seen.entry(step.as_str()).or_insert(0_usize) += 1;
             }
-            for element in as_list(value) {
-                let step = elements.step(element)?;
-                let mut below = match seen.get(&step) {
-                    Some(1) => fields(elements.view, element)?,
-                    _ => Set::default(),
-                };
+            let repeated: BTreeSet<String> = seen
+                .into_iter()
+                .filter(|(_, times)| *times > 1)
+                .map(|(step, _)| step.to_owned())
+                .collect();
+            for (step, element) in steps.into_iter().zip(list) {
+                let mut below = Set::default();
+                if !repeated.contains(&step) {
+                    below = fields(elements.view, element)?;
+                }
                 below.member = true;
                 set.attach(step, below);
             }
@@ -87,9 +93,7 @@ pub(super) fn compare(view: View<'_>, old: Option<&Value>, new: Option<&Value>) 
     let mut comparison = Comparison::default();
     if let (Some(old), Some(new)) = (old, new)
         && old == new
-        && !matches!(view.shape(new), Shape::List(_))
     {
-        // Equal maps and leaves differ nowhere. (Lists are walked for their errors.)
         return Ok(comparison);
     }
     let mut shapes = (old.map(|v| view.shape(v)), new.map(|v| view.shape(v)));
@@ -256,25 +260,20 @@ pub(super) fn with_named_parents(set: &Set, view: View<'_>) -> Set {
 }
 
 /// The set as it must be after the schema made a place atomic: the place itself instead of what is below it.
-pub(super) fn reconcile(set: &Set, view: View<'_>) -> Set {
+pub(super) fn reconcile(set: &mut Set, view: View<'_>) {
     if view.atomic() && !set.below.is_empty() {
-        return Set::leaf();
+        *set = Set::leaf();
+        return;
     }
-    let mut reconciled = Set {
-        member: set.member,
-        ..Set::default()
-    };
-    for (step, below) in &set.below {
+    for (step, below) in &mut set.below {
         let view = match step.split_once(':') {
             Some(("f", name)) => view.child(name).view(),
             Some(("k", _)) => view.elements().map_or(View::Unknown, |e| e.view),
             _ => View::Unknown,
         };
-        reconciled.attach(step.clone(), reconcile(below, view));
+        reconcile(below, view);
     }
-    reconciled
 }
-
 /// Why `value` is no value of its schema, each with its path; empty if it is one.
 pub(super) fn problems(view: View<'_>, value: &Value, path: &str, into: &mut Vec<String>) {
     let mut report = |path: &str, what: String| {

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, sync::OnceLock};
 
 use serde_json::{Map, Value, json};
 
-use super::lists::full_name;
+use super::{lists::full_name, schemas::QUANTITY};
 use crate::{
+    quantity,
     registry::ResourceInfo,
     schema::{Additional, Schema},
 };
@@ -74,6 +75,10 @@ pub fn default(info: &ResourceInfo, object: &mut Value) {
 }
 
 fn walk(schema: &Schema, value: &mut Value) {
+    if is_quantity(schema) {
+        canonical(value);
+        return;
+    }
     match value {
         Value::Object(map) => {
             if let Some(definition) = schema.definition.as_deref() {
@@ -92,8 +97,8 @@ fn walk(schema: &Schema, value: &mut Value) {
                 return;
             }
             for (name, value) in map.iter_mut() {
-                if (value.is_object() || value.is_array())
-                    && let Some(property) = schema.properties.get(name)
+                if let Some(property) = schema.properties.get(name)
+                    && (value.is_object() || value.is_array() || is_quantity(property))
                 {
                     walk(property, value);
                 }
@@ -105,6 +110,17 @@ fn walk(schema: &Schema, value: &mut Value) {
             }
         }
         _ => {}
+    }
+}
+
+fn is_quantity(schema: &Schema) -> bool {
+    schema.definition.as_deref() == Some(QUANTITY)
+}
+
+/// Amounts are kept in one spelling: `0.5` and `500m` are the same.
+fn canonical(value: &mut Value) {
+    if let Ok(quantity) = quantity::from_json(value) {
+        *value = quantity.to_string().into();
     }
 }
 

@@ -86,6 +86,20 @@ fn what_is_limited_is_requested() {
     );
 }
 
+#[test]
+fn amounts_have_one_spelling() {
+    let mut spec = pod_spec("a:1");
+    spec["containers"][0]["resources"] =
+        json!({"limits": {"cpu": 0.5, "memory": "1024Mi"}, "requests": {"cpu": "0.25"}});
+    spec["volumes"] = json!([{"name": "v", "emptyDir": {"sizeLimit": "2048Mi"}}]);
+    let pod = defaulted(&info("", "v1", "pods"), &json!({"spec": spec}));
+    assert_eq!(
+        pod["spec"]["containers"][0]["resources"],
+        json!({"limits": {"cpu": "500m", "memory": "1Gi"}, "requests": {"cpu": "250m", "memory": "1Gi"}})
+    );
+    assert_eq!(pod["spec"]["volumes"][0]["emptyDir"]["sizeLimit"], "2Gi");
+}
+
 #[rstest]
 #[case::cluster_ip(
     json!({"ports": [{"port": 80}]}),

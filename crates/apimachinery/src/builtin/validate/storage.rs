@@ -55,10 +55,7 @@ pub(super) fn claim(new: &Value, old: Option<&Value>, e: &mut Errors) {
                 map.remove("volumeAttributesClassName");
                 // The volume and, by default, the class are filled in once.
                 for field in ["volumeName", "storageClassName"] {
-                    if !old["spec"]
-                        .get(field)
-                        .is_some_and(|v| v.as_str().is_some_and(|s| !s.is_empty()))
-                    {
+                    if text(&old["spec"], field).is_empty() {
                         map.remove(field);
                     }
                 }
