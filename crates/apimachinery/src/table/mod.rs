@@ -4,7 +4,10 @@
 
 mod age;
 mod cells;
+mod cluster;
 mod json_path;
+mod network;
+mod storage;
 mod workloads;
 
 use serde_json::{Map, Value, json};

@@ -47,8 +47,8 @@ fn cells(group: &str, version: &str, plural: &str, mut object: Value) -> Vec<Val
 
 #[rstest]
 #[case("", "v1", "namespaces", json!({"status": {"phase": "Active"}}), json!(["Active"]))]
-#[case("", "v1", "configmaps", json!({"data": {"a": "1"}, "binaryData": {"b": ""}}), json!(["2"]))]
-#[case("", "v1", "secrets", json!({"type": "Opaque", "data": {"a": "1"}}), json!(["Opaque", "1"]))]
+#[case("", "v1", "configmaps", json!({"data": {"a": "1"}, "binaryData": {"b": ""}}), json!([2]))]
+#[case("", "v1", "secrets", json!({"type": "Opaque", "data": {"a": "1"}}), json!(["Opaque", 1]))]
 #[case("", "v1", "services", json!({"spec": {"type": "NodePort", "clusterIP": "10.0.0.1", "selector": {"app": "web"},
     "ports": [{"port": 80, "nodePort": 30080, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}]}}),
     json!(["NodePort", "10.0.0.1", "<none>", "80:30080/TCP,53/UDP", "app=web"]))]
@@ -85,7 +85,8 @@ fn cells(group: &str, version: &str, plural: &str, mut object: Value) -> Vec<Val
     "firstTimestamp": "2026-01-01T23:30:00Z", "lastTimestamp": "2026-01-01T23:59:00Z",
     "involvedObject": {"kind": "Pod", "name": "p"}, "source": {"component": "c"}}),
     json!(["60s", "Normal", "Started", "pod/p", "", "c", "hi", "30m", "3"]))]
-#[case("", "v1", "podtemplates", json!({}), json!([]))]
+#[case("", "v1", "serviceaccounts", json!({}), json!([]))]
+#[case("", "v1", "podtemplates", json!({"template": {"metadata": {"labels": {"a": "b"}}}}), json!(["", "", "a=b"]))]
 fn built_in_kinds(
     #[case] group: &str,
     #[case] version: &str,

@@ -36,8 +36,8 @@ pub(super) const DEPLOYMENT: Printer = Printer {
     columns: &[
         NAME,
         column("Ready", "Number of the pod with ready state"),
-        count("Up-to-date", "Pods of the current template."),
-        count("Available", "Pods that have been ready for long enough."),
+        column("Up-to-date", "Pods of the current template."),
+        column("Available", "Pods that have been ready for long enough."),
         AGE,
         CONTAINERS,
         IMAGES,
@@ -93,6 +93,20 @@ pub(super) const REPLICA_SET: Printer = Printer {
             images,
             selects.into(),
         ]
+    },
+};
+
+pub(super) const POD_TEMPLATE: Printer = Printer {
+    columns: &[
+        NAME,
+        column("Containers", "Names of each container in the template."),
+        column("Images", "Images referenced by each container in the template."),
+        column("Pod Labels", "The labels for the pod template."),
+    ],
+    cells: |o, _| {
+        let (names, images) = containers(o, "/template/spec/containers");
+        let labels = labels(o.pointer("/template/metadata/labels").and_then(Value::as_object));
+        vec![name(o), names, images, labels.into()]
     },
 };
 
