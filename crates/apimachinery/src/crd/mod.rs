@@ -2,6 +2,7 @@
 
 mod rows;
 mod validate;
+mod versions;
 
 pub use rows::rows;
 pub use validate::validate;

@@ -11,10 +11,12 @@ mod embedded;
 mod facts;
 mod formats;
 mod json;
+mod keywords;
 mod prune;
 mod rules;
 mod shape;
 mod structural;
+mod unique;
 mod validate;
 
 pub use cel::CompiledRule;

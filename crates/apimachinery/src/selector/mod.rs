@@ -2,6 +2,7 @@
 
 mod fields;
 mod labels;
+mod parse;
 
 pub use fields::{FieldRequirement, FieldSelector, field_text};
 pub use labels::{LabelSelector, Operator, Requirement};
