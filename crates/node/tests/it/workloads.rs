@@ -1,0 +1,369 @@
+//! From workloads to Pods.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    CRON_JOB, Cluster, DEPLOYMENT, ENDPOINTS, JOB, POD, REPLICA_SET, SERVICE, SLICE, STATEFUL_SET, condition,
+    deployment, rolled_out, template,
+};
+
+const BEHAVIOR: &str = choreo_node::BEHAVIOR;
+
+fn waiting(pod: &Value) -> &Value {
+    &pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"]
+}
+
+#[tokio::test]
+async fn a_deployment_becomes_available_with_simulated_pods() {
+    let cluster = Cluster::start();
+    cluster.create(DEPLOYMENT, deployment("web", 3, json!({}))).await;
+    let web = cluster.until(DEPLOYMENT, "web", rolled_out).await;
+    assert_eq!(condition(&web, "Progressing")["reason"], "NewReplicaSetAvailable");
+    assert_eq!(
+        web["metadata"]["annotations"]["deployment.kubernetes.io/revision"],
+        "1"
+    );
+    let pods = cluster.list(POD).await;
+    assert_eq!(pods.len(), 3);
+    for pod in pods {
+        assert_eq!(pod["metadata"]["annotations"][choreo_node::SIMULATED], "true");
+        assert_eq!(
+            (&pod["spec"]["nodeName"], &pod["status"]["phase"]),
+            (&json!(choreo_node::NODE), &json!("Running"))
+        );
+        assert!(pod["metadata"]["labels"]["pod-template-hash"].is_string());
+        assert_eq!(condition(&pod, "Ready")["status"], "True");
+    }
+}
+
+#[tokio::test]
+async fn a_new_template_rolls_out_and_the_old_set_is_kept() {
+    let cluster = Cluster::start();
+    cluster.create(DEPLOYMENT, deployment("web", 4, json!({}))).await;
+    cluster.until(DEPLOYMENT, "web", rolled_out).await;
+    let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "app:2"}]}}}});
+    cluster.patch(DEPLOYMENT, "web", image).await;
+    let web = cluster
+        .until(DEPLOYMENT, "web", |web| {
+            rolled_out(web) && web["metadata"]["generation"] == 2
+        })
+        .await;
+    assert_eq!(
+        web["metadata"]["annotations"]["deployment.kubernetes.io/revision"],
+        "2"
+    );
+    let pods = cluster.until_all(POD, |pods| pods.len() == 4).await;
+    assert!(
+        pods.iter()
+            .all(|pod| pod["spec"]["containers"][0]["image"] == "app:2")
+    );
+    let mut sets = cluster.list(REPLICA_SET).await;
+    sets.sort_by_key(|set| set["metadata"]["annotations"]["deployment.kubernetes.io/revision"].to_string());
+    assert_eq!(
+        sets.iter()
+            .map(|set| set["spec"]["replicas"].clone())
+            .collect::<Vec<_>>(),
+        [0, 4]
+    );
+
+    // Back to the old template: the old set with a new revision.
+    let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "app:1", "ports": [{"name": "http", "containerPort": 8080}]}]}}}});
+    cluster.patch(DEPLOYMENT, "web", image).await;
+    let back = cluster
+        .until(DEPLOYMENT, "web", |web| {
+            rolled_out(web) && web["metadata"]["generation"] == 3
+        })
+        .await;
+    assert_eq!(
+        back["metadata"]["annotations"]["deployment.kubernetes.io/revision"],
+        "3"
+    );
+    assert_eq!(cluster.list(REPLICA_SET).await.len(), 2);
+}
+
+#[tokio::test]
+async fn scaling_makes_and_deletes_pods() {
+    let cluster = Cluster::start();
+    cluster.create(DEPLOYMENT, deployment("web", 1, json!({}))).await;
+    cluster.until(DEPLOYMENT, "web", rolled_out).await;
+    cluster
+        .patch(DEPLOYMENT, "web", json!({"spec": {"replicas": 5}}))
+        .await;
+    cluster.until_all(POD, |pods| pods.len() == 5).await;
+    cluster
+        .patch(DEPLOYMENT, "web", json!({"spec": {"replicas": 2}}))
+        .await;
+    cluster.until_all(POD, |pods| pods.len() == 2).await;
+    cluster.until(DEPLOYMENT, "web", rolled_out).await;
+    cluster
+        .patch(DEPLOYMENT, "web", json!({"spec": {"replicas": 0}}))
+        .await;
+    cluster.until_all(POD, |pods| pods.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_rollout_to_a_broken_template_keeps_the_old_pods() {
+    let cluster = Cluster::start();
+    cluster.create(DEPLOYMENT, deployment("web", 4, json!({}))).await;
+    cluster.until(DEPLOYMENT, "web", rolled_out).await;
+    let broken = json!({"spec": {"template": {"metadata": {"annotations": {BEHAVIOR: "crash-loop"}}}}});
+    cluster.patch(DEPLOYMENT, "web", broken).await;
+    let pods = cluster
+        .until_all(POD, |pods| {
+            pods.iter().any(|pod| waiting(pod) == "CrashLoopBackOff")
+        })
+        .await;
+    let ready = pods
+        .iter()
+        .filter(|pod| condition(pod, "Ready")["status"] == "True")
+        .count();
+    assert!(ready >= 3, "{ready} ready of 4");
+    let web = cluster
+        .until(DEPLOYMENT, "web", |web| {
+            condition(web, "Progressing")["reason"] == "ReplicaSetUpdated"
+        })
+        .await;
+    assert_eq!(condition(&web, "Available")["status"], "True");
+}
+
+#[tokio::test]
+async fn failures_show_what_a_kubelet_shows() {
+    let cluster = Cluster::start();
+    for (name, behavior) in [
+        ("crash", "crash-loop"),
+        ("image", "image-pull-error"),
+        ("unready", "not-ready"),
+    ] {
+        cluster
+            .create(DEPLOYMENT, deployment(name, 1, json!({BEHAVIOR: behavior})))
+            .await;
+    }
+    let of = |pods: &[Value], app: &str| {
+        pods.iter()
+            .find(|pod| pod["metadata"]["labels"]["app"] == app)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let pods = cluster
+        .until_all(POD, |pods| {
+            waiting(&of(pods, "crash")) == "CrashLoopBackOff"
+                && waiting(&of(pods, "image")) == "ImagePullBackOff"
+                && of(pods, "unready")["status"]["phase"] == "Running"
+        })
+        .await;
+    assert_eq!(of(&pods, "image")["status"]["phase"], "Pending");
+    assert_eq!(
+        of(&pods, "crash")["status"]["containerStatuses"][0]["restartCount"],
+        1
+    );
+    assert_eq!(
+        condition(&of(&pods, "unready"), "Ready")["reason"],
+        "ContainersNotReady"
+    );
+    let crash = cluster
+        .until(DEPLOYMENT, "crash", |found| {
+            found["status"]["unavailableReplicas"] == 1
+        })
+        .await;
+    assert_eq!(
+        condition(&crash, "Available")["reason"],
+        "MinimumReplicasUnavailable"
+    );
+    // Repaired by a new template.
+    cluster
+        .patch(
+            DEPLOYMENT,
+            "crash",
+            json!({"spec": {"template": {"metadata": {"annotations": null}}}}),
+        )
+        .await;
+    cluster.until(DEPLOYMENT, "crash", rolled_out).await;
+}
+
+#[tokio::test]
+async fn a_slow_start_is_ready_after_its_delay() {
+    let cluster = Cluster::start();
+    let slow = json!({BEHAVIOR: "slow-start", choreo_node::DELAY: "1s"});
+    cluster.create(DEPLOYMENT, deployment("slow", 1, slow)).await;
+    cluster
+        .until_all(POD, |pods| {
+            pods.len() == 1 && pods[0]["status"]["phase"] == "Running"
+        })
+        .await;
+    cluster.until(DEPLOYMENT, "slow", rolled_out).await;
+}
+
+#[tokio::test]
+async fn deleting_a_deployment_takes_everything() {
+    let cluster = Cluster::start();
+    cluster.create(DEPLOYMENT, deployment("web", 2, json!({}))).await;
+    cluster.until(DEPLOYMENT, "web", rolled_out).await;
+    cluster
+        .api(DEPLOYMENT)
+        .delete("web", &Default::default())
+        .await
+        .unwrap();
+    cluster.until_all(POD, |pods| pods.is_empty()).await;
+    cluster.until_all(REPLICA_SET, |sets| sets.is_empty()).await;
+    // And one of the same name can follow.
+    cluster.create(DEPLOYMENT, deployment("web", 2, json!({}))).await;
+    cluster.until(DEPLOYMENT, "web", rolled_out).await;
+}
+
+#[tokio::test]
+async fn services_have_endpoints() {
+    let cluster = Cluster::start();
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
+    });
+    cluster.create(SERVICE, service).await;
+    cluster.create(DEPLOYMENT, deployment("web", 2, json!({}))).await;
+    let ready = |slice: &Value| {
+        let endpoints = slice["endpoints"].as_array().cloned().unwrap_or_default();
+        endpoints
+            .iter()
+            .filter(|endpoint| endpoint["conditions"]["ready"] == true)
+            .count()
+    };
+    let slices = cluster
+        .until_all(SLICE, |slices| slices.len() == 1 && ready(&slices[0]) == 2)
+        .await;
+    assert_eq!(slices[0]["ports"][0]["port"], 8080);
+    assert_eq!(
+        slices[0]["metadata"]["labels"]["kubernetes.io/service-name"],
+        "web"
+    );
+    let old = cluster
+        .until(ENDPOINTS, "web", |old| {
+            old["subsets"][0]["addresses"]
+                .as_array()
+                .is_some_and(|all| all.len() == 2)
+        })
+        .await;
+    assert_eq!(old["subsets"][0]["ports"][0]["port"], 8080);
+    cluster
+        .patch(DEPLOYMENT, "web", json!({"spec": {"replicas": 0}}))
+        .await;
+    cluster
+        .until_all(SLICE, |slices| slices.iter().all(|slice| ready(slice) == 0))
+        .await;
+    cluster
+        .api(SERVICE)
+        .delete("web", &Default::default())
+        .await
+        .unwrap();
+    cluster.until_all(SLICE, |slices| slices.is_empty()).await;
+    cluster.until_all(ENDPOINTS, |old| old.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_stateful_set_goes_in_order() {
+    let cluster = Cluster::start();
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"},
+        "spec": {
+            "replicas": 3, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}}, "template": template("db", json!({})),
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}],
+        },
+    });
+    cluster.create(STATEFUL_SET, set).await;
+    let done = |set: &Value| {
+        set["status"]["readyReplicas"] == 3
+            && set["status"]["updatedReplicas"] == 3
+            && set["status"]["currentRevision"] == set["status"]["updateRevision"]
+            && set["status"]["observedGeneration"] == set["metadata"]["generation"]
+    };
+    cluster.until(STATEFUL_SET, "db", done).await;
+    let names = |pods: &[Value]| {
+        pods.iter()
+            .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&cluster.list(POD).await), ["db-0", "db-1", "db-2"]);
+    let claims = "v1/PersistentVolumeClaim/persistentvolumeclaims";
+    cluster
+        .until_all(claims, |claims| {
+            claims.len() == 3 && claims.iter().all(|claim| claim["status"]["phase"] == "Bound")
+        })
+        .await;
+    let annotated = json!({"spec": {"template": {"metadata": {"annotations": {"a": "b"}}}}});
+    cluster.patch(STATEFUL_SET, "db", annotated).await;
+    cluster
+        .until(STATEFUL_SET, "db", |set| {
+            set["metadata"]["generation"] == 2 && done(set)
+        })
+        .await;
+    cluster
+        .patch(STATEFUL_SET, "db", json!({"spec": {"replicas": 1}}))
+        .await;
+    cluster.until_all(POD, |pods| names(pods) == ["db-0"]).await;
+}
+
+#[tokio::test]
+async fn jobs_complete_or_fail() {
+    let cluster = Cluster::start();
+    let job = |name: &str, annotations: Value| {
+        let mut template = template(name, annotations);
+        template["spec"]["restartPolicy"] = "Never".into();
+        json!({
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name},
+            "spec": {"completions": 3, "parallelism": 2, "backoffLimit": 0, "template": template},
+        })
+    };
+    cluster.create(JOB, job("good", json!({}))).await;
+    let good = cluster
+        .until(JOB, "good", |job| condition(job, "Complete")["status"] == "True")
+        .await;
+    assert_eq!(good["status"]["succeeded"], 3);
+    cluster
+        .create(JOB, job("bad", json!({BEHAVIOR: "crash-loop"})))
+        .await;
+    let bad = cluster
+        .until(JOB, "bad", |job| condition(job, "Failed")["status"] == "True")
+        .await;
+    assert_eq!(condition(&bad, "Failed")["reason"], "BackoffLimitExceeded");
+}
+
+#[tokio::test]
+async fn a_cron_job_starts_jobs_when_due() {
+    let cluster = Cluster::start();
+    let mut template = template("tick", json!({}));
+    template["spec"]["restartPolicy"] = "Never".into();
+    let cron_job = json!({
+        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "tick"},
+        "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": template}}},
+    });
+    cluster.create(CRON_JOB, cron_job).await;
+    // Said to have run an hour ago: one run is due at once, the missed ones between are not made up for.
+    let hour_ago = (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1))
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string();
+    let patch = kube::api::Patch::Merge(json!({"status": {"lastScheduleTime": hour_ago}}));
+    cluster
+        .api(CRON_JOB)
+        .patch_status("tick", &Default::default(), &patch)
+        .await
+        .unwrap();
+    let jobs = cluster.until_all(JOB, |jobs| !jobs.is_empty()).await;
+    assert!(jobs[0]["metadata"]["name"].as_str().unwrap().starts_with("tick-"));
+    cluster
+        .until(CRON_JOB, "tick", |found| {
+            found["status"]["lastSuccessfulTime"].is_string()
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_fits_nowhere_says_so() {
+    let cluster = Cluster::start();
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "gpu"}, "spec": template("gpu", json!({}))["spec"]});
+    pod["spec"]["nodeSelector"] = json!({"gpu": "yes"});
+    cluster.create(POD, pod).await;
+    let pod = cluster
+        .until(POD, "gpu", |pod| {
+            condition(pod, "PodScheduled")["status"] == "False"
+        })
+        .await;
+    assert_eq!(condition(&pod, "PodScheduled")["reason"], "Unschedulable");
+}
