@@ -1,6 +1,10 @@
 //! What is known of the cluster.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    sync::Arc,
+};
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet, StatefulSet},
@@ -9,7 +13,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use kube::{Resource, core::DynamicObject};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::operators::{KINDS, Kind};
 
@@ -48,14 +52,22 @@ impl fmt::Display for Name {
 }
 
 /// The objects of one kind. Written by its watch and by our own writes, whichever is newer.
+///
+/// The answer to a write can arrive after the watch has said that the object is gone. So that this does not bring it back,
+/// the uids of the last objects that went are remembered.
 pub(crate) struct Cache<K> {
     objects: RwLock<BTreeMap<Name, Arc<K>>>,
+    gone: Mutex<VecDeque<String>>,
 }
+
+/// Uids remembered per kind. Answers are late by milliseconds.
+const GONE_KEPT: usize = 512;
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
         Self {
             objects: RwLock::default(),
+            gone: Mutex::default(),
         }
     }
 }
@@ -90,6 +102,11 @@ impl<K: Resource> Cache<K> {
     pub(crate) fn upsert(&self, object: Arc<K>) -> Option<Arc<K>> {
         let name = Name::of(&*object);
         let mut objects = self.objects.write();
+        if let Some(uid) = &object.meta().uid
+            && self.gone.lock().contains(uid)
+        {
+            return objects.get(&name).cloned();
+        }
         match objects.get(&name) {
             Some(known) if known.meta().uid == object.meta().uid && version(&**known) > version(&*object) => {
                 Some(known.clone())
@@ -98,10 +115,32 @@ impl<K: Resource> Cache<K> {
         }
     }
 
+    /// Marks an object as being deleted before the watch says so, if it is still there.
+    pub(crate) fn mark_deleting(&self, object: &K)
+    where
+        K: Clone,
+    {
+        let mut objects = self.objects.write();
+        if let Some(known) = objects.get_mut(&Name::of(object))
+            && known.meta().uid == object.meta().uid
+            && known.meta().deletion_timestamp.is_none()
+        {
+            let mut marked = (**known).clone();
+            marked.meta_mut().deletion_timestamp = Some(super::now());
+            *known = Arc::new(marked);
+        }
+    }
+
     /// Removes what the watch says is gone, unless it has been made anew meanwhile.
     pub(crate) fn remove(&self, gone: &K) {
         let name = Name::of(gone);
         let mut objects = self.objects.write();
+        let mut remembered = self.gone.lock();
+        if remembered.len() >= GONE_KEPT {
+            remembered.pop_front();
+        }
+        remembered.extend(gone.meta().uid.clone());
+        drop(remembered);
         if objects
             .get(&name)
             .is_some_and(|known| known.meta().uid == gone.meta().uid)

@@ -131,10 +131,10 @@ impl Queue {
                     self.later(task, wait);
                 }
             }
-            Err(error) if error.is_conflict() => self.later(task, CONFLICT),
             Err(error) => {
+                let first = if error.is_conflict() { CONFLICT } else { RETRY.0 };
                 let failures = self.failures.entry(task.clone()).or_insert(0);
-                let wait = RETRY.0.saturating_mul(1 << (*failures).min(16)).min(RETRY.1);
+                let wait = first.saturating_mul(1 << (*failures).min(16)).min(RETRY.1);
                 *failures += 1;
                 tracing::debug!(%task, ?wait, "will be tried again: {error}");
                 self.later(task, wait);

@@ -215,13 +215,11 @@ impl Context {
             ..DeleteParams::default()
         };
         match self.api::<K>(&name.namespace).delete(&name.name, &params).await {
-            Ok(left) => {
-                if let Some(left) = left.left().filter(|left| left.meta().uid == object.meta().uid) {
-                    self.remember(left);
-                }
+            Ok(_) => {
+                K::cache(&self.world).mark_deleting(object);
                 Ok(())
             }
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             Err(source) => Err(failed::<K>("delete", name)(source)),
         }
     }

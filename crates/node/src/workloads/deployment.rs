@@ -27,6 +27,9 @@ const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
 pub(super) const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 pub(super) const MAX: &str = "deployment.kubernetes.io/max-replicas";
 
+/// Seconds without progress after which a rollout has failed, if the Deployment does not say.
+const DEADLINE: i32 = 600;
+
 /// Annotations of a Deployment that are its own and not its ReplicaSets'.
 const OWN: [&str; 6] = [
     "kubectl.kubernetes.io/last-applied-configuration",
@@ -476,13 +479,11 @@ fn progress(
     before: &DeploymentStatus,
     status: &mut DeploymentStatus,
 ) -> Action {
-    // The largest number means that there is no deadline.
-    let Some(deadline) = spec
-        .progress_deadline_seconds
-        .filter(|seconds| *seconds != i32::MAX)
-    else {
+    let deadline = spec.progress_deadline_seconds.unwrap_or(DEADLINE);
+    if deadline == i32::MAX {
+        // Kubernetes' way to say that there is no deadline.
         return Action::Wait;
-    };
+    }
     let known = before
         .conditions
         .iter()
