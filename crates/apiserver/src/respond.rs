@@ -51,9 +51,7 @@ pub(crate) fn bytes_response(
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(&answer.content_type(false)) {
-        headers.insert(CONTENT_TYPE, value);
-    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.codec.media_type()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     for warning in warnings {
         if let Ok(value) = HeaderValue::from_str(&format!("299 - {}", quoted(warning))) {

@@ -24,7 +24,7 @@ pub(crate) const RESOURCE: &str = "apiextensions.k8s.io/customresourcedefinition
 pub(crate) const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
 /// Whether the target is the collection of definitions.
-fn is_definition(target: &Target) -> bool {
+pub(crate) fn is_definition(target: &Target) -> bool {
     target.storage_resource() == RESOURCE
 }
 

@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::dispatch::Context;
-use crate::negotiate::{Answer, Codec, Transform, negotiate};
+use crate::negotiate::{Codec, Transform, negotiate};
 use crate::request::{ListOptions, Query};
 use crate::transform;
 use crate::verbs::{self, Filter, Target, View, metadata_mut};
@@ -76,8 +76,7 @@ pub(super) fn watch(context: &Context, target: &Target) -> Result<Response> {
     }));
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
-    let kind = HeaderValue::from_str(&Answer::JSON.content_type(true))
-        .unwrap_or(HeaderValue::from_static("application/json"));
+    let kind = HeaderValue::from_static(Codec::Json.media_type());
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
         .headers_mut()

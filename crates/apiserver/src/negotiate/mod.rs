@@ -51,22 +51,6 @@ impl Answer {
         pretty: false,
         gzip: false,
     };
-
-    /// The content type of the answer; `stream` for a watch.
-    pub fn content_type(&self, stream: bool) -> String {
-        let mut text = self.codec.media_type().to_owned();
-        if stream && self.codec == Codec::Json && self.transform == Transform::None {
-            return text;
-        }
-        match self.transform {
-            Transform::None => {}
-            Transform::Table(version) => text.push_str(&format!(";as=Table;v={version};g=meta.k8s.io")),
-            Transform::Metadata(version) => {
-                text.push_str(&format!(";as=PartialObjectMetadata;v={version};g=meta.k8s.io"))
-            }
-        }
-        text
-    }
 }
 
 /// Negotiates the answer for an object (`collection` false) or a collection.

@@ -105,7 +105,15 @@ async fn attempt(
     mark(&mut new, seconds);
     if is_namespace(target) {
         new["status"]["phase"] = "Terminating".into();
-        metadata_mut(&mut new).remove("deletionGracePeriodSeconds");
+    }
+    if is_namespace(target) || crds::is_definition(target) {
+        // Neither goes by time, and their generation tells changes of the spec only.
+        let generation = old.pointer("/metadata/generation").cloned();
+        let metadata = metadata_mut(&mut new);
+        metadata.remove("deletionGracePeriodSeconds");
+        if let Some(generation) = generation {
+            metadata.insert("generation".to_owned(), generation);
+        }
     }
     if is_finished(&new) {
         if options.dry_run {

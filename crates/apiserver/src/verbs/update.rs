@@ -289,7 +289,7 @@ fn check_version(target: &Target, change: &Change<'_>, old: &Value, new: &Value)
             );
             return Err(ApiError::invalid(
                 &target.resource.group,
-                &target.resource.kind,
+                &target.resource.plural,
                 change.name,
                 &[error],
             ));

@@ -44,7 +44,7 @@ async fn custom_resources_obey_their_schema() {
     let unversioned = server.put(&path, widget("a", 4)).await.expect(422);
     assert_eq!(
         unversioned["message"],
-        "Widget.example.dev \"a\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update"
+        "widgets.example.dev \"a\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update"
     );
     let strategic = server.patch(&path, "strategic-merge-patch", json!({})).await;
     assert_eq!(strategic.status, 415);
