@@ -122,10 +122,11 @@ pub(crate) const SLICE: &str = "discovery.k8s.io/v1/EndpointSlice/endpointslices
 pub(crate) const ENDPOINTS: &str = "v1/Endpoints/endpoints";
 
 pub(crate) fn template(app: &str, annotations: Value) -> Value {
-    json!({
-        "metadata": {"labels": {"app": app}, "annotations": annotations},
-        "spec": {"containers": [{"name": "main", "image": "app:1", "ports": [{"name": "http", "containerPort": 8080}]}]},
-    })
+    let container =
+        json!({"name": "main", "image": "app:1", "ports": [{"name": "http", "containerPort": 8080}]});
+    let mut template = json!({"metadata": {"labels": {"app": app}}, "spec": {"containers": [container]}});
+    template["metadata"]["annotations"] = annotations;
+    template
 }
 
 pub(crate) fn deployment(name: &str, replicas: i64, annotations: Value) -> Value {
