@@ -10,6 +10,13 @@ pub const DEFAULT: &str = "default";
 /// Name of the logical cluster that the default data plane stands for.
 pub const LOCAL_CLUSTER: &str = "local";
 
+const GATEWAY_NAMESPACE: &str = "openchoreo-data-plane";
+const PUBLIC_HOST: &str = "openchoreoapis.localhost";
+const ORGANIZATION_HOST: &str = "openchoreoapis.internal";
+const GATEWAY_CLASS: &str = "choreo-local";
+const PUBLIC_GATEWAY: &str = "gateway-external";
+const ORGANIZATION_GATEWAY: &str = "gateway-internal";
+
 /// Organization, data plane, environments, pipeline, project and classes, in an order in which they can be created.
 pub fn defaults() -> Vec<DynamicObject> {
     let mut all = vec![object(
@@ -27,9 +34,14 @@ pub fn defaults() -> Vec<DynamicObject> {
         json!({
             "kubernetesCluster": {"server": format!("embedded://{LOCAL_CLUSTER}")},
             "gateway": {
-                "publicVirtualHost": "openchoreoapis.localhost",
-                "organizationVirtualHost": "openchoreoapis.internal",
+                "publicVirtualHost": PUBLIC_HOST,
+                "organizationVirtualHost": ORGANIZATION_HOST,
+                "public": {"name": PUBLIC_GATEWAY, "namespace": GATEWAY_NAMESPACE},
+                "organization": {"name": ORGANIZATION_GATEWAY, "namespace": GATEWAY_NAMESPACE},
             },
+            // Said and not detected, so that what is rendered from files is what the server renders.
+            "features": {"cilium": true, "networkPolicy": true, "externalSecrets": true, "mtls": false},
+            "secretStoreRef": {"name": DEFAULT, "kind": "ClusterSecretStore"},
         }),
     ));
     for (name, title, prefix, production) in [
@@ -69,6 +81,42 @@ pub fn defaults() -> Vec<DynamicObject> {
     all
 }
 
+/// What an embedded data plane holds before anything is deployed to it: the gateways that the default data plane names. On a
+/// real cluster whoever set it up has made them.
+pub fn data_plane_defaults() -> Vec<DynamicObject> {
+    let gateway = |name: &str, host: &str| {
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "Gateway",
+            "metadata": {"name": name, "namespace": GATEWAY_NAMESPACE},
+            "spec": {
+                "gatewayClassName": GATEWAY_CLASS,
+                "listeners": [{
+                    "name": "http",
+                    "protocol": "HTTP",
+                    "port": 80,
+                    "hostname": format!("*.{host}"),
+                    "allowedRoutes": {"namespaces": {"from": "All"}},
+                }],
+            },
+        })
+    };
+    [
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": GATEWAY_NAMESPACE}}),
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "GatewayClass",
+            "metadata": {"name": GATEWAY_CLASS},
+            "spec": {"controllerName": "openchoreo.dev/local-gateway"},
+        }),
+        gateway(PUBLIC_GATEWAY, PUBLIC_HOST),
+        gateway(ORGANIZATION_GATEWAY, ORGANIZATION_HOST),
+    ]
+    .into_iter()
+    .map(typed)
+    .collect()
+}
+
 fn classes() -> Vec<DynamicObject> {
     let runtime = || {
         json!({
@@ -101,6 +149,19 @@ fn classes() -> Vec<DynamicObject> {
             "Default",
             "One replica, small.",
             runtime(),
+        ),
+        object(
+            "ScheduledTaskClass",
+            DEFAULT,
+            "Default",
+            "Once an hour, one run at a time.",
+            json!({"cronJobTemplate": {
+                "schedule": "0 * * * *",
+                "concurrencyPolicy": "Forbid",
+                "successfulJobsHistoryLimit": 3,
+                "failedJobsHistoryLimit": 1,
+                "jobTemplate": {"spec": {"backoffLimit": 3, "template": {"spec": {"restartPolicy": "OnFailure"}}}},
+            }}),
         ),
         object("APIClass", DEFAULT, "Default", "No policy.", api(json!({}))),
         object(
@@ -165,7 +226,11 @@ fn object(kind: &str, name: &str, title: &str, description: &str, spec: Value) -
     let value = json!({
         "apiVersion": labels::API_VERSION, "kind": kind, "metadata": metadata, "spec": spec,
     });
-    // Only metadata of another form could fail, and that is written right above.
+    typed(value)
+}
+
+fn typed(value: Value) -> DynamicObject {
+    // Only metadata of another form could fail, and that is written in this file.
     serde_json::from_value(value).unwrap_or_else(|_| DynamicObject {
         types: None,
         metadata: Default::default(),

@@ -106,7 +106,18 @@ fn is_served(definition: &CustomResourceDefinition) -> bool {
 /// With the first one that failed.
 pub async fn defaults(client: &Client) -> Result<(), InstallError> {
     // An organization's namespace is made by its controller, which may not run yet.
-    let objects = crate::defaults::defaults();
+    create_all(client, &crate::defaults::defaults()).await
+}
+
+/// Creates the objects of [`crate::defaults::data_plane_defaults`] that are not there, in an embedded data plane.
+///
+/// # Errors
+/// With the first one that failed.
+pub async fn data_plane_defaults(client: &Client) -> Result<(), InstallError> {
+    create_all(client, &crate::defaults::data_plane_defaults()).await
+}
+
+async fn create_all(client: &Client, objects: &[DynamicObject]) -> Result<(), InstallError> {
     for wave in objects.chunk_by(|a, b| a.metadata.namespace == b.metadata.namespace) {
         let created = join_all(wave.iter().map(|object| create(client, object))).await;
         created.into_iter().collect::<Result<Vec<()>, _>>()?;

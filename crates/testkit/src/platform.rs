@@ -79,6 +79,7 @@ impl Platform {
         install::definitions(&client("control"), &install::control_plane()).await?;
         for name in clusters.iter().skip(1) {
             install::definitions(&client(name), &install::data_plane()).await?;
+            install::data_plane_defaults(&client(name)).await?;
             if !options.without_node {
                 let node = choreo_node::Options::default();
                 tokio::spawn(choreo_node::run(client(name), node, shutdown.clone()));
