@@ -29,6 +29,7 @@ mod crds;
 mod discovery;
 mod dispatch;
 mod error;
+mod expiry;
 mod gc;
 mod handlers;
 mod health;

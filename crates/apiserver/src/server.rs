@@ -154,6 +154,7 @@ impl ApiServer {
             draining.cancel();
         });
         for cluster in self.clusters() {
+            tokio::spawn(crate::expiry::run(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::crds::cleanup::run(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::gc::run(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::namespaces::run(cluster.clone(), shutdown.clone()));
