@@ -1,7 +1,7 @@
 //! The control plane as the controllers see it: every object, and the engine's world made of them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use choreo_api::labels;
 use choreo_engine::World;
@@ -75,15 +75,20 @@ pub struct ControlKinds {
     by_kind: Arc<BTreeMap<GroupKind, ApiResource>>,
 }
 
+/// Made once, since the definitions are large and many ask.
+static KINDS: LazyLock<ControlKinds> = LazyLock::new(|| {
+    let mut by_kind = BTreeMap::new();
+    for resource in ours().into_iter().chain(kubernetes()) {
+        by_kind.insert(GroupKind::new(&resource.group, &resource.kind), resource);
+    }
+    ControlKinds {
+        by_kind: Arc::new(by_kind),
+    }
+});
+
 impl Default for ControlKinds {
     fn default() -> Self {
-        let mut by_kind = BTreeMap::new();
-        for resource in ours().into_iter().chain(kubernetes()) {
-            by_kind.insert(GroupKind::new(&resource.group, &resource.kind), resource);
-        }
-        Self {
-            by_kind: Arc::new(by_kind),
-        }
+        KINDS.clone()
     }
 }
 

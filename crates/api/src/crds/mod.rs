@@ -7,6 +7,8 @@
 mod aliases;
 mod finish;
 
+use std::sync::LazyLock;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
@@ -20,9 +22,14 @@ macro_rules! definitions {
     };
 }
 
-/// The definitions of all kinds of `openchoreo.dev`, ordered by name.
-pub fn crds() -> Vec<CustomResourceDefinition> {
+/// Made once: generating schemas from types is the most expensive thing that a start of the program does.
+static CRDS: LazyLock<Vec<CustomResourceDefinition>> = LazyLock::new(|| {
     let mut crds: Vec<CustomResourceDefinition> = crate::for_each_kind!(definitions);
     crds.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     crds
+});
+
+/// The definitions of all kinds of `openchoreo.dev`, ordered by name.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    CRDS.clone()
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::exit::ExitStatus;
 use crate::failure::{Failure, Outcome};
 use crate::offline::files;
+use crate::offline::findings::report;
 use crate::online::{
     Body, Connect, Kind, Kinds, Seen, Session, Watched, parse_addresses, percent_encode, until,
 };
@@ -32,6 +33,9 @@ pub(crate) struct Args {
     /// Delete the objects of these files or folders; `-` is standard input
     #[arg(short, long, value_name = "FILE")]
     filename: Vec<PathBuf>,
+    /// Look into the folders below, too
+    #[arg(short = 'R', long, requires = "filename")]
+    recursive: bool,
     /// Delete the kind's objects with these labels
     #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "filename")]
     selector: Option<String>,
@@ -76,7 +80,7 @@ pub(crate) async fn run(args: Args, connect: &Connect, printer: &mut Printer) ->
     let targets = if args.filename.is_empty() {
         named(&args, &session, &kinds).await?
     } else {
-        of_files(&args, &session, &kinds)?
+        of_files(&args, &session, &kinds, printer)?
     };
     if targets.is_empty() {
         printer.note("nothing to delete")?;
@@ -145,29 +149,32 @@ async fn named(args: &Args, session: &Session, kinds: &Kinds) -> Result<Vec<Targ
 }
 
 /// What the files hold, in reverse: what was created last goes first.
-fn of_files(args: &Args, session: &Session, kinds: &Kinds) -> Result<Vec<Target>, Failure> {
+fn of_files(
+    args: &Args,
+    session: &Session,
+    kinds: &Kinds,
+    printer: &mut Printer,
+) -> Result<Vec<Target>, Failure> {
+    let loaded = files::load(&args.filename, args.recursive)?;
+    report(loaded.findings, "; nothing was deleted", printer)?;
     let mut targets = vec![];
-    for document in files::read_converted(&args.filename)? {
-        let object = &document.object;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (api_version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
-        let Some(found) = kinds.of_object(&api_version, &kind) else {
-            return Err(
-                Failure::new(format!("the server has no kind {kind} of {api_version}"))
-                    .cause(document.place())
-                    .status(ExitStatus::NotFound),
-            );
+    for manifest in &loaded.manifests {
+        let Some(kind) = kinds.of_object(manifest.api_version(), manifest.kind()) else {
+            return Err(Failure::new(format!(
+                "the server has no kind {} of {}",
+                manifest.kind(),
+                manifest.api_version()
+            ))
+            .cause(manifest.position("kind"))
+            .status(ExitStatus::NotFound));
         };
-        let namespace = found.namespaced.then(|| {
-            object["metadata"]["namespace"]
-                .as_str()
-                .unwrap_or(&session.namespace)
-                .to_owned()
-        });
+        let namespace = kind
+            .namespaced
+            .then(|| manifest.namespace().unwrap_or(&session.namespace).to_owned());
         targets.push(Target {
-            kind: found.clone(),
+            kind: kind.clone(),
             namespace,
-            name: text(&object["metadata"]["name"]),
+            name: manifest.name().to_owned(),
         });
     }
     targets.reverse();

@@ -7,5 +7,5 @@ mod watch;
 
 pub(crate) use address::{Address, parse_addresses};
 pub(crate) use kinds::{Kind, Kinds};
-pub(crate) use session::{Answer, Body, Connect, Session, kubeconfig_path, percent_encode};
+pub(crate) use session::{Answer, Body, CallError, Connect, Session, kubeconfig_path, percent_encode};
 pub(crate) use watch::{Seen, Watched, until};

@@ -143,11 +143,6 @@ impl Session {
         })
     }
 
-    /// The server's URL.
-    pub(crate) fn server(&self) -> &str {
-        &self.server
-    }
-
     /// Reads `path` in the media type `accept`.
     pub(crate) async fn get_as(&self, path: &str, accept: &str) -> Result<Answer, CallError> {
         self.call(Method::GET, path, Body::None, accept).await

@@ -1,6 +1,7 @@
 //! `choreo up`: the whole platform in one process.
 
 mod banner;
+mod first_run;
 mod folder;
 mod logging;
 mod platform;

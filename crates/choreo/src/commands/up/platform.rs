@@ -9,7 +9,10 @@ use choreo_apiserver::authn::Authenticator;
 use choreo_apiserver::kubeconfig::{self, Context};
 use choreo_apiserver::serve::{ServeOptions, TlsSettings, serve, tls_settings};
 use choreo_apiserver::tls::{Pki, local_names};
+use choreo_apiserver::user::UserInfo;
 use choreo_apiserver::{ApiServer, Options};
+use choreo_controllers::planes::Embedded;
+use choreo_controllers::{Controllers, RunOptions, install};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -17,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::banner::{Facts, Progress};
 use super::folder::DataFolder;
-use super::{Args, DEFAULT_PORT};
+use super::{Args, DEFAULT_PORT, first_run};
 use crate::failure::Failure;
+use crate::text::count;
 
 /// The logical cluster of the control plane: the API's plain path.
 const CONTROL: &str = "control";
@@ -26,11 +30,15 @@ const CONTROL: &str = "control";
 const LOCAL: &str = "local";
 /// How often the certificates are looked at while the process runs.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(12 * 3600);
+/// How long the controllers may take to finish what they are at.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The running platform.
 pub(crate) struct Platform {
     /// Where everything is.
     pub(crate) facts: Facts,
+    controllers: Controllers,
+    node: JoinHandle<()>,
     server: JoinHandle<()>,
     /// Ends controllers and nodes; then, with the second one, what they talk to.
     shutdown: CancellationToken,
@@ -73,6 +81,46 @@ impl Platform {
         ));
         progress.done("API server", &url)?;
 
+        let control = api.cluster_client(CONTROL, &UserInfo::system("choreo-controllers"));
+        let local = api.cluster_client(LOCAL, &UserInfo::system("choreo-node"));
+        let (ours, foreign) = (install::control_plane(), install::data_plane());
+        let failed = |error| Failure::new("cannot install the kinds").because(&error);
+        let (installed, installed_foreign) = tokio::join!(
+            install::definitions(&control, &ours),
+            install::definitions(&local, &foreign)
+        );
+        installed.map_err(failed)?;
+        installed_foreign.map_err(failed)?;
+        install::data_plane_defaults(&local).await.map_err(failed)?;
+        progress.done(
+            "Kinds",
+            format!("{} here, {} in the data plane", ours.len(), foreign.len()),
+        )?;
+
+        let node = tokio::spawn(choreo_node::run(
+            local,
+            choreo_node::Options::default(),
+            shutdown.clone(),
+        ));
+        let clusters = api.clone();
+        let connector = Embedded::new(move |name| {
+            clusters.cluster(name)?;
+            Some(clusters.cluster_client(name, &UserInfo::system("choreo-controllers")))
+        });
+        let options = RunOptions::new(control.clone(), Arc::new(connector), shutdown.clone());
+        let controllers = choreo_controllers::start(options);
+        if !controllers.ready().await {
+            return Err(Failure::new("the controllers did not start").hint("--log-level info tells why"));
+        }
+        progress.done("Controllers", "working")?;
+
+        let made = first_run::install_defaults(&control).await?;
+        if made > 0 {
+            progress.done(
+                "Defaults",
+                format!("{} in organization default", count(made, "object")),
+            )?;
+        }
         // Last: who sees the file may use it.
         write_kubeconfig(folder, &url, &pki)?;
         tokio::spawn(renew_certificates(
@@ -90,6 +138,8 @@ impl Platform {
                 folder: folder.path().to_owned(),
                 in_memory: args.in_memory,
             },
+            controllers,
+            node,
             server,
             shutdown,
             shutdown_server,
@@ -109,6 +159,13 @@ impl Platform {
             }
         }
         self.shutdown.cancel();
+        let workers = async {
+            self.controllers.stopped().await;
+            let _ = self.node.await;
+        };
+        if tokio::time::timeout(STOP_TIMEOUT, workers).await.is_err() {
+            tracing::warn!("controllers still at work after {STOP_TIMEOUT:?} were cut off");
+        }
         self.shutdown_server.cancel();
         server
             .await

@@ -1,0 +1,10 @@
+//! The program as a user drives it: a process, real HTTP, a temporary folder.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod greeter;
+mod kubectl;
+mod offline;
+mod online;
+mod support;
+mod survival;
+mod up;
