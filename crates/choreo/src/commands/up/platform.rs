@@ -91,6 +91,9 @@ impl Platform {
         );
         installed.map_err(failed)?;
         installed_foreign.map_err(failed)?;
+        install::data_plane_defaults(&local)
+            .await
+            .map_err(|error| Failure::new("cannot prepare the local data plane").because(&error))?;
         install::data_plane_defaults(&local).await.map_err(failed)?;
         progress.done(
             "Kinds",
