@@ -6,6 +6,7 @@
 //! nothing is made up that the manifest does not say.
 
 mod fields;
+mod short_endpoints;
 mod short_form;
 
 use std::fmt;

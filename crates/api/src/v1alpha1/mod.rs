@@ -31,6 +31,7 @@ pub mod environment;
 pub mod gitcommitrequest;
 pub mod managedresource;
 pub mod organization;
+mod overrides;
 pub mod project;
 pub mod promotion;
 pub mod release;
