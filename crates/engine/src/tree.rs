@@ -238,12 +238,20 @@ impl Objects {
             let same_component = text(endpoint, "/spec/owner/componentName")
                 == text(binding, "/spec/owner/componentName")
                 && text(endpoint, "/spec/owner/projectName") == text(binding, "/spec/owner/projectName");
-            let same_track = text(endpoint, "/spec/track") == text(binding, "/spec/track");
+            let same_track = track(endpoint) == track(binding);
             if same_component && same_track && text(endpoint, "/spec/environment") == environment {
                 node.children.push(endpoint_node(endpoint));
             }
         }
         node
+    }
+}
+
+/// The track of an object; the default one may be left out.
+fn track(object: &Value) -> &str {
+    match text(object, "/spec/track") {
+        "" => "default",
+        track => track,
     }
 }
 

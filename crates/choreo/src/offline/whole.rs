@@ -3,6 +3,7 @@
 use choreo_controllers::defaults::defaults;
 use choreo_engine::offline::{Rendered, render};
 use choreo_engine::plan::Target;
+use choreo_engine::world::LoadError;
 use choreo_engine::{AnyObject, World};
 use serde_json::Value;
 
@@ -23,7 +24,11 @@ pub(crate) fn world(
     for object in defaults().iter().filter(|_| with_defaults) {
         let mut object = serde_json::to_value(object).map_err(|error| broken(&error))?;
         schemas.default(&mut object);
-        world.upsert(AnyObject::from_value(&object).map_err(|error| broken(&error))?);
+        match AnyObject::from_value(&object) {
+            Ok(object) => world.upsert(object),
+            Err(LoadError::UnknownKind { .. }) => {}
+            Err(error) => return Err(broken(&error)),
+        }
     }
     for manifest in manifests {
         let mut object = manifest.object.clone();

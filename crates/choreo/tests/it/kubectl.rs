@@ -154,7 +154,7 @@ fn kubectl_does_what_it_does_with_any_cluster() {
     ]);
     let refused = refused.fails(1);
     assert!(
-        refused.contains("spec.owner") && refused.contains("immutable"),
+        refused.contains("spec.owner") && refused.contains("cannot be changed"),
         "{refused}"
     );
 

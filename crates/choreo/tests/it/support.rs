@@ -321,13 +321,13 @@ pub(crate) fn filters(up: Option<&Up>) -> Vec<(String, String)> {
             r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}".to_owned(),
             "UID".to_owned(),
         ),
-        (r"\b\d+(ms|s|m|m\d+s)\b".to_owned(), "AGE".to_owned()),
+        (r"\b\d+( ms|ms|s|m|m\d+s)\b".to_owned(), "AGE".to_owned()),
         (
             r#"resourceVersion: "\d+""#.to_owned(),
             "resourceVersion: \"N\"".to_owned(),
         ),
         // Padding depends on the widths of what was replaced.
-        (r"[ \t]{2,}".to_owned(), "  ".to_owned()),
+        (r"(\S) {2,}".to_owned(), "$1  ".to_owned()),
     ];
     if let Some(up) = up {
         filters.insert(0, (up.folder().display().to_string(), "DIR".to_owned()));
