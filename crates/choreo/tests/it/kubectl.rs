@@ -158,11 +158,10 @@ fn kubectl_does_what_it_does_with_any_cluster() {
         "{refused}"
     );
 
-    up.apply(
-        "{apiVersion: openchoreo.dev/v1alpha1, kind: ConfigurationGroup, metadata: {name: github}, spec: {configurations: \
-         [{key: repository, values: [{value: x}]}, {key: pat, values: [{value: y}]}]}}",
-    )
-    .ok();
+    kubectl.says(
+        &["apply", "-f", &fixture("github.yaml")],
+        &["configurationgroup.openchoreo.dev/github created"],
+    );
     kubectl.says(
         &[
             "wait",
