@@ -58,7 +58,7 @@ struct Item<'a> {
     before: Option<String>,
 }
 
-pub(crate) async fn run(args: Args, connect: &Connect, printer: &mut Printer) -> Outcome {
+pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -> Outcome {
     const CONSEQUENCE: &str = "; nothing was applied";
     let loaded = files::load(&args.files.filename, args.files.recursive)?;
     for note in &loaded.notes {
@@ -87,12 +87,12 @@ pub(crate) async fn run(args: Args, connect: &Connect, printer: &mut Printer) ->
         }
     }
     // Stable: but for what others need to be there at all, the order is the author's.
-    manifests.sort_by_key(|manifest| rank(manifest));
+    manifests.sort_by_key(rank);
     if args.dry_run == Some(DryRun::Client) {
-        return show_client(&args, &kinds, &manifests, printer);
+        return show_client(args, &kinds, &manifests, printer);
     }
     let apply = Apply {
-        args: &args,
+        args,
         session: &session,
     };
     let findings = apply.check(&kinds, &manifests).await?;

@@ -16,7 +16,7 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(crate) fn run(args: Args, printer: &mut Printer) -> Outcome {
+pub(crate) fn run(args: &Args, printer: &mut Printer) -> Outcome {
     let mut script = vec![];
     clap_complete::generate(args.shell, &mut Cli::command(), "choreo", &mut script);
     printer.text(String::from_utf8_lossy(&script))?;

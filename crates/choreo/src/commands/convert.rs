@@ -21,7 +21,7 @@ pub(crate) struct Args {
     output: Format,
 }
 
-pub(crate) fn run(args: Args, printer: &mut Printer) -> Outcome {
+pub(crate) fn run(args: &Args, printer: &mut Printer) -> Outcome {
     let loaded = files::load(&args.files.filename, args.files.recursive)?;
     for note in &loaded.notes {
         printer.warning(note)?;

@@ -19,7 +19,7 @@ pub(crate) struct Args {
     output: Format,
 }
 
-pub(crate) fn run(args: Args, printer: &mut Printer) -> Outcome {
+pub(crate) fn run(args: &Args, printer: &mut Printer) -> Outcome {
     let definitions = if args.foreign {
         install::data_plane()
     } else {

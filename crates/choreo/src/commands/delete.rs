@@ -74,13 +74,13 @@ struct Target {
     name: String,
 }
 
-pub(crate) async fn run(args: Args, connect: &Connect, printer: &mut Printer) -> Outcome {
+pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -> Outcome {
     let session = Session::open(connect).await?;
     let kinds = Kinds::fetch(&session).await?;
     let targets = if args.filename.is_empty() {
-        named(&args, &session, &kinds).await?
+        named(args, &session, &kinds).await?
     } else {
-        of_files(&args, &session, &kinds, printer)?
+        of_files(args, &session, &kinds, printer)?
     };
     if targets.is_empty() {
         printer.note("nothing to delete")?;

@@ -22,7 +22,7 @@ const DISPLAY_NAME: &str = "openchoreo.dev/display-name";
 const DESCRIPTION: &str = "openchoreo.dev/description";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-pub(crate) async fn run(args: Args, connect: &Connect, printer: &mut Printer) -> Outcome {
+pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -> Outcome {
     let session = Session::open(connect).await?;
     let kinds = Kinds::fetch(&session).await?;
     let mut first = true;

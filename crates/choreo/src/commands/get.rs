@@ -47,12 +47,12 @@ pub(crate) struct Args {
     show_managed_fields: bool,
 }
 
-pub(crate) async fn run(args: Args, connect: &Connect, printer: &mut Printer) -> Outcome {
+pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -> Outcome {
     let session = Session::open(connect).await?;
     let kinds = Kinds::fetch(&session).await?;
     let addresses = parse_addresses(&kinds, &args.what)?;
     let mut get = Get {
-        args: &args,
+        args,
         session: &session,
         printer,
     };

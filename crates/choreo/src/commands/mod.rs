@@ -25,20 +25,20 @@ use crate::output::Printer;
 pub(crate) fn run(cli: Cli, printer: &mut Printer) -> Outcome {
     let connect = cli.connect;
     match cli.command {
-        Command::Up(args) => up::run(args, printer),
-        Command::Apply(args) => block_on(apply::run(args, &connect, printer)),
-        Command::Get(args) => block_on(get::run(args, &connect, printer)),
-        Command::Describe(args) => block_on(describe::run(args, &connect, printer)),
-        Command::Delete(args) => block_on(delete::run(args, &connect, printer)),
-        Command::Wait(args) => block_on(wait::run(args, &connect, printer)),
-        Command::Tree(args) => block_on(tree::run(args, &connect, printer)),
-        Command::Render(args) => render::run(args, &connect, printer),
-        Command::Validate(args) => validate::run(args, &connect, printer),
-        Command::Convert(args) => convert::run(args, printer),
-        Command::Crds(args) => crds::run(args, printer),
+        Command::Up(args) => up::run(&args, printer),
+        Command::Apply(args) => block_on(apply::run(&args, &connect, printer)),
+        Command::Get(args) => block_on(get::run(&args, &connect, printer)),
+        Command::Describe(args) => block_on(describe::run(&args, &connect, printer)),
+        Command::Delete(args) => block_on(delete::run(&args, &connect, printer)),
+        Command::Wait(args) => block_on(wait::run(&args, &connect, printer)),
+        Command::Tree(args) => block_on(tree::run(&args, &connect, printer)),
+        Command::Render(args) => render::run(&args, &connect, printer),
+        Command::Validate(args) => validate::run(&args, &connect, printer),
+        Command::Convert(args) => convert::run(&args, printer),
+        Command::Crds(args) => crds::run(&args, printer),
         Command::Kubeconfig(args) => kubeconfig::run(args, &connect, printer),
-        Command::Version(args) => block_on(version::run(args, &connect, printer)),
-        Command::Completion(args) => completion::run(args, printer),
+        Command::Version(args) => block_on(version::run(&args, &connect, printer)),
+        Command::Completion(args) => completion::run(&args, printer),
     }
 }
 

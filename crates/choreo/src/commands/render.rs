@@ -34,7 +34,7 @@ pub(crate) struct Args {
     output: Format,
 }
 
-pub(crate) fn run(args: Args, connect: &Connect, printer: &mut Printer) -> Outcome {
+pub(crate) fn run(args: &Args, connect: &Connect, printer: &mut Printer) -> Outcome {
     let loaded = files::load(&args.files.filename, args.files.recursive)?;
     let schemas = Schemas::load()?;
     let mut manifests = loaded.manifests;

@@ -26,7 +26,7 @@ pub(crate) struct Args {
     output: Format,
 }
 
-pub(crate) async fn run(args: Args, connect: &Connect, printer: &mut Printer) -> Outcome {
+pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -> Outcome {
     let session = Session::open(connect).await?;
     let kinds = Kinds::fetch(&session).await?;
     let addresses = parse_addresses(&kinds, &args.what)?;

@@ -18,7 +18,7 @@ pub(crate) struct Args {
     output: Format,
 }
 
-pub(crate) async fn run(args: Args, connect: &Connect, printer: &mut Printer) -> Outcome {
+pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -> Outcome {
     let mut version = json!({"client": {"version": env!("CARGO_PKG_VERSION"), "platform": platform()}});
     if args.server {
         let session = Session::open(connect).await?;

@@ -110,7 +110,7 @@ fn same(condition: &Value, value: &str) -> bool {
         .is_some_and(|own| own.eq_ignore_ascii_case(value))
 }
 
-pub(crate) async fn run(args: Args, connect: &Connect, printer: &mut Printer) -> Outcome {
+pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -> Outcome {
     let session = Session::open(connect).await?;
     let kinds = Kinds::fetch(&session).await?;
     let deadline = Instant::now() + args.timeout;
@@ -155,7 +155,7 @@ pub(crate) async fn run(args: Args, connect: &Connect, printer: &mut Printer) ->
     if late.is_empty() {
         Ok(ExitStatus::Success)
     } else {
-        Err(timed_out(&args, &late))
+        Err(timed_out(args, &late))
     }
 }
 

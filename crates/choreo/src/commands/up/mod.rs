@@ -42,7 +42,7 @@ pub(crate) struct Args {
     log_format: LogFormat,
 }
 
-pub(crate) fn run(args: Args, printer: &mut Printer) -> Outcome {
+pub(crate) fn run(args: &Args, printer: &mut Printer) -> Outcome {
     logging::start(&args.log_level, args.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -54,7 +54,7 @@ pub(crate) fn run(args: Args, printer: &mut Printer) -> Outcome {
         args.data_dir.is_some(),
         args.in_memory,
     )?;
-    let result = runtime.block_on(up(&args, &folder, printer));
+    let result = runtime.block_on(up(args, &folder, printer));
     // What is still running (a slow blocking call, say) must not hold the end up.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     result
