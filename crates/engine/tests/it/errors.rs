@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::support::*;
 
 /// The greeter's world with one object changed (or removed, by `null`).
+#[allow(clippy::needless_pass_by_value)] // The calls read better.
 fn changed(kind: &str, name: &str, pointer: &str, value: Value) -> World {
     let mut world = World::new();
     let mut hit = false;

@@ -149,7 +149,7 @@ fn readiness_travels_up_from_the_release() {
 #[test]
 fn a_failed_render_keeps_what_runs() {
     let rendered = render(&[GREETER, GITHUB]);
-    let mut world = rendered.world.clone();
+    let mut world = rendered.world;
     world.remove(&object(Kind::ConfigurationGroup, "github"));
     let plan = plan_of(&world, Kind::ServiceBinding, "greeter-development");
     assert!(plan.children.is_empty() && plan.prune.is_empty());
@@ -285,7 +285,7 @@ fn promotion_moves_the_artifact_whatever_has_changed_since() {
         "{{apiVersion: openchoreo.dev/v1alpha1, kind: ServiceBinding, metadata: {{name: greeter-staging}}, spec: {{owner: \
          {{projectName: default, componentName: greeter}}, environment: staging, artifactRef: {artifact}}}}}"
     );
-    let mut world = rendered.world.clone();
+    let mut world = rendered.world;
     add(&mut world, &promoted);
     // The developer and the platform move on; staging does not notice.
     let world = with(&world, Kind::Workload, "greeter", |w| {
