@@ -7,7 +7,7 @@ use std::time::Duration;
 use choreo_api::v1alpha1::InventoryEntry;
 use futures::future::join_all;
 
-use super::build::{Wanted, address_of, belongs_to, entry, is_ours, phase_of, wanted};
+use super::build::{Wanted, address_of, belongs_to, entry, has_lost_its_mark, is_ours, phase_of, wanted};
 use super::dereference::Place;
 use super::status::{self, InCluster};
 use super::{NAME, Releases, Subject};
@@ -209,7 +209,7 @@ impl Releases {
         let exists = match live {
             None => false,
             Some(live) if is_ours(&live, &subject.release) => true,
-            Some(live) if applied_by_us(&live, &self.manager) && !belongs_to_another(&live) => true,
+            Some(live) if has_lost_its_mark(&live, &subject.release, &self.manager) => true,
             Some(live) => {
                 return Err(Failure::Foreign(format!(
                     "{address} exists already and belongs to {}; it is left alone: rename or delete it",
@@ -245,22 +245,6 @@ async fn served(plane: &Arc<Plane>, wanted: &[Wanted]) -> Catalog {
 
 pub(super) fn is_in(entry: &InventoryEntry, plane: &Plane) -> bool {
     entry.cluster.as_deref().unwrap_or_default() == plane.id().cluster
-}
-
-fn applied_by_us(live: &kube::core::DynamicObject, manager: &str) -> bool {
-    live.metadata
-        .managed_fields
-        .iter()
-        .flatten()
-        .any(|entry| entry.manager.as_deref() == Some(manager) && entry.operation.as_deref() == Some("Apply"))
-}
-
-/// It says that it belongs to another component; without our labels at all it has merely lost them.
-fn belongs_to_another(live: &kube::core::DynamicObject) -> bool {
-    live.metadata
-        .labels
-        .as_ref()
-        .is_some_and(|labels| labels.contains_key(choreo_api::labels::PROJECT))
 }
 
 /// Says which namespace is missing that the release does not make itself: its cell's release does.

@@ -89,17 +89,21 @@ pub(super) fn phase_of(entry: &InventoryEntry) -> u8 {
     phase(&serde_json::json!({"kind": entry.kind, "spec": {"ingress": [{"from": []}]}}))
 }
 
-/// True if a live object belongs to this release: it has our mark, and every label that says whose it is agrees.
-pub(super) fn is_ours(live: &DynamicObject, release: &Release) -> bool {
-    let namespace = release.metadata.namespace.as_deref().unwrap_or_default();
+/// The labels that say whose an object is.
+fn whose(release: &Release) -> [(&'static str, Option<&str>); 4] {
     let owner = &release.spec.owner;
-    let expected = [
-        (labels::APP_MANAGED_BY, Some(labels::MANAGER)),
-        (labels::ORGANIZATION, Some(namespace)),
+    [
+        (labels::ORGANIZATION, release.metadata.namespace.as_deref()),
         (labels::PROJECT, Some(owner.project_name.as_str())),
         (labels::ENVIRONMENT, Some(release.spec.environment_name.as_str())),
         (labels::COMPONENT, owner.component_name.as_deref()),
-    ];
+    ]
+}
+
+/// True if a live object belongs to this release: it has our mark, and every label that says whose it is agrees.
+pub(super) fn is_ours(live: &DynamicObject, release: &Release) -> bool {
+    let mark = (labels::APP_MANAGED_BY, Some(labels::MANAGER));
+    let expected: Vec<_> = whose(release).into_iter().chain([mark]).collect();
     expected.iter().all(|(label, value)| {
         let found = live
             .metadata
@@ -109,6 +113,25 @@ pub(super) fn is_ours(live: &DynamicObject, release: &Release) -> bool {
             .map(String::as_str);
         found == value.map(label_value).as_deref()
     })
+}
+
+/// True if an object that has lost our mark is still ours: we applied it, and it does not say that it belongs to
+/// anybody else. Somebody took a label away, which is drift like any other.
+pub(super) fn has_lost_its_mark(live: &DynamicObject, release: &Release, manager: &str) -> bool {
+    let applied = live.metadata.managed_fields.iter().flatten().any(|entry| {
+        entry.manager.as_deref() == Some(manager) && entry.operation.as_deref() == Some("Apply")
+    });
+    let mut marked = live.clone();
+    let labels = marked.metadata.labels.get_or_insert_default();
+    labels.insert(labels::APP_MANAGED_BY.to_owned(), labels::MANAGER.to_owned());
+    for (label, value) in whose(release) {
+        if let Some(value) = value {
+            labels
+                .entry(label.to_owned())
+                .or_insert_with(|| label_value(value));
+        }
+    }
+    applied && is_ours(&marked, release)
 }
 
 /// Who a live object says it belongs to, for a message.

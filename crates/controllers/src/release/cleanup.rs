@@ -12,7 +12,7 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::events::EventType;
 
 use super::apply::is_in;
-use super::build::{address_of, is_ours, phase_of};
+use super::build::{address_of, has_lost_its_mark, is_ours, phase_of};
 use super::status::{self, Cleanup};
 use super::{NAME, Releases, Subject};
 use crate::dataplane::{clusters_of, resolve_cluster};
@@ -257,7 +257,10 @@ impl Releases {
                 Err(failure) => return Err(failure),
             },
         };
-        let Some(live) = live.filter(|live| is_ours(live, &subject.release)) else {
+        let ours = |live: &Arc<DynamicObject>| {
+            is_ours(live, &subject.release) || has_lost_its_mark(live, &subject.release, &self.manager)
+        };
+        let Some(live) = live.filter(ours) else {
             return Ok(true);
         };
         if live.metadata.deletion_timestamp.is_none() {

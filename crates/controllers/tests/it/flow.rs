@@ -18,7 +18,7 @@ async fn the_greeter_waits_for_its_configuration_and_then_runs() -> anyhow::Resu
     control.apply_yaml(GITHUB).await?;
     let component = control.wait_ready("Component", "default", "greeter").await?;
     let environments = &component.data["status"]["environments"];
-    assert_eq!(environments[0]["name"], "development", "{environments}");
+    assert_eq!(environments[0]["environment"], "development", "{environments}");
 
     for kind in ["Deployment.apps", "Service."] {
         assert!(
