@@ -244,7 +244,7 @@ impl Launch<'_> {
 async fn listed(feed: &mut watch::Receiver<FeedState>) -> bool {
     loop {
         match &*feed.borrow_and_update() {
-            FeedState::Following => return true,
+            FeedState::Following | FeedState::Interrupted(_) => return true,
             FeedState::Failing(error) => tracing::warn!(%error, "the control plane cannot be read yet"),
             FeedState::Starting => {}
         }

@@ -169,6 +169,7 @@ impl DataPlanes {
         let result = async {
             let target = resolve_cluster(&self.context, &key.namespace, connection).await;
             let target = target.inspect_err(|error| {
+                self.context.planes.refuse(&id, error);
                 // Credentials that were taken away are not used any longer, even while the connection lives.
                 if let Some(plane) = self.context.planes.get(&id) {
                     plane.unusable(&error.to_string());

@@ -297,13 +297,13 @@ impl Plane {
             // A watch that breaks is the first sign of an outage; one that comes back lets releases go on.
             let mut failed = false;
             while seen.changed().await.is_ok() {
-                let follows = *seen.borrow_and_update() == FeedState::Following;
-                if !follows {
-                    listener.look_again(&id);
-                } else if failed {
-                    listener.usable_changed(&id);
+                let now = seen.borrow_and_update().clone();
+                match now {
+                    FeedState::Failing(_) | FeedState::Interrupted(_) => listener.look_again(&id),
+                    FeedState::Following if failed => listener.usable_changed(&id),
+                    FeedState::Following | FeedState::Starting => {}
                 }
-                failed = !follows;
+                failed = matches!(now, FeedState::Failing(_));
             }
         });
         state

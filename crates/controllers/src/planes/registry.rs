@@ -45,6 +45,8 @@ pub struct Planes {
     slots: Mutex<BTreeMap<PlaneId, Slot>>,
     /// One connection attempt at a time for each cluster.
     opening: Mutex<BTreeMap<PlaneId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Clusters that could not be connected, and why.
+    refused: Mutex<BTreeMap<PlaneId, String>>,
     shutdown: CancellationToken,
 }
 
@@ -62,6 +64,7 @@ impl Planes {
             listener,
             slots: Mutex::new(BTreeMap::new()),
             opening: Mutex::new(BTreeMap::new()),
+            refused: Mutex::new(BTreeMap::new()),
             shutdown,
         }
     }
@@ -69,6 +72,20 @@ impl Planes {
     /// The cluster, if it was ever connected.
     pub fn get(&self, id: &PlaneId) -> Option<Arc<Plane>> {
         self.slots.lock().get(id).map(|slot| Arc::clone(&slot.plane))
+    }
+
+    /// Why a cluster could not be connected; `None` if it has not been tried yet, or is connected.
+    pub fn refusal(&self, id: &PlaneId) -> Option<String> {
+        self.refused.lock().get(id).cloned()
+    }
+
+    /// Notes why a cluster could not be connected.
+    pub fn refuse(&self, id: &PlaneId, error: &ConnectError) {
+        let before = self.refused.lock().insert(id.clone(), error.to_string());
+        // Those who wait for it have been told to wait in silence until the first answer.
+        if before.is_none() {
+            self.listener.usable_changed(id);
+        }
     }
 
     /// The cluster, connected by `target`: the connection that there is if it was made with the same, else a new one,
@@ -84,16 +101,14 @@ impl Planes {
         {
             return Ok(Arc::clone(&slot.plane));
         }
-        let client = self.connector.connect(target).await?;
-        let plane = Plane::open(
-            id.clone(),
-            target.server.clone(),
-            client,
-            self.metrics.clone(),
-            Arc::clone(&self.listener),
-            self.shutdown.child_token(),
-        )
-        .await?;
+        let attempt = async {
+            let client = self.connector.connect(target).await?;
+            let (id, server) = (id.clone(), target.server.clone());
+            let (metrics, listener) = (self.metrics.clone(), Arc::clone(&self.listener));
+            Plane::open(id, server, client, metrics, listener, self.shutdown.child_token()).await
+        };
+        let plane = attempt.await.inspect_err(|error| self.refuse(id, error))?;
+        self.refused.lock().remove(id);
         let slot = Slot {
             target: target.clone(),
             plane: Arc::clone(&plane),
@@ -116,6 +131,7 @@ impl Planes {
     /// Lets go of a cluster: its watches end, its client is dropped with the last user.
     pub fn close(&self, id: &PlaneId) {
         self.slots.lock().remove(id);
+        self.refused.lock().remove(id);
         self.opening.lock().remove(id);
     }
 }

@@ -107,6 +107,13 @@ impl Releases {
         identity: &DataPlaneIdentity,
         inventory: Vec<InventoryEntry>,
     ) -> Cleanup {
+        if self.is_unknown(snapshot, subject, identity) {
+            // Right after a start: the connection, or its failure, will be told. Nothing may be given up before.
+            return Cleanup {
+                left: inventory,
+                problem: None,
+            };
+        }
         let planes = self.planes_of(snapshot, subject, identity).await;
         let mut cleanup = Cleanup::default();
         let mut rest = inventory;
@@ -147,6 +154,27 @@ impl Releases {
         }
         cleanup.left.extend(rest);
         cleanup
+    }
+
+    /// Whether the data plane exists and has not been tried yet since this process began.
+    fn is_unknown(
+        &self,
+        snapshot: &ControlSnapshot,
+        subject: &Subject,
+        identity: &DataPlaneIdentity,
+    ) -> bool {
+        let namespace = &subject.key.namespace;
+        let Some(data_plane) = snapshot.view.world.get::<DataPlane>(namespace, &identity.name) else {
+            return false;
+        };
+        clusters_of(&data_plane.spec).into_iter().any(|(cluster, _)| {
+            let id = PlaneId {
+                namespace: namespace.clone(),
+                data_plane: identity.name.clone(),
+                cluster,
+            };
+            self.context.planes.get(&id).is_none() && self.context.planes.refusal(&id).is_none()
+        })
     }
 
     /// The clusters of a data plane whose object may be gone.

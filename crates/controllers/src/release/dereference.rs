@@ -31,8 +31,11 @@ pub(super) enum Whereabouts {
         /// The data plane that has to be cleaned first.
         from: DataPlaneIdentity,
     },
-    /// Not known yet, and why.
+    /// Something is missing, and what.
     Waiting(Condition),
+    /// The cluster has not been connected yet since this process began. There is nothing to say yet: whatever is in the
+    /// status still holds, and the connection, or its failure, will be told.
+    Unknown,
 }
 
 /// Finds the clusters of a release.
@@ -68,11 +71,13 @@ pub(super) fn whereabouts(context: &Context, snapshot: &ControlSnapshot, subject
         };
         match context.planes.get(&id) {
             Some(plane) => planes.push(plane),
-            None => {
-                let message =
-                    format!("DataPlane {name:?} is not connected; its condition Connected says why");
-                return Whereabouts::Waiting(Condition::not_ready(reasons::UNREACHABLE, message));
-            }
+            None => match context.planes.refusal(&id) {
+                Some(error) => {
+                    let message = format!("DataPlane {name:?} is not connected: {error}");
+                    return Whereabouts::Waiting(Condition::not_ready(reasons::UNREACHABLE, message));
+                }
+                None => return Whereabouts::Unknown,
+            },
         }
     }
     let tolerated = data_plane

@@ -120,6 +120,7 @@ impl Reconcile for Releases {
                 self.context.report(NAME, &subject.live, status).await?;
                 Ok(Next::Settled)
             }
+            Whereabouts::Unknown => Ok(Next::Settled),
             Whereabouts::Moved { from } => self.move_away(&snapshot, &subject, &from).await,
             Whereabouts::Found(place) => self.bring_about(&subject, &place).await,
         }

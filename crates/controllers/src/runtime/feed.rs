@@ -21,7 +21,10 @@ pub enum FeedState {
     Starting,
     /// Listed once and following.
     Following,
-    /// Interrupted, with the exact error; it is being tried again.
+    /// Listed before, and the watch does not start again, with the exact error. What is cached may be old. A watch that
+    /// goes on without news says nothing, so that this stays until the next news.
+    Interrupted(String),
+    /// It cannot be listed, with the exact error; it is being tried again.
     Failing(String),
 }
 
@@ -108,13 +111,11 @@ pub async fn follow<V, S>(
                 failures += 1;
                 let message = describe(&error);
                 tracing::debug!(kind = %kind, failures, error = %message, "watch interrupted");
-                // A watch that ends is normal (timeouts, 410); the list that follows tells whether the server is there.
-                let lost = matches!(
-                    error,
-                    watcher::Error::InitialListFailed(_) | watcher::Error::WatchStartFailed(_)
-                );
-                if lost {
-                    set(&state, FeedState::Failing(message));
+                // A watch that ends is normal (time-outs, 410); one that cannot be started, or a list, tells more.
+                match error {
+                    watcher::Error::InitialListFailed(_) => set(&state, FeedState::Failing(message)),
+                    watcher::Error::WatchStartFailed(_) => set(&state, FeedState::Interrupted(message)),
+                    _ => {}
                 }
                 tokio::select! {
                     () = shutdown.cancelled() => return,
