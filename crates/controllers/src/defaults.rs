@@ -223,9 +223,9 @@ fn object(kind: &str, name: &str, title: &str, description: &str, spec: Value) -
         metadata["namespace"] = json!(DEFAULT);
         metadata["labels"][labels::ORGANIZATION] = json!(DEFAULT);
     }
-    let value = json!({
-        "apiVersion": labels::API_VERSION, "kind": kind, "metadata": metadata, "spec": spec,
-    });
+    let mut value = json!({
+        "apiVersion": labels::API_VERSION, "kind": kind, "metadata": metadata,});
+    value["spec"] = spec;
     typed(value)
 }
 

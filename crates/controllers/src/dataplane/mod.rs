@@ -212,7 +212,7 @@ impl DataPlanes {
 
     fn is_used(&self, key: &Key) -> bool {
         let snapshot = self.context.snapshot();
-        let used = snapshot
+        snapshot
             .view
             .world
             .in_namespace::<Release>(&key.namespace)
@@ -222,8 +222,7 @@ impl DataPlanes {
                     .as_ref()
                     .and_then(|status| status.data_plane.as_ref());
                 identity.is_some_and(|identity| identity.name == key.name)
-            });
-        used
+            })
     }
 }
 

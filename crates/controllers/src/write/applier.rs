@@ -21,7 +21,7 @@ pub enum Applied {
     /// The object is as wanted; nothing was sent.
     Unchanged(Arc<DynamicObject>),
     /// The object as it is after the write.
-    Written(DynamicObject),
+    Written(Arc<DynamicObject>),
     /// The object is being deleted: what is wanted can be made once it is gone.
     Deleting,
 }
@@ -141,7 +141,7 @@ impl<V: View + Default> Applier<V> {
         } else {
             settled.remove(&slot);
         }
-        Ok(Applied::Written(object))
+        Ok(Applied::Written(Arc::new(object)))
     }
 
     /// Reads an object from the API server, past the cache: for objects that the cache does not watch.
