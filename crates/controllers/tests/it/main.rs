@@ -4,6 +4,7 @@
 
 mod changes;
 mod deletion;
+mod edges;
 mod flow;
 mod outage;
 mod rest;
