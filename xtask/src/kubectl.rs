@@ -18,17 +18,13 @@ pub(crate) fn find_or_install() -> Result<PathBuf> {
     if let Some(named) = std::env::var_os("CHOREO_TEST_KUBECTL") {
         return Ok(named.into());
     }
-    let on_path = on_path();
+    let found = on_path();
     if std::env::var_os("CI").is_none()
-        && let Some(found) = on_path
+        && let Some(found) = found
     {
         return Ok(found);
     }
-    install().or_else(|error| on_path_or(error))
-}
-
-fn on_path_or(error: anyhow::Error) -> Result<PathBuf> {
-    on_path().ok_or(error)
+    install().or_else(|error| on_path().ok_or(error))
 }
 
 fn on_path() -> Option<PathBuf> {
