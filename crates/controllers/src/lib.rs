@@ -14,7 +14,7 @@
 //! # Where things are
 //!
 //! - [`runtime`]: queue, workers, cache, watches. Knows nothing of the platform.
-//! - [`write`]: what differs, apply, status, events. Knows nothing of the platform.
+//! - [`mod@write`]: what differs, apply, status, events. Knows nothing of the platform.
 //! - [`planes`]: connections to clusters.
 //! - [`flow`]: the controllers that carry out a plan of the engine, all of one shape.
 //! - [`release`], [`dataplane`], [`organization`]: the controllers that do more than that.
