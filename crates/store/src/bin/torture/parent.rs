@@ -70,7 +70,7 @@ struct Expected {
     objects: BTreeMap<String, String>,
     /// Name to mark (`-` = deletion) of writes that were begun and not acknowledged.
     under_way: BTreeMap<String, String>,
-    /// Revisions that were handed out in this session.
+    /// Revisions that were handed out since the store was last opened.
     revisions: BTreeSet<u64>,
     /// Newest revision that anybody has seen.
     newest: u64,
