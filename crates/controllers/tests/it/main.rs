@@ -9,3 +9,4 @@ mod flow;
 mod outage;
 mod rest;
 mod support;
+mod third_party;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::support::*;
 
-fn registry() -> Registry {
+pub(crate) fn registry() -> Registry {
     let mut registry = Registry::builtin();
     for definition in crds().iter().chain(&foreign::foreign_crds()) {
         let mut definition = serde_json::to_value(definition).unwrap();
@@ -18,7 +18,7 @@ fn registry() -> Registry {
     registry
 }
 
-fn check(registry: &Registry, object: &Value, mistakes: &mut Vec<String>) {
+pub(crate) fn check(registry: &Registry, object: &Value, mistakes: &mut Vec<String>) {
     let text = |pointer: &str| {
         object
             .pointer(pointer)
@@ -44,7 +44,7 @@ fn check(registry: &Registry, object: &Value, mistakes: &mut Vec<String>) {
     }
 }
 
-fn check_all(registry: &Registry, rendered: &Rendered, mistakes: &mut Vec<String>) {
+pub(crate) fn check_all(registry: &Registry, rendered: &Rendered, mistakes: &mut Vec<String>) {
     for object in &rendered.objects {
         check(registry, object, mistakes);
         for resource in object["spec"]["resources"].as_array().into_iter().flatten() {

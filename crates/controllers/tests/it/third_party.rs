@@ -1,0 +1,227 @@
+//! A second opinion on what is rendered: third parties' own definitions, in an API server that refuses what they refuse.
+//!
+//! The definitions are not part of this repository. `CHOREO_THIRD_PARTY_CRDS` names a folder that has them (Gateway API, Envoy
+//! Gateway, External Secrets, Argo Workflows: their published custom resource definitions, one or more a file); without the
+//! variable, `../shared/crds` beside the repository is looked at. `cargo xtask test` says when there is neither.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use choreo_apiserver::{ApiServer, UserInfo};
+use choreo_controllers::install;
+use choreo_controllers::runtime::object::split_api_version;
+use choreo_testkit::Cluster;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use kube::discovery::Discovery;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+const VARIABLE: &str = "CHOREO_THIRD_PARTY_CRDS";
+
+/// Groups that the folder must have definitions for: an empty folder must not make the test pass.
+const GROUPS: [&str; 4] = [
+    "argoproj.io",
+    "external-secrets.io",
+    "gateway.envoyproxy.io",
+    "gateway.networking.k8s.io",
+];
+
+/// Kinds that are rendered and whose definition is ours, because their projects' own is not in the folder.
+const OURS: [&str; 2] = ["CiliumNetworkPolicy", "SecretProviderClass"];
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned()
+}
+
+/// The folder of definitions. A folder that was named must be there; one that was not may be missing.
+#[allow(clippy::print_stdout)] // A test that did nothing must not look like one that passed.
+fn definitions_folder() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os(VARIABLE) {
+        let named = PathBuf::from(named);
+        assert!(
+            named.is_dir(),
+            "{VARIABLE} names {}, which is no folder",
+            named.display()
+        );
+        return Some(named);
+    }
+    let beside = workspace().join("../shared/crds");
+    if beside.is_dir() {
+        return Some(beside);
+    }
+    println!(
+        "NOT RUN: there are no third-party definitions ({VARIABLE}, or ../shared/crds beside the repository)"
+    );
+    None
+}
+
+fn yaml_files(folder: &Path, name: Option<&str>) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.map_or_else(
+                || path.extension().is_some_and(|e| e == "yaml" || e == "yml"),
+                |name| path.file_name().is_some_and(|file| file == name),
+            ) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn documents<T: serde::de::DeserializeOwned>(file: &Path) -> Vec<T> {
+    let text = fs::read_to_string(file).unwrap();
+    // A few published definitions are longer than a parser's usual bounds.
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    documents
+        .into_iter()
+        .filter(|document| !document.is_null())
+        .map(|document| {
+            serde_json::from_value(document).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+        })
+        .collect()
+}
+
+/// Third parties' own definitions, and ours for what they do not cover.
+fn definitions(folder: &Path) -> Vec<CustomResourceDefinition> {
+    let mut all: Vec<CustomResourceDefinition> = yaml_files(folder, None)
+        .iter()
+        .flat_map(|file| documents(file))
+        .collect();
+    let groups: BTreeSet<&str> = all.iter().map(|d| d.spec.group.as_str()).collect();
+    for group in GROUPS {
+        assert!(
+            groups.contains(group),
+            "no definition of {group} in {}",
+            folder.display()
+        );
+    }
+    all.extend(
+        install::data_plane()
+            .into_iter()
+            .filter(|d| OURS.contains(&d.spec.names.kind.as_str())),
+    );
+    for definition in &mut all {
+        // Published ones may carry the status of the cluster that they were read from.
+        definition.status = None;
+    }
+    all
+}
+
+/// Applies an object as `kubectl apply --server-side --dry-run=server --validate=strict` does: everything is checked and nothing
+/// stays, so that cases whose objects have the same names do not meet.
+async fn check(cluster: &Cluster, kinds: &Discovery, object: &Value) -> anyhow::Result<()> {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+    let (group, version) = split_api_version(text("/apiVersion").context("no apiVersion")?);
+    let gvk = GroupVersionKind::gvk(group, version, text("/kind").context("no kind")?);
+    let (resource, _) = kinds
+        .resolve_gvk(&gvk)
+        .with_context(|| format!("{group}/{version} is not served"))?;
+    let api: Api<DynamicObject> = match text("/metadata/namespace") {
+        Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &resource),
+        None => Api::all_with(cluster.client.clone(), &resource),
+    };
+    let params = PatchParams::apply("corpus").force().dry_run().validation_strict();
+    let name = text("/metadata/name").context("no name")?;
+    api.patch(name, &params, &Patch::Apply(object)).await?;
+    Ok(())
+}
+
+/// The check itself must be able to fail.
+async fn refuses_what_is_wrong(cluster: &Cluster, served: &Discovery) -> anyhow::Result<()> {
+    let route = |rule: Value| {
+        json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+               "metadata": {"name": "wrong", "namespace": "default"}, "spec": {"rules": [rule]}})
+    };
+    check(cluster, served, &route(json!({"timeouts": {"request": "15s"}}))).await?;
+    for (rule, complaint) in [
+        (json!({"timeout": "15s"}), "not declared"),
+        (
+            json!({"timeouts": {"request": "15 s"}}),
+            "spec.rules[0].timeouts.request",
+        ),
+        // A rule in CEL: the time for a try is not longer than that for all.
+        (
+            json!({"timeouts": {"request": "1s", "backendRequest": "2s"}}),
+            "backendRequest",
+        ),
+    ] {
+        let error = check(cluster, served, &route(rule.clone())).await;
+        let said = error.map_or_else(|error| format!("{error:#}"), |()| "accepted".to_owned());
+        anyhow::ensure!(said.contains(complaint), "{rule}: {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_corpus_renders_is_valid_by_third_parties_own_definitions() -> anyhow::Result<()> {
+    let Some(folder) = definitions_folder() else {
+        return Ok(());
+    };
+    let options = choreo_apiserver::Options {
+        clusters: vec!["strict".to_owned()],
+        ..choreo_apiserver::Options::default()
+    };
+    let server = ApiServer::new(choreo_store::Store::in_memory(), options)?;
+    let shutdown = CancellationToken::new();
+    server.start_controllers(&shutdown);
+    let cluster = Cluster::new("strict", server.cluster_client("strict", &UserInfo::admin()));
+    install::definitions(&cluster.client, &definitions(&folder)).await?;
+
+    let served = Discovery::new(cluster.client.clone()).run_aggregated().await?;
+    refuses_what_is_wrong(&cluster, &served).await?;
+
+    let corpus = workspace().join("crates/engine/tests/corpus");
+    let (mut failures, mut kinds) = (Vec::new(), BTreeMap::new());
+    let mut namespaces = BTreeSet::new();
+    for file in yaml_files(&corpus, Some("expected.yaml")) {
+        for object in documents::<Value>(&file) {
+            let (kind, name) = (&object["kind"], &object["metadata"]["name"]);
+            if let Some(namespace) = object["metadata"]["namespace"].as_str()
+                && namespaces.insert(namespace.to_owned())
+            {
+                let namespace =
+                    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+                cluster.apply(namespace).await?;
+            }
+            *kinds
+                .entry(kind.as_str().unwrap_or_default().to_owned())
+                .or_insert(0) += 1;
+            if let Err(error) = check(&cluster, &served, &object).await {
+                let case = file.parent().unwrap().file_name().unwrap().to_string_lossy();
+                failures.push(format!("{case}: {kind} {name}: {error:#}"));
+            }
+        }
+    }
+    shutdown.cancel();
+    server.drain();
+    assert!(
+        failures.is_empty(),
+        "{} refused:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+    for kind in ["Deployment", "Service"] {
+        assert!(
+            kinds.contains_key(kind),
+            "the corpus renders no {kind}: {kinds:?}"
+        );
+    }
+    Ok(())
+}
