@@ -5,29 +5,49 @@
 //! the API machinery, with the same schemas.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use serde_json::{Map, Value};
 
 use crate::convert::Problem;
 
-/// The schema of a kind of `openchoreo.dev`.
+/// The schema of a kind of `openchoreo.dev`. Each is read once, when it is needed.
 pub(crate) fn schema(kind: &str) -> Option<&'static JSONSchemaProps> {
-    static SCHEMAS: OnceLock<BTreeMap<String, JSONSchemaProps>> = OnceLock::new();
-    SCHEMAS
-        .get_or_init(|| {
-            crate::crds()
-                .into_iter()
-                .filter_map(|crd| {
-                    let version = crd.spec.versions.into_iter().next()?;
-                    Some((crd.spec.names.kind, version.schema?.open_api_v3_schema?))
-                })
-                .collect()
-        })
-        .get(kind)
+    static SCHEMAS: LazyLock<BTreeMap<&str, LazySchema>> = LazyLock::new(|| {
+        let definitions = crate::crds::definitions();
+        definitions
+            .iter()
+            .map(|d| (d.kind, LazySchema::new(d.json)))
+            .collect()
+    });
+    SCHEMAS.get(kind)?.get()
+}
+
+struct LazySchema {
+    json: &'static str,
+    read: OnceLock<Option<JSONSchemaProps>>,
+}
+
+impl LazySchema {
+    fn new(json: &'static str) -> Self {
+        Self {
+            json,
+            read: OnceLock::new(),
+        }
+    }
+
+    fn get(&self) -> Option<&JSONSchemaProps> {
+        self.read
+            .get_or_init(|| {
+                let crd: CustomResourceDefinition = serde_json::from_str(self.json).ok()?;
+                let version = crd.spec.versions.into_iter().next()?;
+                version.schema?.open_api_v3_schema
+            })
+            .as_ref()
+    }
 }
 
 /// The schema of the spec of a kind.

@@ -1,24 +1,31 @@
 //! Sets a cluster up: definitions of kinds, and the objects that a new platform starts with.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Client, ResourceExt};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::runtime::feed::describe;
 use crate::runtime::object::split_api_version;
 
 /// Field manager of what is installed.
 const MANAGER: &str = "choreo/install";
+/// Annotation of a definition: the SHA-256 digest of what it was installed from.
+const DIGEST: &str = "openchoreo.dev/definition-digest";
 /// Longest wait for a definition to be served.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Requests in flight.
-const CONCURRENCY: usize = 16;
+/// Requests in flight: enough for an embedded server to commit them together.
+const CONCURRENCY: usize = 64;
 
 /// Something that could not be installed.
 #[derive(Debug, thiserror::Error)]
@@ -39,53 +46,120 @@ pub enum InstallError {
     },
 }
 
+/// The definition of a kind, as JSON.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// Name of the definition: `<plural>.<group>`.
+    pub name: String,
+    /// The CustomResourceDefinition.
+    pub json: Cow<'static, str>,
+}
+
+impl From<&CustomResourceDefinition> for Definition {
+    fn from(definition: &CustomResourceDefinition) -> Self {
+        Self {
+            name: definition.name_any(),
+            // These types have nothing that JSON has not.
+            json: Cow::Owned(serde_json::to_string(definition).unwrap_or_default()),
+        }
+    }
+}
+
+impl Definition {
+    /// The CustomResourceDefinition as a JSON object.
+    pub fn to_value(&self) -> Value {
+        serde_json::from_str(&self.json).unwrap_or_default()
+    }
+
+    fn digest(&self) -> String {
+        hex::encode(Sha256::digest(self.json.as_bytes()))
+    }
+}
+
 /// The definitions that a control plane has: the platform's kinds, and those of older manifests.
-pub fn control_plane() -> Vec<CustomResourceDefinition> {
-    choreo_api::crds()
-        .into_iter()
-        .chain(choreo_api::crds::alias_crds())
+pub fn control_plane() -> Vec<Definition> {
+    let ours = choreo_api::crds::definitions()
+        .iter()
+        .map(|definition| Definition {
+            name: definition.name.to_owned(),
+            json: Cow::Borrowed(definition.json),
+        });
+    ours.chain(choreo_api::crds::alias_crds().iter().map(Definition::from))
         .collect()
 }
 
 /// The definitions that an embedded data plane has, in the place of the operators that would bring them: a real cluster
 /// has its own.
-pub fn data_plane() -> Vec<CustomResourceDefinition> {
+pub fn data_plane() -> Vec<Definition> {
     choreo_api::foreign::foreign_crds()
+        .iter()
+        .map(Definition::from)
+        .collect()
 }
 
 /// Installs definitions, or brings them up to date, and waits until their kinds are served.
 ///
+/// What is there, was installed from the same definition, and was not changed by anybody since, is not written again:
+/// an annotation says what it was installed from, and its managed fields say who changed it.
+///
 /// # Errors
 /// With the first one that failed.
-pub async fn definitions(
-    client: &Client,
-    definitions: &[CustomResourceDefinition],
-) -> Result<(), InstallError> {
+pub async fn definitions(client: &Client, definitions: &[Definition]) -> Result<(), InstallError> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let params = PatchParams::apply(MANAGER).force();
-    let install = |definition: &CustomResourceDefinition| {
-        let (api, params, definition) = (api.clone(), params.clone(), definition.clone());
-        async move {
-            let name = definition.name_any();
-            let applied = api.patch(&name, &params, &Patch::Apply(&definition)).await;
-            let applied = applied.map_err(|error| InstallError::Refused {
-                what: format!("CustomResourceDefinition {name}"),
-                message: describe(&error),
-            })?;
-            if is_served(&applied) {
-                return Ok(());
-            }
-            let served = await_condition(api, &name, conditions::is_crd_established());
-            match tokio::time::timeout(PATIENCE, served).await {
-                Ok(Ok(_)) => Ok(()),
-                _ => Err(InstallError::NotServed { what: name }),
-            }
-        }
-    };
-    stream::iter(definitions.iter().map(install))
+    let listed = api.list_metadata(&ListParams::default()).await;
+    let listed = listed.map_err(|error| InstallError::Refused {
+        what: "CustomResourceDefinitions".to_owned(),
+        message: describe(&error),
+    })?;
+    let current: BTreeMap<String, String> = listed
+        .items
+        .into_iter()
+        .filter(|definition| is_untouched(&definition.metadata))
+        .filter_map(|mut definition| {
+            let digest = definition.annotations_mut().remove(DIGEST)?;
+            Some((definition.name_any(), digest))
+        })
+        .collect();
+    let stale = definitions.iter().filter_map(|definition| {
+        let digest = definition.digest();
+        (current.get(&definition.name) != Some(&digest)).then_some((definition, digest))
+    });
+    stream::iter(stale.map(|(definition, digest)| install(&api, definition, digest)))
         .buffer_unordered(CONCURRENCY)
         .try_collect::<()>()
         .await
+}
+
+/// Whether nobody but us has written to it, statuses aside.
+fn is_untouched(metadata: &ObjectMeta) -> bool {
+    let writers = metadata.managed_fields.iter().flatten();
+    writers
+        .filter(|entry| entry.subresource.is_none())
+        .all(|entry| entry.manager.as_deref() == Some(MANAGER))
+}
+
+async fn install(
+    api: &Api<CustomResourceDefinition>,
+    definition: &Definition,
+    digest: String,
+) -> Result<(), InstallError> {
+    let name = &definition.name;
+    let mut object = definition.to_value();
+    object["metadata"]["annotations"][DIGEST] = Value::String(digest);
+    let params = PatchParams::apply(MANAGER).force();
+    let applied = api.patch(name, &params, &Patch::Apply(&object)).await;
+    let applied = applied.map_err(|error| InstallError::Refused {
+        what: format!("CustomResourceDefinition {name}"),
+        message: describe(&error),
+    })?;
+    if is_served(&applied) {
+        return Ok(());
+    }
+    let served = await_condition(api.clone(), name, conditions::is_crd_established());
+    match tokio::time::timeout(PATIENCE, served).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(InstallError::NotServed { what: name.clone() }),
+    }
 }
 
 fn is_served(definition: &CustomResourceDefinition) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use choreo_api::crds::{ALIAS_GROUP, ALIAS_KINDS, ALIAS_VERSIONS, alias_plural};
 use choreo_api::labels;
 use choreo_engine::World;
 use choreo_engine::world::{AnyObject, Kind, LoadError, ObjectRef as EngineRef};
@@ -75,7 +76,7 @@ pub struct ControlKinds {
     by_kind: Arc<BTreeMap<GroupKind, ApiResource>>,
 }
 
-/// Made once, since the definitions are large and many ask.
+/// Made once, since many ask.
 static KINDS: LazyLock<ControlKinds> = LazyLock::new(|| {
     let mut by_kind = BTreeMap::new();
     for resource in ours().into_iter().chain(kubernetes()) {
@@ -106,21 +107,26 @@ impl ControlKinds {
 
 /// The platform's kinds, and those of older manifests.
 fn ours() -> Vec<ApiResource> {
-    choreo_api::crds()
-        .iter()
-        .chain(&choreo_api::crds::alias_crds())
-        .filter_map(|definition| {
-            let spec = &definition.spec;
-            let version = spec.versions.iter().find(|version| version.storage)?;
-            Some(ApiResource {
-                group: spec.group.clone(),
-                version: version.name.clone(),
-                api_version: format!("{}/{}", spec.group, version.name),
-                kind: spec.names.kind.clone(),
-                plural: spec.names.plural.clone(),
-            })
-        })
-        .collect()
+    macro_rules! resources {
+        ($($kind:ident),* $(,)?) => {
+            vec![$(ApiResource::erase::<choreo_api::v1alpha1::$kind>(&())),*]
+        };
+    }
+    let mut ours: Vec<ApiResource> = choreo_api::for_each_kind!(resources);
+    ours.extend(alias_resources());
+    ours
+}
+
+/// Every alias in the version that is stored.
+fn alias_resources() -> impl Iterator<Item = ApiResource> {
+    let kinds = choreo_api::KINDS.iter().chain(ALIAS_KINDS);
+    kinds.map(|kind| ApiResource {
+        group: ALIAS_GROUP.to_owned(),
+        version: ALIAS_VERSIONS[0].to_owned(),
+        api_version: format!("{ALIAS_GROUP}/{}", ALIAS_VERSIONS[0]),
+        kind: (*kind).to_owned(),
+        plural: alias_plural(kind),
+    })
 }
 
 /// Kubernetes' own kinds that an organization consists of.

@@ -1,6 +1,9 @@
 //! The definitions, pinned: a change to a type shows here as a change to the API.
 
-use choreo_api::crds::{alias_crds, crds};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use choreo_api::crds::{alias_crds, crds, definitions};
 use choreo_api::foreign::foreign_crds;
 
 macro_rules! pin {
@@ -15,11 +18,61 @@ macro_rules! pin {
     };
 }
 
+/// The program carries these files: they are what the types say, or it would speak of fields that there are not.
 #[test]
-fn definitions_are_pinned() {
-    for crd in crds() {
-        pin!(crd.metadata.name.clone().unwrap(), crd);
+fn definitions_are_those_of_the_types() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("definitions");
+    let made: BTreeMap<String, String> = crds()
+        .iter()
+        .map(|crd| {
+            let json = serde_json::to_value(crd).unwrap();
+            let text = format!("{}\n", serde_json::to_string_pretty(&json).unwrap());
+            (format!("{}.json", crd.metadata.name.as_ref().unwrap()), text)
+        })
+        .collect();
+    let kept = || -> BTreeMap<String, String> {
+        let entries = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap());
+        entries
+            .map(|entry| {
+                let name = entry.file_name().into_string().unwrap();
+                (name, std::fs::read_to_string(entry.path()).unwrap())
+            })
+            .collect()
+    };
+    if std::env::var_os("UPDATE_DEFINITIONS").is_some() {
+        for name in kept().keys().filter(|name| !made.contains_key(*name)) {
+            std::fs::remove_file(folder.join(name)).unwrap();
+        }
+        for (name, text) in &made {
+            std::fs::write(folder.join(name), text).unwrap();
+        }
     }
+    let kept = kept();
+    let stale: Vec<&String> = made
+        .keys()
+        .chain(kept.keys())
+        .filter(|name| made.get(*name) != kept.get(*name))
+        .collect();
+    assert!(
+        stale.is_empty(),
+        "out of date: {stale:?}; run UPDATE_DEFINITIONS=1 cargo test -p choreo-api --test it definitions, and read the difference"
+    );
+}
+
+#[test]
+fn definitions_are_carried() {
+    let carried: Vec<_> = definitions()
+        .iter()
+        .map(|d| (d.name.to_owned(), d.kind.to_owned()))
+        .collect();
+    let made: Vec<_> = crds()
+        .into_iter()
+        .map(|crd| (crd.metadata.name.unwrap(), crd.spec.names.kind))
+        .collect();
+    assert_eq!(
+        carried, made,
+        "the program carries what was there when it was compiled: run the test again"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::exit::ExitStatus;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::output::{Format, Printer, print_objects, yaml_documents};
 use choreo_controllers::install;
 
@@ -25,14 +25,10 @@ pub(crate) fn run(args: &Args, printer: &mut Printer) -> Outcome {
     } else {
         install::control_plane()
     };
-    let values: Vec<Value> = definitions
-        .iter()
-        .map(serde_json::to_value)
-        .collect::<Result<_, _>>()
-        .map_err(|error| Failure::new("cannot print the definitions").because(&error))?;
-    let names: Vec<String> = values
-        .iter()
-        .map(|value| value["metadata"]["name"].as_str().unwrap_or_default().to_owned())
+    let values: Vec<Value> = definitions.iter().map(install::Definition::to_value).collect();
+    let names: Vec<String> = definitions
+        .into_iter()
+        .map(|definition| definition.name)
         .collect();
     match args.output {
         Format::Json | Format::Name => print_objects(printer, args.output, values, false, &names)?,

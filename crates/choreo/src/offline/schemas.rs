@@ -27,25 +27,21 @@ impl Schemas {
     pub(crate) fn load() -> Result<Self, Failure> {
         let mut kinds = BTreeMap::new();
         for definition in install::control_plane().into_iter().chain(install::data_plane()) {
-            let spec = definition.spec;
-            for version in spec.versions {
-                let Some(schema) = version.schema.and_then(|schema| schema.open_api_v3_schema) else {
-                    continue;
-                };
+            let object = definition.to_value();
+            let spec = &object["spec"];
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (group, kind) = (text(&spec["group"]), text(&spec["names"]["kind"]));
+            for version in spec["versions"].as_array().into_iter().flatten() {
                 let broken = |reason: String| {
-                    Failure::new(format!("the definition of {} is broken", spec.names.kind)).cause(reason)
+                    Failure::new(format!("the definition of {kind} is broken")).cause(reason)
                 };
-                let json = serde_json::to_value(schema).map_err(|error| broken(error.to_string()))?;
-                let schema = Schema::from_json(&json).map_err(broken)?;
-                let key = (
-                    format!("{}/{}", spec.group, version.name),
-                    spec.names.kind.clone(),
-                );
+                let schema = Schema::from_json(&version["schema"]["openAPIV3Schema"]).map_err(broken)?;
+                let key = (format!("{group}/{}", text(&version["name"])), kind.clone());
                 kinds.insert(
                     key,
                     Known {
                         schema: Arc::new(schema),
-                        namespaced: spec.scope == "Namespaced",
+                        namespaced: spec["scope"] == "Namespaced",
                     },
                 );
             }

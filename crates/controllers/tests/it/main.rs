@@ -6,6 +6,7 @@ mod changes;
 mod deletion;
 mod edges;
 mod flow;
+mod installation;
 mod outage;
 mod rest;
 mod support;

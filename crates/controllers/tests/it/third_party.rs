@@ -99,7 +99,7 @@ fn documents<T: serde::de::DeserializeOwned>(file: &Path) -> Vec<T> {
 }
 
 /// Third parties' own definitions, and ours for what they do not cover.
-fn definitions(folder: &Path) -> Vec<CustomResourceDefinition> {
+fn definitions(folder: &Path) -> Vec<install::Definition> {
     let mut all: Vec<CustomResourceDefinition> = yaml_files(folder, None)
         .iter()
         .flat_map(|file| documents(file))
@@ -113,7 +113,7 @@ fn definitions(folder: &Path) -> Vec<CustomResourceDefinition> {
         );
     }
     all.extend(
-        install::data_plane()
+        choreo_api::foreign::foreign_crds()
             .into_iter()
             .filter(|d| OURS.contains(&d.spec.names.kind.as_str())),
     );
@@ -121,7 +121,7 @@ fn definitions(folder: &Path) -> Vec<CustomResourceDefinition> {
         // Published ones may carry the status of the cluster that they were read from.
         definition.status = None;
     }
-    all
+    all.iter().map(install::Definition::from).collect()
 }
 
 /// Applies an object as `kubectl apply --server-side --dry-run=server --validate=strict` does: everything is checked and nothing
