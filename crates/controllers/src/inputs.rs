@@ -22,25 +22,21 @@ const PARTS: &[Kind] = &[
     Kind::Workload,
     Kind::Service,
     Kind::WebApplication,
+    Kind::ScheduledTask,
+    Kind::API,
     Kind::DeploymentTrack,
     Kind::DeployableArtifact,
 ];
 
 /// Kinds that are checked and stored, and that nothing acts upon yet.
 const NOT_YET_SUPPORTED: &[&str] = &[
-    "API",
-    "APIBinding",
     "Build",
     "BuildPlane",
-    "ComponentBinding",
     "ComponentType",
     "GitCommitRequest",
     "ManagedResource",
     "Promotion",
     "ResourceType",
-    "ScheduledTask",
-    "ScheduledTaskBinding",
-    "ScheduledTaskClass",
     "Trait",
 ];
 

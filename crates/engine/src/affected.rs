@@ -17,6 +17,14 @@ use crate::{
     world::{AnyObject, Key, Kind, ObjectRef, World, target_component},
 };
 
+/// The kinds that are the typed part of a component.
+const TYPED: [Kind; 4] = [
+    Kind::Service,
+    Kind::WebApplication,
+    Kind::ScheduledTask,
+    Kind::API,
+];
+
 /// The targets whose plans read an object, found in worlds before and after its change.
 ///
 /// A change of nothing but the status concerns only those who read that status.
@@ -61,10 +69,16 @@ pub fn all(world: &World) -> BTreeSet<Target> {
 /// Plain inputs have no plan of their own.
 fn has_plan(target: &Target) -> bool {
     let plain = [
+        Kind::ComponentType,
+        Kind::Trait,
+        Kind::ResourceType,
+        Kind::ManagedResource,
         Kind::DeploymentTrack,
         Kind::Workload,
         Kind::Service,
         Kind::WebApplication,
+        Kind::ScheduledTask,
+        Kind::API,
         Kind::Build,
         Kind::DeployableArtifact,
         Kind::Release,
@@ -137,7 +151,7 @@ impl<'a> Affected<'a> {
         match self.world.get_any(changed) {
             Some(AnyObject::Release(release)) => self.readers_of_release(changed, &release),
             Some(object) => {
-                if let Some(binding) = Binding::of(&object) {
+                if let Some(binding) = Binding::of(self.world, &object) {
                     self.readers_of_status(&binding);
                 }
             }
@@ -188,21 +202,45 @@ impl<'a> Affected<'a> {
                     ));
                 }
             }
-            Kind::DeploymentTrack | Kind::Workload | Kind::Service | Kind::WebApplication | Kind::Build => {
+            Kind::DeploymentTrack
+            | Kind::Workload
+            | Kind::Service
+            | Kind::WebApplication
+            | Kind::ScheduledTask
+            | Kind::API
+            | Kind::Build => {
                 self.component_of(changed);
                 // A Service names its workload, whoever that says it belongs to.
-                for part in self.referrers(changed, &[Kind::Service, Kind::WebApplication]) {
+                for part in self.referrers(changed, &TYPED) {
                     self.component_of(&part);
                 }
+                // The binding of an API may leave to the API whose it is, and what it opens.
+                for binding in self.referrers(changed, &[Kind::APIBinding]) {
+                    self.binding_and_consumers(&binding);
+                }
             }
-            Kind::ServiceClass | Kind::WebApplicationClass | Kind::APIClass => {
-                for user in self.referrers(changed, &[Kind::Service, Kind::WebApplication, Kind::Workload]) {
+            Kind::ServiceClass
+            | Kind::WebApplicationClass
+            | Kind::ScheduledTaskClass
+            | Kind::APIClass
+            | Kind::ComponentType
+            | Kind::Trait => {
+                let users = self
+                    .world
+                    .referrers(changed)
+                    .filter(|r| TYPED.contains(&r.kind) || r.kind == Kind::Workload);
+                for user in users.cloned().collect::<Vec<_>>() {
                     self.component_of(&user);
+                }
+                for component in self.referrers(changed, &[Kind::Component]) {
+                    self.bindings_of(&component.key.namespace, &component.key.name, None);
+                    self.add(component);
                 }
                 for binding in self.referrers(changed, &binding::KINDS) {
                     self.binding_and_consumers(&binding);
                 }
             }
+            Kind::ResourceType | Kind::ManagedResource => {}
             Kind::ConfigurationGroup => {
                 for artifact in self.referrers(changed, &[Kind::DeployableArtifact]) {
                     self.add_referrers(&artifact, &binding::KINDS);
@@ -215,7 +253,11 @@ impl<'a> Affected<'a> {
                     self.binding_and_consumers(&binding);
                 }
             }
-            Kind::ServiceBinding | Kind::WebApplicationBinding => {
+            Kind::ServiceBinding
+            | Kind::WebApplicationBinding
+            | Kind::ScheduledTaskBinding
+            | Kind::APIBinding
+            | Kind::ComponentBinding => {
                 self.binding_and_consumers(changed);
                 for rival in binding::KINDS {
                     let rival = ObjectRef::new(rival, namespace, name);
@@ -263,23 +305,23 @@ impl<'a> Affected<'a> {
     }
 
     fn cells_and_bindings(&mut self, project: &ObjectRef) {
-        for reference in self.referrers(project, &binding::KINDS) {
+        for reference in binding::referring(self.world, project) {
             let Some(head) = binding::head(self.world, &reference) else {
                 continue;
             };
             self.targets.insert(cell(project, head.environment.to_owned()));
-            self.add(reference);
+            self.add(reference.clone());
         }
     }
 
     fn bindings_of(&mut self, namespace: &str, component: &str, environment: Option<&str>) {
         let component = ObjectRef::new(Kind::Component, namespace, component);
-        for reference in self.referrers(&component, &binding::KINDS) {
+        for reference in binding::referring(self.world, &component) {
             let is_one = binding::head(self.world, &reference).is_some_and(|h| {
                 h.owner.component_name == component.key.name && environment.is_none_or(|e| e == h.environment)
             });
             if is_one {
-                self.add(reference);
+                self.add(reference.clone());
             }
         }
     }
@@ -391,6 +433,8 @@ fn owner_component(object: &AnyObject) -> Option<String> {
         AnyObject::Workload(o) => Some(&o.spec.owner),
         AnyObject::Service(o) => Some(&o.spec.owner),
         AnyObject::WebApplication(o) => Some(&o.spec.owner),
+        AnyObject::ScheduledTask(o) => Some(&o.spec.owner),
+        AnyObject::API(o) => Some(&o.spec.owner),
         AnyObject::Build(o) => Some(&o.spec.owner),
         AnyObject::DeployableArtifact(o) => o.spec.owner.as_ref(),
         _ => None,

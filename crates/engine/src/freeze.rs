@@ -3,28 +3,37 @@
 //! An artifact holds everything that rendering needs but for what belongs to an environment. Promotion moves it; nothing
 //! downstream looks at the developer's objects or at classes again, so what ran in staging is what runs in production.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use choreo_api::{
     conditions::reasons,
-    labels::{self, PLATFORM_NAMESPACE},
+    labels,
     names::{self, ArtifactDigest},
     v1alpha1::{
-        APIClass, APIClassSpec, Component, ComponentKind, DeployableArtifactSpec, DeploymentTrack, Endpoint,
-        FrozenClass, FrozenService, FrozenWebApplication, Service, ServiceApi, ServiceClass, WebApplication,
-        WebApplicationClass, Workload, WorkloadTemplate,
+        APIClass, APIClassSpec, Component, DeployableArtifactSpec, DeploymentTrack, Endpoint, FrozenApi,
+        FrozenClass, FrozenCustom, FrozenScheduledTask, FrozenService, FrozenWebApplication, Workload,
+        WorkloadTemplate,
         common::{ComponentOwner, DEFAULT_CLASS, DEFAULT_TRACK, Visibility},
     },
 };
 use kube::ResourceExt as _;
 use serde::Serialize;
-use serde_json::json;
 
 use crate::{
     expose, hash,
     problem::{Problem, Problems, quoted_list},
-    world::{Key, Kind, Known, ObjectRef, World, is_default_track, reference_of},
+    world::{Key, Kind, ObjectRef, World, is_default_track, reference_of},
 };
+
+mod classes;
+mod typed;
+
+pub use classes::{
+    api_class, api_classes, component_type, custom, find_class, scheduled_task_class, service_class,
+    web_application_class,
+};
+pub(crate) use typed::frozen_api;
+use typed::{Runs, Typed, owned};
 
 /// A component's current state on one track, frozen.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +42,8 @@ pub struct Frozen {
     pub name: String,
     /// The artifact's content.
     pub spec: DeployableArtifactSpec,
+    /// The object that is the component's typed part; the component itself when its type is a ComponentType.
+    pub typed: ObjectRef,
     /// Whether a new artifact of this track goes to the first environment on its own.
     pub auto_deploy: bool,
 }
@@ -57,30 +68,14 @@ pub fn component(world: &World, component: &Component) -> Outcome {
     outcome.parts = parts(world, &reference);
 
     let mut problems = Problems::new();
-    let typed = match component.spec.kind() {
-        ComponentKind::Service => {
-            typed::<Service>(world, &reference, project, &mut problems).map(Typed::Service)
-        }
-        ComponentKind::WebApplication => {
-            typed::<WebApplication>(world, &reference, project, &mut problems).map(Typed::WebApplication)
-        }
-        other => {
-            problems.push(Problem::error(
-                reasons::NOT_SUPPORTED,
-                format!(
-                    "Component {name:?} spec.type: components of type \"{other}\" cannot be deployed yet"
-                ),
-            ));
-            None
-        }
-    };
-    let Some(typed) = typed else {
+    let Some(typed) = Typed::find(world, &reference, component, &mut problems) else {
         outcome.problems = problems;
         return outcome;
     };
-    let workloads = workloads(world, &reference, component, &typed, &mut problems);
     let class = problems.take(typed.class(world, namespace));
-    let api_classes = problems.take(api_classes(world, namespace, typed.apis(), &typed.describe()));
+    let runs = typed.runs(class.as_ref().and_then(Option::as_ref));
+    let workloads = workloads(world, &reference, component, &typed, runs, &mut problems);
+    let api_classes = problems.take(typed.api_classes(world, namespace));
 
     if let (Some(class), Some(api_classes)) = (class, api_classes) {
         for (track, workload) in workloads {
@@ -92,27 +87,35 @@ pub fn component(world: &World, component: &Component) -> Outcome {
                 }
             };
             let mut api_classes = api_classes.clone();
-            if exposes_by_visibility(&workload.spec.template)
+            if workload
+                .as_ref()
+                .is_some_and(|w| exposes_by_visibility(&w.spec.template))
                 && let Some(default) = find_class::<APIClass>(world, namespace, DEFAULT_CLASS)
             {
                 api_classes.insert(DEFAULT_CLASS.to_owned(), default.spec.clone());
             }
-            let spec = DeployableArtifactSpec {
+            let mut spec = DeployableArtifactSpec {
                 owner: Some(ComponentOwner {
                     project_name: project.clone(),
                     component_name: name.clone(),
                 }),
                 track: Some(track.clone()),
                 type_: Some(component.spec.type_.clone()),
-                workload: Some(workload.spec.template.clone()),
-                service: typed.frozen_service(),
-                web_application: typed.frozen_web_application(),
-                class: Some(class.clone()),
+                workload: workload.map(|w| w.spec.template),
+                class: class.clone(),
                 api_classes,
                 ..DeployableArtifactSpec::default()
             };
-            if let Some(frozen) = seal(name, &track, spec, auto_deploy, &mut problems) {
-                outcome.frozen.push(frozen);
+            if problems.take(typed.freeze(world, namespace, &mut spec)).is_none() {
+                continue;
+            }
+            if let Some((name, spec)) = seal(name, &track, spec, &mut problems) {
+                outcome.frozen.push(Frozen {
+                    name,
+                    spec,
+                    typed: typed.reference(),
+                    auto_deploy,
+                });
             }
         }
     }
@@ -133,18 +136,13 @@ fn seal(
     component: &str,
     track: &str,
     mut spec: DeployableArtifactSpec,
-    auto_deploy: bool,
     problems: &mut Problems,
-) -> Option<Frozen> {
+) -> Option<(String, DeployableArtifactSpec)> {
     match digest(&spec) {
         Ok(digest) => {
             let name = names::artifact(component, track, &digest);
             spec.digest = Some(digest.into());
-            Some(Frozen {
-                name,
-                spec,
-                auto_deploy,
-            })
+            Some((name, spec))
         }
         Err(error) => {
             problems.invalid(format!("Component {component:?} cannot be frozen: {error}"));
@@ -165,6 +163,12 @@ pub fn digest(spec: &DeployableArtifactSpec) -> Result<ArtifactDigest, serde_jso
         workload: &'a Option<WorkloadTemplate>,
         service: &'a Option<FrozenService>,
         web_application: &'a Option<FrozenWebApplication>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        scheduled_task: Option<&'a FrozenScheduledTask>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        api: Option<&'a FrozenApi>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        custom: Option<&'a FrozenCustom>,
         class: &'a Option<FrozenClass>,
         api_classes: &'a BTreeMap<String, APIClassSpec>,
     }
@@ -173,6 +177,9 @@ pub fn digest(spec: &DeployableArtifactSpec) -> Result<ArtifactDigest, serde_jso
         workload: &spec.workload,
         service: &spec.service,
         web_application: &spec.web_application,
+        scheduled_task: spec.scheduled_task.as_ref(),
+        api: spec.api.as_ref(),
+        custom: spec.custom.as_ref(),
         class: &spec.class,
         api_classes: &spec.api_classes,
     })?;
@@ -181,11 +188,13 @@ pub fn digest(spec: &DeployableArtifactSpec) -> Result<ArtifactDigest, serde_jso
 
 /// Every developer's object that names the component as its owner.
 fn parts(world: &World, component: &ObjectRef) -> Vec<ObjectRef> {
-    const PARTS: [Kind; 5] = [
+    const PARTS: [Kind; 7] = [
         Kind::DeploymentTrack,
         Kind::Workload,
         Kind::Service,
         Kind::WebApplication,
+        Kind::ScheduledTask,
+        Kind::API,
         Kind::Build,
     ];
     let mut parts: Vec<ObjectRef> = world
@@ -200,178 +209,58 @@ fn parts(world: &World, component: &ObjectRef) -> Vec<ObjectRef> {
     parts
 }
 
-/// A kind that is the typed part of a component.
-trait Part: Known {
-    fn owner(&self) -> &ComponentOwner;
-}
-impl Part for Service {
-    fn owner(&self) -> &ComponentOwner {
-        &self.spec.owner
-    }
-}
-impl Part for WebApplication {
-    fn owner(&self) -> &ComponentOwner {
-        &self.spec.owner
-    }
-}
-impl Part for Workload {
-    fn owner(&self) -> &ComponentOwner {
-        &self.spec.owner
-    }
-}
-
-/// All objects of a kind whose owner is this component; a wrong project name in the owner is reported.
-fn owned<T: Part>(world: &World, component: &ObjectRef, project: &str, problems: &mut Problems) -> Vec<T> {
-    let mut found = Vec::new();
-    for object in world
-        .referring::<T>(component)
-        .filter(|o| o.owner().component_name == component.key.name)
-    {
-        if object.owner().project_name == project {
-            found.push(object.as_ref().clone());
-        } else {
-            problems.invalid(format!(
-                "{} spec.owner.projectName: {:?} is not the project of {component}, which is {project:?}",
-                reference_of(object.as_ref()),
-                object.owner().project_name,
-            ));
-        }
-    }
-    found
-}
-
-/// The one object of a kind that is the typed part of a component.
-fn typed<T: Part>(world: &World, component: &ObjectRef, project: &str, problems: &mut Problems) -> Option<T> {
-    let before = problems.as_slice().len();
-    let mut all = owned::<T>(world, component, project, problems);
-    let kind = T::KIND.as_str();
-    match all.len() {
-        0 if problems.as_slice().len() > before => None,
-        0 => {
-            problems.push(Problem::waiting(
-                reasons::TYPE_NOT_FOUND,
-                format!(
-                    "{component} has no {kind}: create a {kind} in namespace {:?} whose spec.owner is project {project:?}, component {:?}",
-                    component.key.namespace, component.key.name
-                ),
-            ));
-            None
-        }
-        1 => all.pop(),
-        _ => {
-            let names: Vec<String> = all.iter().map(kube::ResourceExt::name_any).collect();
-            problems.invalid(format!(
-                "{component} has more than one {kind}: {}; keep one",
-                quoted_list(names.iter().map(String::as_str))
-            ));
-            None
-        }
-    }
-}
-
-/// The typed part of a component.
-enum Typed {
-    Service(Service),
-    WebApplication(WebApplication),
-}
-
-impl Typed {
-    fn describe(&self) -> String {
-        match self {
-            Self::Service(o) => reference_of(o).to_string(),
-            Self::WebApplication(o) => reference_of(o).to_string(),
-        }
-    }
-
-    fn workload_name(&self) -> &str {
-        match self {
-            Self::Service(o) => &o.spec.workload_name,
-            Self::WebApplication(o) => &o.spec.workload_name,
-        }
-    }
-
-    fn apis(&self) -> impl Iterator<Item = (&String, &ServiceApi)> {
-        match self {
-            Self::Service(o) => Some(o.spec.apis.iter()),
-            Self::WebApplication(_) => None,
-        }
-        .into_iter()
-        .flatten()
-    }
-
-    fn class(&self, world: &World, namespace: &str) -> Result<FrozenClass, Problems> {
-        let of = self.describe();
-        match self {
-            Self::Service(o) => service_class(world, namespace, &o.spec.class_name, &of),
-            Self::WebApplication(o) => web_application_class(world, namespace, &o.spec.class_name, &of),
-        }
-    }
-
-    fn frozen_service(&self) -> Option<FrozenService> {
-        match self {
-            Self::Service(o) => Some(FrozenService {
-                apis: o.spec.apis.clone(),
-                overrides: o.spec.overrides.clone(),
-            }),
-            Self::WebApplication(_) => None,
-        }
-    }
-
-    fn frozen_web_application(&self) -> Option<FrozenWebApplication> {
-        match self {
-            Self::Service(_) => None,
-            Self::WebApplication(o) => Some(FrozenWebApplication {
-                expose_levels: o.spec.expose_levels.clone(),
-                overrides: o.spec.overrides.clone(),
-            }),
-        }
-    }
-}
-
-/// The component's workload on each track, `default` first.
+/// The component's workload on each track, `default` first; no workload for a component that runs none.
 fn workloads(
     world: &World,
     component: &ObjectRef,
     object: &Component,
     typed: &Typed,
+    runs: Runs<'_>,
     problems: &mut Problems,
-) -> Vec<(String, Workload)> {
-    let Key { namespace, name } = &component.key;
+) -> Vec<(String, Option<Workload>)> {
     let project = &object.spec.owner.project_name;
-    let mut found: Vec<(String, Workload)> = Vec::new();
-    let wanted = typed.workload_name();
-    match world.get::<Workload>(namespace, wanted) {
-        None => problems.push(Problem::waiting(reasons::WORKLOAD_NOT_FOUND, {
-            let what = format!("Workload {wanted:?} not found in namespace {namespace:?}");
-            if object.spec.build().is_some() {
-                format!(
-                    "{what}: the component's build will write it; {} names it",
-                    typed.describe()
-                )
-            } else {
-                format!(
-                    "{what}: create it, or change spec.workloadName of {}",
-                    typed.describe()
-                )
-            }
-        })),
-        Some(w) if w.spec.owner.component_name != *name || w.spec.owner.project_name != *project => {
-            problems.invalid(format!(
-                "{} spec.workloadName: Workload {wanted:?} belongs to project {:?}, component {:?}, not to {component} of project {project:?}",
-                typed.describe(),
-                w.spec.owner.project_name,
-                w.spec.owner.component_name,
-            ));
-        }
-        Some(w) => found.push((DEFAULT_TRACK.to_owned(), w.as_ref().clone())),
-    }
     let mut tracks = BTreeMap::<String, Vec<Workload>>::new();
-    for workload in owned::<Workload>(world, component, project, problems) {
-        if !is_default_track(workload.spec.track()) && workload.name_any() != wanted {
-            tracks
-                .entry(workload.spec.track().to_owned())
-                .or_default()
-                .push(workload);
+    let mut found: Vec<(String, Workload)> = Vec::new();
+    let of_default_track = |w: &Workload| is_default_track(w.spec.track());
+    match runs {
+        Runs::Nothing => return vec![(DEFAULT_TRACK.to_owned(), None)],
+        Runs::Named(wanted) => {
+            found.extend(
+                problems
+                    .take(named_workload(world, component, object, typed, wanted))
+                    .map(|w| (DEFAULT_TRACK.to_owned(), w)),
+            );
+            for workload in owned::<Workload>(world, component, project, problems) {
+                if !of_default_track(&workload) && workload.name_any() != wanted {
+                    tracks
+                        .entry(workload.spec.track().to_owned())
+                        .or_default()
+                        .push(workload);
+                }
+            }
+        }
+        Runs::Own { required } => {
+            for workload in owned::<Workload>(world, component, project, problems) {
+                let track = if of_default_track(&workload) {
+                    DEFAULT_TRACK
+                } else {
+                    workload.spec.track()
+                };
+                tracks.entry(track.to_owned()).or_default().push(workload);
+            }
+            if !tracks.contains_key(DEFAULT_TRACK) {
+                if !required {
+                    return vec![(DEFAULT_TRACK.to_owned(), None)];
+                }
+                let mut message = format!(
+                    "{component} has no Workload: create a Workload in namespace {:?} whose spec.owner is project {project:?}, component {:?}",
+                    component.key.namespace, component.key.name
+                );
+                if object.spec.build().is_some() {
+                    message = format!("{component} has no Workload yet: the component's build will write it");
+                }
+                problems.push(Problem::waiting(reasons::WORKLOAD_NOT_FOUND, message));
+            }
         }
     }
     for (track, mut of_track) in tracks {
@@ -385,6 +274,7 @@ fn workloads(
             found.push((track, workload));
         }
     }
+    found.sort_by_key(|(track, _)| !is_default_track(track));
     for (_, workload) in &found {
         if workload.spec.template.containers.is_empty() {
             problems.push(Problem::waiting(
@@ -398,6 +288,50 @@ fn workloads(
     }
     found.retain(|(_, workload)| !workload.spec.template.containers.is_empty());
     found
+        .into_iter()
+        .map(|(track, workload)| (track, Some(workload)))
+        .collect()
+}
+
+/// The workload that a typed part names.
+fn named_workload(
+    world: &World,
+    component: &ObjectRef,
+    object: &Component,
+    typed: &Typed,
+    wanted: &str,
+) -> Result<Workload, Problems> {
+    let Key { namespace, name } = &component.key;
+    let project = &object.spec.owner.project_name;
+    let Some(workload) = world.get::<Workload>(namespace, wanted) else {
+        let what = format!("Workload {wanted:?} not found in namespace {namespace:?}");
+        let message = if object.spec.build().is_some() {
+            format!(
+                "{what}: the component's build will write it; {} names it",
+                typed.describe()
+            )
+        } else {
+            format!(
+                "{what}: create it, or change spec.workloadName of {}",
+                typed.describe()
+            )
+        };
+        return Err(Problem::waiting(reasons::WORKLOAD_NOT_FOUND, message).into());
+    };
+    let owner = &workload.spec.owner;
+    if owner.component_name != *name || owner.project_name != *project {
+        return Err(Problem::error(
+            reasons::INVALID,
+            format!(
+                "{} spec.workloadName: Workload {wanted:?} belongs to project {:?}, component {:?}, not to {component} of project {project:?}",
+                typed.describe(),
+                owner.project_name,
+                owner.component_name,
+            ),
+        )
+        .into());
+    }
+    Ok(workload.as_ref().clone())
 }
 
 fn auto_deploy(
@@ -451,90 +385,4 @@ pub(crate) fn track_component(track: &DeploymentTrack) -> Option<&str> {
         .as_ref()
         .map(|o| o.component_name.as_str())
         .or_else(label)
-}
-
-/// A class by name: in the organization, then in the platform's namespace.
-pub fn find_class<'a, T: Known>(world: &'a World, namespace: &str, name: &str) -> Option<&'a T> {
-    world
-        .get::<T>(namespace, name)
-        .or_else(|| world.get::<T>(PLATFORM_NAMESPACE, name))
-        .map(AsRef::as_ref)
-}
-
-fn no_class(kind: Kind, namespace: &str, name: &str, of: &str, field: &str) -> Problem {
-    Problem::waiting(
-        reasons::CLASS_NOT_FOUND,
-        format!(
-            "{} {name:?} not found in namespace {namespace:?} nor in {PLATFORM_NAMESPACE:?}: create it, or change {field} of {of}",
-            kind.as_str()
-        ),
-    )
-}
-
-/// A service class, frozen.
-///
-/// # Errors
-/// When there is none of this name.
-pub fn service_class(world: &World, namespace: &str, name: &str, of: &str) -> Result<FrozenClass, Problems> {
-    let class = find_class::<ServiceClass>(world, namespace, name)
-        .ok_or_else(|| no_class(Kind::ServiceClass, namespace, name, of, "spec.className"))?;
-    Ok(frozen_class(Kind::ServiceClass, name, &class.spec))
-}
-
-/// A web application class, frozen.
-///
-/// # Errors
-/// When there is none of this name.
-pub fn web_application_class(
-    world: &World,
-    namespace: &str,
-    name: &str,
-    of: &str,
-) -> Result<FrozenClass, Problems> {
-    let class = find_class::<WebApplicationClass>(world, namespace, name)
-        .ok_or_else(|| no_class(Kind::WebApplicationClass, namespace, name, of, "spec.className"))?;
-    Ok(frozen_class(Kind::WebApplicationClass, name, &class.spec))
-}
-
-fn frozen_class(kind: Kind, name: &str, spec: &impl Serialize) -> FrozenClass {
-    // A class that was read from JSON can be written as JSON.
-    let spec = serde_json::to_value(spec).unwrap_or_else(|_| json!({}));
-    FrozenClass {
-        kind: kind.as_str().to_owned(),
-        name: name.to_owned(),
-        spec,
-    }
-}
-
-/// The API classes that APIs name, frozen.
-///
-/// # Errors
-/// Every class that is missing.
-pub fn api_classes<'a>(
-    world: &World,
-    namespace: &str,
-    apis: impl IntoIterator<Item = (&'a String, &'a ServiceApi)>,
-    of: &str,
-) -> Result<BTreeMap<String, APIClassSpec>, Problems> {
-    let mut problems = Problems::new();
-    let mut classes = BTreeMap::new();
-    let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (api_name, api) in apis {
-        match find_class::<APIClass>(world, namespace, &api.class_name) {
-            Some(class) => {
-                classes.insert(api.class_name.clone(), class.spec.clone());
-            }
-            None => {
-                missing.entry(&api.class_name).or_default().insert(api_name);
-            }
-        }
-    }
-    for (name, users) in missing {
-        let fields: Vec<String> = users
-            .iter()
-            .map(|api| format!("spec.apis[{api}].className"))
-            .collect();
-        problems.push(no_class(Kind::APIClass, namespace, name, of, &fields.join(", ")));
-    }
-    problems.or_ok(classes)
 }

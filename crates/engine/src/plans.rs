@@ -32,10 +32,15 @@ pub(crate) fn of(world: &World, reference: &ObjectRef, object: &AnyObject) -> Pl
         AnyObject::ConfigurationGroup(o) => configuration_group::plan(world, reference, o),
         AnyObject::ServiceClass(o) => class::service(o),
         AnyObject::WebApplicationClass(o) => class::web_application(o),
+        AnyObject::ScheduledTaskClass(o) => class::scheduled_task(o),
         AnyObject::APIClass(o) => class::api(o),
         AnyObject::Project(o) => project::plan(world, reference, o),
         AnyObject::Component(o) => component::plan(world, reference, o),
-        AnyObject::ServiceBinding(_) | AnyObject::WebApplicationBinding(_) => binding::plan(world, object),
+        AnyObject::ServiceBinding(_)
+        | AnyObject::WebApplicationBinding(_)
+        | AnyObject::ScheduledTaskBinding(_)
+        | AnyObject::APIBinding(_)
+        | AnyObject::ComponentBinding(_) => binding::plan(world, object),
         AnyObject::Endpoint(o) => endpoint::plan(world, reference, o),
         AnyObject::Deployment(o) => deployment::plan(world, reference, o),
         // Plain inputs: they are read by the plans of others and have no status of their own to compute.
@@ -43,6 +48,12 @@ pub(crate) fn of(world: &World, reference: &ObjectRef, object: &AnyObject) -> Pl
         | AnyObject::Workload(_)
         | AnyObject::Service(_)
         | AnyObject::WebApplication(_)
+        | AnyObject::ScheduledTask(_)
+        | AnyObject::API(_)
+        | AnyObject::ComponentType(_)
+        | AnyObject::Trait(_)
+        | AnyObject::ResourceType(_)
+        | AnyObject::ManagedResource(_)
         | AnyObject::Build(_)
         | AnyObject::DeployableArtifact(_)
         | AnyObject::Release(_) => Plan::default(),

@@ -3,20 +3,26 @@
 //! A pure function of its [`Input`]. It collects every mistake rather than stopping at the first; when there is one,
 //! nothing is rendered and what runs is left alone.
 
+use std::collections::BTreeMap;
+
 use choreo_api::v1alpha1::{
-    DeployableArtifactSpec, ReleaseResource, WorkloadTemplate,
+    DeployableArtifactSpec, RawObject, ReleaseResource, WorkloadTemplate,
     common::{Overrides, ReleaseState},
 };
+use serde_json::Value;
 
 use crate::{
     expose::Exposure,
     place::Place,
     problem::Problems,
     resolve::{configuration::Configuration, connections::Connections},
+    world::Kind,
 };
 
+mod api;
 mod class;
 mod config;
+mod custom;
 mod guard;
 pub(crate) mod meta;
 mod network;
@@ -26,6 +32,7 @@ pub mod policy;
 mod route;
 mod scaling;
 mod service;
+mod task;
 mod workload;
 
 pub use class::{deployment_template_problems, service_template_problems};
@@ -54,6 +61,37 @@ pub struct Input<'a> {
     pub exposures: &'a [Exposure],
     /// Whether it runs or rests.
     pub state: ReleaseState,
+    /// Values for the `environmentConfigs` of a ComponentType.
+    pub environment_configs: Option<&'a Value>,
+    /// Values for the `environmentConfigs` of traits, by the name of the trait's use.
+    pub trait_environment_configs: &'a BTreeMap<String, RawObject>,
+    /// The API class that guards an API here instead of the artifact's.
+    pub api_class: Option<&'a str>,
+}
+
+/// The families of components: each has a rendering of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Runs all the time: a service or a web application.
+    LongRunning,
+    /// Runs and ends.
+    Task,
+    /// A door to something that runs elsewhere, or to a workload of its own.
+    Api,
+    /// Made by the templates of a ComponentType.
+    Custom,
+}
+
+impl Family {
+    /// The family of an artifact.
+    pub fn of(artifact: &DeployableArtifactSpec) -> Self {
+        match crate::binding::kind_for(artifact) {
+            Kind::ComponentBinding => Self::Custom,
+            Kind::APIBinding => Self::Api,
+            Kind::ScheduledTaskBinding => Self::Task,
+            _ => Self::LongRunning,
+        }
+    }
 }
 
 /// The objects of a component in its cell.
@@ -76,10 +114,17 @@ pub fn render(input: &Input<'_>) -> Result<Output, Problems> {
     let mut unenforced = input.connections.unenforced.clone();
 
     objects.extend(problems.take(config::render(input, &meta)).unwrap_or_default());
-    objects.extend(problems.take(workload::render(input, &meta)));
-    objects.extend(problems.take(service::render(input, &meta)).flatten());
-    objects.extend(problems.take(scaling::render(input, &meta)).unwrap_or_default());
-    objects.extend(problems.take(route::render(input, &meta)).unwrap_or_default());
+    match Family::of(input.source) {
+        Family::LongRunning => {
+            objects.extend(problems.take(workload::render(input, &meta)));
+            objects.extend(problems.take(service::render(input, &meta)).flatten());
+            objects.extend(problems.take(scaling::render(input, &meta)).unwrap_or_default());
+            objects.extend(problems.take(route::render(input, &meta)).unwrap_or_default());
+        }
+        Family::Task => objects.extend(problems.take(task::render(input, &meta)).unwrap_or_default()),
+        Family::Api => objects.extend(problems.take(api::render(input, &meta)).unwrap_or_default()),
+        Family::Custom => objects.extend(problems.take(custom::render(input, &meta)).unwrap_or_default()),
+    }
     let network = network::render(input, &meta);
     objects.extend(network.objects);
     unenforced.extend(network.unenforced);

@@ -4,9 +4,11 @@
 //! free of doubles; the binding's status says which one is current. The numbers stay out of everything that is applied
 //! to a data plane: what is rendered depends on the inputs alone and not on what was there before.
 
+use std::collections::BTreeMap;
+
 use choreo_api::names;
 use choreo_api::v1alpha1::{
-    Deployment,
+    Deployment, RawObject,
     common::{Overrides, TypedRef},
 };
 use kube::ResourceExt as _;
@@ -30,6 +32,13 @@ struct Identity<'a> {
     content: &'a str,
     overrides: &'a Overrides,
     configuration: &'a Configuration,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment_configs: Option<&'a Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    trait_environment_configs: &'a BTreeMap<String, RawObject>,
+    /// Only where it is not what the artifact says anyway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_class: Option<&'a str>,
 }
 
 /// The hash that identifies a revision.
@@ -38,13 +47,16 @@ struct Identity<'a> {
 /// When the inputs cannot be represented as JSON.
 pub fn identity(
     content_digest: &str,
-    overrides: &Overrides,
+    binding: &Binding,
     configuration: &Configuration,
 ) -> Result<String, serde_json::Error> {
     hash::sha256(&Identity {
         content: content_digest,
-        overrides,
+        overrides: &binding.overrides,
         configuration,
+        environment_configs: binding.environment_configs.as_ref(),
+        trait_environment_configs: &binding.trait_environment_configs,
+        api_class: binding.api_class.as_deref(),
     })
 }
 
@@ -135,6 +147,13 @@ pub fn object(binding: &Binding, revision: &Revision, identity: &str, labels: &V
         }
         if !binding.overrides.is_empty() {
             spec.insert("overrides".to_owned(), json!(binding.overrides));
+        }
+        if let Some(configs) = &binding.environment_configs {
+            spec.insert("environmentConfigs".to_owned(), configs.clone());
+        }
+        if !binding.trait_environment_configs.is_empty() {
+            let configs = json!(binding.trait_environment_configs);
+            spec.insert("traitEnvironmentConfigs".to_owned(), configs);
         }
     }
     json!({

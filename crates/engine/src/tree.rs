@@ -172,7 +172,14 @@ impl Objects {
         let project = text(component, "/spec/owner/projectName");
         let mut node = condition_node(component);
         node.detail = text(component, "/spec/type").to_owned();
-        for kind in ["Build", "Workload", "Service", "WebApplication"] {
+        for kind in [
+            "Build",
+            "Workload",
+            "Service",
+            "WebApplication",
+            "ScheduledTask",
+            "API",
+        ] {
             node.children
                 .extend(self.owned(kind, project, component_name).map(condition_node));
         }
@@ -195,17 +202,17 @@ impl Objects {
     }
 
     fn bindings<'a>(&'a self, project: &'a str, component: &'a str) -> Vec<&'a Value> {
-        let mut bindings: Vec<&Value> = ["ServiceBinding", "WebApplicationBinding"]
+        let mut bindings: Vec<&Value> = crate::binding::KINDS
             .into_iter()
-            .flat_map(|kind| self.owned(kind, project, component))
+            .flat_map(|kind| self.owned(kind.as_str(), project, component))
             .collect();
-        bindings.sort_by_key(|binding| self.rank(text(binding, "/spec/environment")));
+        bindings.sort_by_key(|binding| self.rank(environment(binding)));
         bindings
     }
 
     fn binding(&self, binding: &Value) -> Node {
         let mut node = condition_node(binding);
-        let environment = text(binding, "/spec/environment");
+        let environment = environment(binding);
         node.detail = environment.to_owned();
         match text(binding, "/spec/releaseState") {
             "" | "Active" => {}
@@ -244,6 +251,15 @@ impl Objects {
             }
         }
         node
+    }
+}
+
+/// The environment of a binding.
+fn environment(binding: &Value) -> &str {
+    match text(binding, "/spec/environment") {
+        // Bindings of APIs have another name for it.
+        "" => text(binding, "/spec/environmentName"),
+        environment => environment,
     }
 }
 

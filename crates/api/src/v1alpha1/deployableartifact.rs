@@ -142,6 +142,9 @@ pub struct FrozenApi {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub target_url: Option<String>,
+    /// What it changes in every environment.
+    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+    pub overrides: Overrides,
 }
 
 /// The custom part of a component whose type the platform team defines.

@@ -1,9 +1,12 @@
 //! Deployments: the numbered revisions of a binding.
 
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::RawObject;
 use super::common::{ComponentOwner, Condition, Overrides, TypedRef};
 
 /// What a revision consists of.
@@ -59,6 +62,14 @@ pub struct DeploymentSpec {
     /// What was different in this environment.
     #[serde(default, skip_serializing_if = "Overrides::is_empty")]
     pub overrides: Overrides,
+    /// The values for the `environmentConfigs` of its ComponentType.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::object")]
+    pub environment_configs: Option<serde_json::Value>,
+    /// The values for the `environmentConfigs` of its traits, by the name of the trait's use.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub trait_environment_configs: BTreeMap<String, RawObject>,
     /// Hash over everything that this revision consists of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]

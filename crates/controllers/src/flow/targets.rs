@@ -19,13 +19,18 @@ pub const CONTROLLERS: &[(&str, &[Kind])] = &[
     ("pipeline", &[Kind::DeploymentPipeline]),
     ("project", &[Kind::Project]),
     ("component", &[Kind::Component]),
-    ("binding", &[Kind::ServiceBinding, Kind::WebApplicationBinding]),
+    ("binding", &choreo_engine::binding::KINDS),
     ("deployment", &[Kind::Deployment]),
     ("endpoint", &[Kind::Endpoint]),
     ("configuration-group", &[Kind::ConfigurationGroup]),
     (
         "classes",
-        &[Kind::ServiceClass, Kind::WebApplicationClass, Kind::APIClass],
+        &[
+            Kind::ServiceClass,
+            Kind::WebApplicationClass,
+            Kind::ScheduledTaskClass,
+            Kind::APIClass,
+        ],
     ),
 ];
 

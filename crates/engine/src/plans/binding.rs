@@ -45,8 +45,8 @@ struct Failed {
 }
 
 pub(super) fn plan(world: &World, object: &AnyObject) -> Plan {
-    let Some(binding) = Binding::of(object) else {
-        return Plan::default();
+    let Some(binding) = Binding::of(world, object) else {
+        return without_owner(object);
     };
     if binding.state == ReleaseState::Undeploy {
         return undeploy(world, &binding);
@@ -57,13 +57,36 @@ pub(super) fn plan(world: &World, object: &AnyObject) -> Plan {
     }
 }
 
+/// The binding of an API that says no owner, while there is no such API.
+fn without_owner(object: &AnyObject) -> Plan {
+    let AnyObject::APIBinding(binding) = object else {
+        return Plan::default();
+    };
+    if binding.metadata.deletion_timestamp.is_some() {
+        return Plan::default();
+    }
+    let name = &binding.spec.api_name;
+    let mut problems = Problems::new();
+    problems.push(Problem::waiting(
+        reasons::TYPE_NOT_FOUND,
+        format!("spec.apiName: API {name:?} not found: create it, or name another"),
+    ));
+    Plan {
+        status: Some(super::summary(&binding.metadata, &problems, "")),
+        problems,
+        ..Plan::default()
+    }
+}
+
 /// The overrides in force: what the component changes everywhere, and over it what the environment changes.
 fn effective_overrides(source: &DeployableArtifactSpec, binding: &Binding) -> Overrides {
     let own = source
         .service
         .as_ref()
         .map(|s| &s.overrides)
-        .or_else(|| source.web_application.as_ref().map(|w| &w.overrides));
+        .or_else(|| source.web_application.as_ref().map(|w| &w.overrides))
+        .or_else(|| source.scheduled_task.as_ref().map(|t| &t.overrides))
+        .or_else(|| source.api.as_ref().map(|a| &a.overrides));
     match own {
         Some(own) => overrides::layered(own, &binding.overrides),
         None => binding.overrides.clone(),
@@ -127,6 +150,9 @@ fn rendered(world: &World, binding: &Binding) -> Result<Rendered, Failed> {
         connections: &reachable,
         exposures: &endpoints,
         state: binding.state,
+        environment_configs: binding.environment_configs.as_ref(),
+        trait_environment_configs: &binding.trait_environment_configs,
+        api_class: binding.api_class.as_deref(),
     }));
     // An artifact never changes, so its digest need not be computed again.
     let digest = match &source.digest {
@@ -134,7 +160,7 @@ fn rendered(world: &World, binding: &Binding) -> Result<Rendered, Failed> {
         None => freeze::digest(&source).map(|d| d.to_string()),
     };
     let identity = digest
-        .and_then(|digest| revision::identity(&digest, &binding.overrides, &settings))
+        .and_then(|digest| revision::identity(&digest, binding, &settings))
         .map_err(|e| Problem::error(reasons::RENDER_FAILED, format!("{}: {e}", binding.reference)).into());
     let identity = failed.render.take(identity);
     let addresses = exposed.addresses(&endpoints);
@@ -246,7 +272,8 @@ fn deploy(world: &World, binding: &Binding, rendered: &Rendered) -> Plan {
     ];
     let mut status = state(binding, conditions);
     let mut field = |key: &str, value: Value| status.fields.insert(key.to_owned(), value);
-    if !rendered.addresses.is_empty() {
+    // A task has no addresses, and no field for them.
+    if !rendered.addresses.is_empty() && binding.reference.kind != Kind::ScheduledTaskBinding {
         field("endpoints", json!(rendered.addresses));
     }
     field("deployment", json!(revision.name));

@@ -67,7 +67,7 @@ pub(crate) fn plan(world: &World, namespace: &str, project: &str, environment: &
 
 /// Whether something of the project runs, or ran, in the environment.
 pub(crate) fn is_needed(world: &World, project: &ObjectRef, environment: &str) -> bool {
-    let mut heads = world.referrers(project).filter_map(|r| binding::head(world, r));
+    let mut heads = binding::referring(world, project).filter_map(|r| binding::head(world, r));
     heads.any(|h| h.environment == environment && h.owner.project_name == project.key.name)
 }
 

@@ -1,6 +1,6 @@
 //! Classes: what in them is not theirs to say, found when they are written and not when somebody uses them.
 
-use choreo_api::v1alpha1::{APIClass, ServiceClass, WebApplicationClass};
+use choreo_api::v1alpha1::{APIClass, ScheduledTaskClass, ServiceClass, WebApplicationClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
@@ -25,6 +25,16 @@ pub(super) fn web_application(class: &WebApplicationClass) -> Plan {
         class.spec.deployment_template.as_ref(),
         class.spec.service_template.as_ref(),
     )
+}
+
+pub(super) fn scheduled_task(class: &ScheduledTaskClass) -> Plan {
+    let problems = Problems::new();
+    let status = summary(&class.metadata, &problems, "can be used");
+    Plan {
+        status: Some(status),
+        problems,
+        ..Plan::default()
+    }
 }
 
 fn templates(meta: &ObjectMeta, deployment: Option<&Value>, service: Option<&Value>) -> Plan {

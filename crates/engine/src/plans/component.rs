@@ -136,11 +136,7 @@ fn binding(
     let namespace = &reference.key.namespace;
     let track = frozen.spec.track();
     let name = names::binding(&reference.key.name, track, environment);
-    let kind = if frozen.spec.web_application.is_some() {
-        Kind::WebApplicationBinding
-    } else {
-        Kind::ServiceBinding
-    };
+    let kind = crate::binding::kind_for(&frozen.spec);
     let this = ObjectRef::new(kind, namespace, &name);
     let mut artifact = frozen.name.clone();
     for other in crate::binding::KINDS
@@ -171,11 +167,22 @@ fn binding(
     }
     let mut spec = Map::new();
     spec.insert("owner".to_owned(), json!(frozen.spec.owner));
-    spec.insert("environment".to_owned(), json!(environment));
     if !is_default_track(track) {
         spec.insert("track".to_owned(), json!(track));
     }
-    if let Some(class) = &frozen.spec.class {
+    match (kind, &frozen.spec.api) {
+        (Kind::APIBinding, Some(api)) => {
+            spec.insert("environmentName".to_owned(), json!(environment));
+            spec.insert("apiName".to_owned(), json!(frozen.typed.key.name));
+            spec.insert("apiClassName".to_owned(), json!(api.api.class_name));
+        }
+        _ => {
+            spec.insert("environment".to_owned(), json!(environment));
+        }
+    }
+    if let Some(class) = &frozen.spec.class
+        && !matches!(kind, Kind::APIBinding | Kind::ComponentBinding)
+    {
         spec.insert("className".to_owned(), json!(class.name));
     }
     spec.insert("artifactRef".to_owned(), json!(artifact));

@@ -83,7 +83,7 @@ pub(super) fn plan(world: &World, reference: &ObjectRef, project: &Project) -> P
 
 /// The environments in which something of a project runs.
 pub(crate) fn environments(world: &World, project: &ObjectRef) -> BTreeSet<String> {
-    let heads = world.referrers(project).filter_map(|r| binding::head(world, r));
+    let heads = binding::referring(world, project).filter_map(|r| binding::head(world, r));
     let of_project = heads.filter(|h| h.owner.project_name == project.key.name);
     of_project.map(|h| h.environment.to_owned()).collect()
 }

@@ -2,7 +2,7 @@
 
 use choreo_api::labels::PLATFORM_NAMESPACE;
 use choreo_api::v1alpha1::{
-    Connection, ConnectionType, ServiceApi, WorkloadTemplate,
+    ComponentKind, Connection, ConnectionType, ServiceApi, WorkloadTemplate,
     common::{ComponentOwner, DEFAULT_CLASS, DEFAULT_TRACK},
 };
 use imbl::OrdSet;
@@ -39,6 +39,18 @@ impl Edges<'_> {
         }
     }
 
+    /// What a binding runs: an artifact, or else what it says itself, which is then `true`.
+    fn runs(&mut self, artifact: Option<&str>, inline: Option<&WorkloadTemplate>) -> bool {
+        if let Some(artifact) = artifact.filter(|a| !a.is_empty()) {
+            self.to(Kind::DeployableArtifact, artifact);
+            return false;
+        }
+        if let Some(workload) = inline {
+            self.needs_of(workload);
+        }
+        inline.is_some()
+    }
+
     fn needs_of(&mut self, workload: &WorkloadTemplate) {
         for group in configuration::usages(workload).keys() {
             self.to(Kind::ConfigurationGroup, group);
@@ -68,7 +80,12 @@ pub(super) fn of(object: &AnyObject) -> OrdSet<ObjectRef> {
         | AnyObject::DataPlane(_)
         | AnyObject::ServiceClass(_)
         | AnyObject::WebApplicationClass(_)
-        | AnyObject::APIClass(_) => {}
+        | AnyObject::ScheduledTaskClass(_)
+        | AnyObject::APIClass(_)
+        | AnyObject::ComponentType(_)
+        | AnyObject::Trait(_)
+        | AnyObject::ResourceType(_) => {}
+        AnyObject::ManagedResource(_) => {}
         AnyObject::Environment(o) => edges.to(Kind::DataPlane, &o.spec.data_plane_ref),
         AnyObject::DeploymentPipeline(o) => {
             for path in &o.spec.promotion_paths {
@@ -91,7 +108,18 @@ pub(super) fn of(object: &AnyObject) -> OrdSet<ObjectRef> {
             }
         }
         AnyObject::Project(o) => edges.to(Kind::DeploymentPipeline, &o.spec.deployment_pipeline_ref),
-        AnyObject::Component(o) => edges.to(Kind::Project, &o.spec.owner.project_name),
+        AnyObject::Component(o) => {
+            edges.to(Kind::Project, &o.spec.owner.project_name);
+            if matches!(
+                o.spec.kind(),
+                ComponentKind::Custom(_) | ComponentKind::Reserved(_)
+            ) {
+                edges.class(Kind::ComponentType, &o.spec.type_);
+                for used in &o.spec.traits {
+                    edges.class(Kind::Trait, &used.name);
+                }
+            }
+        }
         AnyObject::DeploymentTrack(o) => {
             edges.to(
                 Kind::Component,
@@ -115,6 +143,19 @@ pub(super) fn of(object: &AnyObject) -> OrdSet<ObjectRef> {
             edges.to(Kind::Workload, &o.spec.workload_name);
             edges.class(Kind::WebApplicationClass, &o.spec.class_name);
         }
+        AnyObject::ScheduledTask(o) => {
+            edges.owner(&o.spec.owner);
+            edges.to(Kind::Workload, &o.spec.workload_name);
+            edges.class(Kind::ScheduledTaskClass, &o.spec.class_name);
+        }
+        AnyObject::API(o) => {
+            edges.owner(&o.spec.owner);
+            if let Some(workload) = &o.spec.workload_name {
+                edges.to(Kind::Workload, workload);
+                edges.class(Kind::ServiceClass, DEFAULT_CLASS);
+            }
+            edges.class(Kind::APIClass, &o.spec.class_name);
+        }
         AnyObject::Build(o) => edges.owner(&o.spec.owner),
         AnyObject::DeployableArtifact(o) => {
             if let Some(owner) = &o.spec.owner {
@@ -127,17 +168,7 @@ pub(super) fn of(object: &AnyObject) -> OrdSet<ObjectRef> {
         AnyObject::ServiceBinding(o) => {
             edges.owner(&o.spec.owner);
             edges.to(Kind::Environment, &o.spec.environment);
-            edges.to(
-                Kind::DeployableArtifact,
-                o.spec.artifact_ref.as_deref().unwrap_or_default(),
-            );
-            if let Some(workload) = o
-                .spec
-                .workload_spec
-                .as_ref()
-                .filter(|_| o.spec.artifact_ref.is_none())
-            {
-                edges.needs_of(workload);
+            if edges.runs(o.spec.artifact_ref.as_deref(), o.spec.workload_spec.as_ref()) {
                 edges.class(Kind::ServiceClass, &o.spec.class_name);
                 edges.apis(o.spec.apis.values());
             }
@@ -145,19 +176,31 @@ pub(super) fn of(object: &AnyObject) -> OrdSet<ObjectRef> {
         AnyObject::WebApplicationBinding(o) => {
             edges.owner(&o.spec.owner);
             edges.to(Kind::Environment, &o.spec.environment);
-            edges.to(
-                Kind::DeployableArtifact,
-                o.spec.artifact_ref.as_deref().unwrap_or_default(),
-            );
-            if let Some(workload) = o
-                .spec
-                .workload_spec
-                .as_ref()
-                .filter(|_| o.spec.artifact_ref.is_none())
-            {
-                edges.needs_of(workload);
+            if edges.runs(o.spec.artifact_ref.as_deref(), o.spec.workload_spec.as_ref()) {
                 edges.class(Kind::WebApplicationClass, &o.spec.class_name);
             }
+        }
+        AnyObject::ScheduledTaskBinding(o) => {
+            edges.owner(&o.spec.owner);
+            edges.to(Kind::Environment, &o.spec.environment);
+            if edges.runs(o.spec.artifact_ref.as_deref(), o.spec.workload_spec.as_ref()) {
+                edges.class(Kind::ScheduledTaskClass, &o.spec.class_name);
+            }
+        }
+        AnyObject::APIBinding(o) => {
+            if let Some(owner) = &o.spec.owner {
+                edges.owner(owner);
+            }
+            edges.to(Kind::Environment, &o.spec.environment_name);
+            edges.to(Kind::API, &o.spec.api_name);
+            edges.class(Kind::APIClass, &o.spec.api_class_name);
+            edges.runs(o.spec.artifact_ref.as_deref(), None);
+        }
+        AnyObject::ComponentBinding(o) => {
+            // What a type and traits are to an inline binding, its component's own edges say.
+            edges.owner(&o.spec.owner);
+            edges.to(Kind::Environment, &o.spec.environment);
+            edges.runs(o.spec.artifact_ref.as_deref(), o.spec.workload_spec.as_ref());
         }
         AnyObject::Deployment(o) => {
             if let Some(owner) = &o.spec.owner {
