@@ -16,6 +16,15 @@ const ORGANIZATION_HOST: &str = "openchoreoapis.internal";
 const GATEWAY_CLASS: &str = "choreo-local";
 const PUBLIC_GATEWAY: &str = "gateway-external";
 const ORGANIZATION_GATEWAY: &str = "gateway-internal";
+/// What both gateways of the local data plane listen on: name, protocol and port. A TCP or UDP listener leads to one
+/// endpoint only, so there is one of each to try them with.
+const LISTENERS: [(&str, &str, u16); 5] = [
+    ("http", "HTTP", 80),
+    ("https", "HTTPS", 443),
+    ("tls", "TLS", 8443),
+    ("tcp", "TCP", 9000),
+    ("udp", "UDP", 9001),
+];
 
 /// Organization, data plane, environments, pipeline, project and classes, in an order in which they can be created.
 pub fn defaults() -> Vec<DynamicObject> {
@@ -36,8 +45,8 @@ pub fn defaults() -> Vec<DynamicObject> {
             "gateway": {
                 "publicVirtualHost": PUBLIC_HOST,
                 "organizationVirtualHost": ORGANIZATION_HOST,
-                "public": {"name": PUBLIC_GATEWAY, "namespace": GATEWAY_NAMESPACE},
-                "organization": {"name": ORGANIZATION_GATEWAY, "namespace": GATEWAY_NAMESPACE},
+                "public": {"name": PUBLIC_GATEWAY, "namespace": GATEWAY_NAMESPACE, "listeners": listeners()},
+                "organization": {"name": ORGANIZATION_GATEWAY, "namespace": GATEWAY_NAMESPACE, "listeners": listeners()},
             },
             // Said and not detected, so that what is rendered from files is what the server renders.
             "features": {"cilium": true, "networkPolicy": true, "externalSecrets": true, "mtls": false},
@@ -91,13 +100,26 @@ pub fn data_plane_defaults() -> Vec<DynamicObject> {
             "metadata": {"name": name, "namespace": GATEWAY_NAMESPACE},
             "spec": {
                 "gatewayClassName": GATEWAY_CLASS,
-                "listeners": [{
-                    "name": "http",
-                    "protocol": "HTTP",
-                    "port": 80,
-                    "hostname": format!("*.{host}"),
-                    "allowedRoutes": {"namespaces": {"from": "All"}},
-                }],
+                "listeners": LISTENERS.map(|(name, protocol, port)| {
+                    let mut listener = json!({
+                        "name": name,
+                        "protocol": protocol,
+                        "port": port,
+                        "allowedRoutes": {"namespaces": {"from": "All"}},
+                    });
+                    // What carries no host name cannot be restricted to one.
+                    if !matches!(protocol, "TCP" | "UDP") {
+                        listener["hostname"] = json!(format!("*.{host}"));
+                    }
+                    match protocol {
+                        "HTTPS" => {
+                            listener["tls"] = json!({"mode": "Terminate", "certificateRefs": [{"name": "gateway-certificate"}]});
+                        }
+                        "TLS" => listener["tls"] = json!({"mode": "Passthrough"}),
+                        _ => {}
+                    }
+                    listener
+                }),
             },
         })
     };
@@ -115,6 +137,11 @@ pub fn data_plane_defaults() -> Vec<DynamicObject> {
     .into_iter()
     .map(typed)
     .collect()
+}
+
+/// The listeners as a data plane lists them.
+fn listeners() -> Value {
+    json!(LISTENERS.map(|(name, protocol, port)| json!({"name": name, "protocol": protocol, "port": port})))
 }
 
 fn classes() -> Vec<DynamicObject> {

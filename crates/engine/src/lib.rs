@@ -30,6 +30,7 @@ pub mod freeze;
 pub mod hash;
 pub mod health;
 pub mod offline;
+pub mod operations;
 pub mod place;
 pub mod plan;
 mod plans;

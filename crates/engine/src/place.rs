@@ -4,7 +4,8 @@ use choreo_api::{
     conditions::reasons,
     names::{self, HostParts},
     v1alpha1::{
-        DataPlane, Environment, Organization, Project, Registry, SecretStoreRef, common::ExposeLevel,
+        AccessGrant, DataPlane, Environment, GatewayListener, ListenerProtocol, Organization, Project,
+        Registry, SecretStoreRef, common::ExposeLevel,
     },
 };
 
@@ -38,6 +39,43 @@ pub struct Gateway {
     pub namespace: String,
     /// The domain that it serves.
     pub virtual_host: String,
+    /// The listeners that endpoints may use, as far as the data plane says.
+    pub listeners: Vec<GatewayListener>,
+    /// The lowest version of TLS that it accepts, as in `1.2`.
+    pub min_tls: String,
+}
+
+/// What Envoy Gateway accepts when nobody says otherwise (`ClientTrafficPolicy.spec.tls.minVersion`).
+const DEFAULT_MIN_TLS: &str = "1.2";
+
+impl Gateway {
+    /// The listener for an endpoint that needs one of a protocol: that with the endpoint's own port, or else the only one.
+    ///
+    /// # Errors
+    /// When there is none, or more than one and none has the port.
+    pub fn listener(&self, protocol: ListenerProtocol, port: u16) -> Result<&GatewayListener, String> {
+        let of_protocol: Vec<&GatewayListener> =
+            self.listeners.iter().filter(|l| l.protocol == protocol).collect();
+        let same_port = of_protocol.iter().find(|l| l.port == i32::from(port));
+        match (same_port, of_protocol.as_slice()) {
+            (Some(one), _) | (None, [one]) => Ok(one),
+            (None, []) => Err(format!(
+                "Gateway {:?} in namespace {:?} has no listener of protocol {protocol:?}",
+                self.name, self.namespace
+            )),
+            (None, several) => Err(format!(
+                "Gateway {:?} in namespace {:?} has {} listeners of protocol {protocol:?} and none of them on port {port}",
+                self.name,
+                self.namespace,
+                several.len()
+            )),
+        }
+    }
+}
+
+/// A version of TLS as in `1.2`, however it was written (`TLSv1.2`, `v1.2`, `1.2`).
+pub(crate) fn tls_version(text: &str) -> &str {
+    text.trim_start_matches(|c: char| !c.is_ascii_digit())
 }
 
 /// The gateways of a data plane.
@@ -103,6 +141,12 @@ impl Plane {
                         .as_ref()
                         .map_or_else(|| DEFAULT_GATEWAY_NAMESPACE.to_owned(), |r| r.namespace.clone()),
                     virtual_host: virtual_host.to_owned(),
+                    listeners: of.as_ref().map(|r| r.listeners.clone()).unwrap_or_default(),
+                    min_tls: of
+                        .as_ref()
+                        .and_then(|r| r.min_tls_version.as_deref())
+                        .map_or(DEFAULT_MIN_TLS, tls_version)
+                        .to_owned(),
                 };
             Gateways {
                 public: gateway(&g.public, DEFAULT_PUBLIC_GATEWAY, &g.public_virtual_host),
@@ -141,6 +185,8 @@ pub struct Place {
     pub namespace: String,
     /// Whether callers of APIs must present a token, and where its keys are.
     pub jwt: Option<Option<String>>,
+    /// Where the keys of tokens are, whether or not everybody must present one.
+    pub jwks: Option<String>,
     /// Whether the cell denies what nobody declared.
     pub default_deny: bool,
     /// Whether all cells of the organization may talk to each other.
@@ -149,6 +195,8 @@ pub struct Place {
     pub open_to_internet: bool,
     /// Quotas of the cell.
     pub quotas: choreo_api::v1alpha1::common::ResourceQuotas,
+    /// Who may do what in the cell.
+    pub access: Vec<AccessGrant>,
     /// The data plane.
     pub plane: Plane,
 }
@@ -211,11 +259,15 @@ impl Place {
                 .filter(|p| !p.is_empty())
                 .unwrap_or_else(|| environment.to_owned()),
             namespace: names::cell_namespace(organization, project, environment),
-            jwt: gateway.is_some_and(|g| g.enable_jwt_auth).then_some(jwks),
+            jwt: gateway.is_some_and(|g| g.enable_jwt_auth).then(|| jwks.clone()),
+            jwks,
             default_deny: isolation.default_deny,
             open_to_organization: isolation.open_to_organization,
             open_to_internet: isolation.open_to_internet,
             quotas: env.spec.resource_quotas.clone().unwrap_or_default(),
+            access: organization_object
+                .map(|o| o.spec.access.clone())
+                .unwrap_or_default(),
             plane: Plane::of(plane),
         })
     }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::Condition;
+use super::endpointpolicy::{ClaimToHeader, JwtClaim};
 
 /// What is demanded of, and done with, requests to APIs of this class.
 #[derive(CustomResource, Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Default)]
@@ -124,6 +125,22 @@ pub struct RateLimit {
     /// Length of the window: a number and `s`, `m`, `h` or `d`.
     #[schemars(length(max = 16), regex(pattern = crate::schema::WINDOW))]
     pub window: String,
+    /// Who counts; `local` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<RateLimitScope>,
+}
+
+/// Who counts requests.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum RateLimitScope {
+    /// Each instance of the gateway counts on its own.
+    #[default]
+    Local,
+    /// All instances of the gateway count together. It needs the gateway's rate limit service.
+    Global,
 }
 
 /// How callers are authenticated.
@@ -132,7 +149,7 @@ pub struct RateLimit {
 #[x_kube(validation = Rule::new("self.type != 'jwt' || has(self.jwt)").message("jwt must be given when type is jwt"))]
 #[x_kube(validation = Rule::new("self.type != 'oauth2' || has(self.oauth2)")
     .message("oauth2 must be given when type is oauth2"))]
-#[x_kube(validation = Rule::new("[has(self.jwt), has(self.apiKey), has(self.oauth2), has(self.basic)].filter(given, given).size() <= 1")
+#[x_kube(validation = Rule::new("[has(self.jwt), has(self.apikey), has(self.oauth2), has(self.basic)].filter(given, given).size() <= 1")
     .message("give the settings of one type of authentication only"))]
 pub struct Authentication {
     /// The way of authentication.
@@ -142,7 +159,7 @@ pub struct Authentication {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtAuthentication>,
     /// For type `apikey`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "apikey", default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<ApiKeyAuthentication>,
     /// For type `oauth2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -183,6 +200,18 @@ pub struct JwtAuthentication {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 1024)))]
     pub audience: Vec<String>,
+    /// Scopes that the token must have, all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub scopes: Vec<String>,
+    /// Claims that the token must have, all of them, each with one of its values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub claims: Vec<JwtClaim>,
+    /// Claims that are passed to the backend.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub claims_to_headers: Vec<ClaimToHeader>,
 }
 
 /// Where an API key is looked for, and which are accepted.
@@ -214,6 +243,15 @@ pub struct OAuth2Authentication {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 253)))]
     pub scopes: Vec<String>,
+    /// Address of the key set that the server signs its tokens with. Without it no token can be checked, and the
+    /// API is not exposed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub jwks: Option<String>,
+    /// Who must have issued the token, if that matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub issuer: Option<String>,
 }
 
 /// Which users are accepted.
@@ -289,6 +327,13 @@ pub struct Mediation {
     pub response_transformations: Vec<Transformation>,
 }
 
+impl Mediation {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.request_transformations.is_empty() && self.response_transformations.is_empty()
+    }
+}
+
 /// A change to a request or a response.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
@@ -306,11 +351,11 @@ pub struct Transformation {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 256)))]
     pub headers: Vec<String>,
-    /// Name of the header that is added, for `addHeader`.
+    /// Name of the header, for `addHeader` and `setHeader`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub header_name: Option<String>,
-    /// Value of the header that is added, for `addHeader`.
+    /// Value of the header, for `addHeader` and `setHeader`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub header_value: Option<String>,
@@ -338,8 +383,10 @@ pub enum TransformationAction {
     /// Adds fields to the body.
     #[default]
     AddFields,
-    /// Adds a header.
+    /// Adds a header, beside one of the same name.
     AddHeader,
+    /// Sets a header, in the place of one of the same name.
+    SetHeader,
     /// Removes headers.
     RemoveHeaders,
     /// Removes fields from the body.
@@ -388,6 +435,10 @@ pub struct Retry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = crate::schema::DURATION))]
     pub max_interval: Option<String>,
+    /// How long one try may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = crate::schema::DURATION))]
+    pub per_try_timeout: Option<String>,
 }
 
 /// How a wait grows.

@@ -65,6 +65,8 @@ pub enum EndpointType {
     Websocket,
     /// Raw TCP.
     TCP,
+    /// TLS that the component terminates itself; callers find it by the host name in their TLS handshake.
+    TLS,
     /// Raw UDP.
     UDP,
 }
@@ -72,7 +74,7 @@ pub enum EndpointType {
 impl EndpointType {
     /// Whether requests can be routed by host and path at an HTTP gateway.
     pub fn is_http(self) -> bool {
-        !matches!(self, Self::TCP | Self::UDP)
+        !matches!(self, Self::TCP | Self::TLS | Self::UDP)
     }
 
     /// The URL scheme of the endpoint inside the data plane.
@@ -82,6 +84,7 @@ impl EndpointType {
             Self::GRPC => "grpc",
             Self::Websocket => "ws",
             Self::TCP => "tcp",
+            Self::TLS => "tls",
             Self::UDP => "udp",
         }
     }

@@ -118,6 +118,48 @@ pub struct GatewayRef {
     /// Namespace of the Gateway.
     #[schemars(length(min = 1, max = 63), regex(pattern = crate::schema::NAME))]
     pub namespace: String,
+    /// The listeners of the Gateway that endpoints may use. What cannot be told apart by host and path needs a listener
+    /// of its own: without one of its protocol, an endpoint of type TCP, TLS or UDP is not exposed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub listeners: Vec<GatewayListener>,
+    /// Lowest version of TLS that the Gateway accepts; 1.2 if absent, which is Envoy Gateway's own. A class that demands
+    /// more is not exposed here.
+    #[serde(rename = "minTLSVersion", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8), regex(pattern = "^(TLS)?v?1\\.[0-3]$"))]
+    pub min_tls_version: Option<String>,
+}
+
+/// A listener of a Gateway.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayListener {
+    /// Its name in the Gateway.
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::schema::SUBDOMAIN))]
+    pub name: String,
+    /// What it speaks.
+    pub protocol: ListenerProtocol,
+    /// The port that it listens on.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+}
+
+/// What a listener of a Gateway speaks.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
+)]
+pub enum ListenerProtocol {
+    /// Plain HTTP.
+    #[default]
+    HTTP,
+    /// HTTP over TLS that the gateway terminates.
+    HTTPS,
+    /// TLS that the gateway passes through by host name.
+    TLS,
+    /// Raw TCP: one endpoint for each listener.
+    TCP,
+    /// Raw UDP: one endpoint for each listener.
+    UDP,
 }
 
 /// A store of secret values in the data plane.

@@ -159,6 +159,7 @@ fn policies(place: &Place, meta: &Meta, objects: &mut Vec<Value>) {
             direction,
             peer,
             ports,
+            requests: &[],
             mutual,
         };
         add(name, policy::render(dialect, &rule).map(|r| r.body), by);

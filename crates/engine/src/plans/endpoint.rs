@@ -92,6 +92,9 @@ pub(super) fn plan(world: &World, reference: &ObjectRef, endpoint: &Endpoint) ->
 
 fn is_this(endpoint: &Endpoint, addresses: &EndpointAddresses) -> bool {
     let spec = &endpoint.spec;
+    if let Some(name) = expose::own_name(endpoint) {
+        return addresses.name == name;
+    }
     match (&spec.endpoint_name, spec.backend_ref.port()) {
         (Some(name), _) => addresses.name == *name,
         (None, Some(port)) => addresses.project.as_ref().is_some_and(|p| p.port == port),

@@ -1,14 +1,20 @@
 //! A component's openings in its cell: ways in from the gateways, ways out along its connections.
 
+use choreo_api::{labels, v1alpha1::common::EndpointType};
 use serde_json::Value;
 
 use super::{
     Input,
     meta::Meta,
-    policy::{self, Direction, Peer, Rule, Transport},
+    policy::{self, Direction, Peer, Requests, Rule, Transport},
     route, service,
 };
-use crate::{place::Dialect, resolve::connections::EgressTo};
+use crate::{
+    expose::{Exposure, Upstream},
+    operations::{self, MOST_OPERATIONS},
+    place::Dialect,
+    resolve::connections::EgressTo,
+};
 
 /// The policies, and what they cannot say.
 #[derive(Debug, Default)]
@@ -24,15 +30,27 @@ pub(super) fn render(input: &Input<'_>, meta: &Meta) -> Network {
         return network;
     }
     for exposure in input.exposures {
+        let sibling;
+        let pods = match &exposure.upstream {
+            Upstream::Own => &meta.selector,
+            Upstream::Sibling { component, track } => {
+                sibling = labels::Labels::new().component(component).track(track).build();
+                &sibling
+            }
+            // The gateway is not of this cell: what it may reach outside is not the cell's to say.
+            Upstream::External(_) => continue,
+        };
+        let requests = network.requests(input, exposure);
         for (level, declared_by) in &exposure.levels {
             let Some(gateway) = input.place.plane.gateways.as_ref().and_then(|g| g.of(*level)) else {
                 continue;
             };
             let rule = Rule {
-                pods: Some(&meta.selector),
+                pods: Some(pods),
                 direction: Direction::Ingress,
                 peer: Peer::Gateway(gateway.clone()),
                 ports: &[(exposure.port, service::transport(exposure.type_))],
+                requests: &requests,
                 mutual: false,
             };
             let name = meta.derived(&[&exposure.name, route::level_name(*level), "in"]);
@@ -53,6 +71,7 @@ pub(super) fn render(input: &Input<'_>, meta: &Meta) -> Network {
             direction: Direction::Egress,
             peer,
             ports: &ports,
+            requests: &[],
             mutual: false,
         };
         let name = meta.derived(&[&egress.connection, "out"]);
@@ -68,6 +87,51 @@ pub(super) fn render(input: &Input<'_>, meta: &Meta) -> Network {
 }
 
 impl Network {
+    /// The requests that an endpoint's schema describes, where the data plane's policies can tell requests apart.
+    fn requests(&mut self, input: &Input<'_>, exposure: &Exposure) -> Vec<Requests> {
+        if input.place.plane.dialect != Dialect::Cilium || exposure.levels.is_empty() {
+            return Vec::new();
+        }
+        if let Some(why) = &exposure.unreadable {
+            self.unenforced.push(format!(
+                "{why}, so all requests to endpoint {:?} are let through",
+                exposure.name
+            ));
+        }
+        let described = &exposure.described;
+        if described.operations.len() > MOST_OPERATIONS {
+            self.unenforced.push(format!(
+                "endpoint {:?} has {} operations, more than the {MOST_OPERATIONS} that a network policy can list, so all requests are let through",
+                exposure.name,
+                described.operations.len()
+            ));
+            return Vec::new();
+        }
+        // A gRPC path is whole by itself. Where nobody gives a base path, the document's own may stand in front or not.
+        let prefixes: Vec<&str> = if exposure.type_ == EndpointType::GRPC {
+            vec!["/"]
+        } else if exposure.base_path != "/" {
+            vec![&exposure.base_path]
+        } else if described.server_path.len() > 1 {
+            vec!["/", &described.server_path]
+        } else {
+            vec!["/"]
+        };
+        let mut requests: Vec<Requests> = described
+            .operations
+            .iter()
+            .flat_map(|o| {
+                prefixes.iter().map(|prefix| Requests {
+                    method: o.method.clone(),
+                    path: operations::pattern_with_query(prefix, &o.path),
+                })
+            })
+            .collect();
+        requests.sort();
+        requests.dedup();
+        requests
+    }
+
     fn add(&mut self, input: &Input<'_>, meta: &Meta, name: &str, declared_by: &str, rule: &Rule<'_>) {
         let Some(rendered) = policy::render(input.place.plane.dialect, rule) else {
             return;

@@ -57,6 +57,15 @@ impl Transport {
     }
 }
 
+/// Requests that a permission is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Requests {
+    /// The method of HTTP.
+    pub method: String,
+    /// A regular expression for the whole path with its query.
+    pub path: String,
+}
+
 /// One permission.
 #[derive(Debug, Clone)]
 pub struct Rule<'a> {
@@ -68,6 +77,8 @@ pub struct Rule<'a> {
     pub peer: Peer,
     /// The ports; all when empty.
     pub ports: &'a [(u16, Transport)],
+    /// The requests on these ports; all when empty. A language without requests allows all.
+    pub requests: &'a [Requests],
     /// Whether the other end must authenticate itself.
     pub mutual: bool,
 }
@@ -204,6 +215,16 @@ fn cilium(rule: &Rule<'_>) -> Rendered {
             && let Some(object) = to_ports.as_object_mut()
         {
             object.insert("rules".to_owned(), json!({"dns": [{"matchPattern": "*"}]}));
+        }
+        if !rule.requests.is_empty()
+            && let Some(object) = to_ports.as_object_mut()
+        {
+            let http: Vec<Value> = rule
+                .requests
+                .iter()
+                .map(|r| json!({"method": r.method, "path": r.path}))
+                .collect();
+            object.insert("rules".to_owned(), json!({"http": http}));
         }
         entry.insert("toPorts".to_owned(), json!([to_ports]));
     }

@@ -6,7 +6,10 @@ use choreo_api::{conditions::reasons, v1alpha1::common::EndpointType};
 use serde_json::{Map, Value, json};
 
 use super::{Input, class, meta::Meta, policy::Transport, workload::Class};
-use crate::problem::{Problem, Problems};
+use crate::{
+    expose::Upstream,
+    problem::{Problem, Problems},
+};
 
 /// How an endpoint travels.
 pub(super) fn transport(type_: EndpointType) -> Transport {
@@ -20,7 +23,8 @@ pub(super) fn transport(type_: EndpointType) -> Transport {
 /// The ports of a component, each once, with the protocol that is spoken there when all its endpoints agree on one.
 fn ports(input: &Input<'_>) -> BTreeMap<(u16, Transport), Option<&'static str>> {
     let mut ports: BTreeMap<(u16, Transport), Option<&'static str>> = BTreeMap::new();
-    for endpoint in input.exposures {
+    let own = input.exposures.iter().filter(|e| e.upstream == Upstream::Own);
+    for endpoint in own {
         let protocol = app_protocol(endpoint.type_);
         ports
             .entry((endpoint.port, transport(endpoint.type_)))
@@ -40,7 +44,7 @@ fn app_protocol(type_: EndpointType) -> Option<&'static str> {
         EndpointType::HTTP | EndpointType::REST | EndpointType::GraphQL => Some("http"),
         EndpointType::GRPC => Some("kubernetes.io/h2c"),
         EndpointType::Websocket => Some("kubernetes.io/ws"),
-        EndpointType::TCP | EndpointType::UDP => None,
+        EndpointType::TCP | EndpointType::TLS | EndpointType::UDP => None,
     }
 }
 

@@ -140,7 +140,12 @@ impl Routed for PersistentVolumeClaim {
 }
 
 impl Routed for Secret {
-    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
-        owner_tasks(old, new)
+    fn tasks(world: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        let mut tasks = owner_tasks(old, new);
+        if old.is_none() || new.is_none() {
+            // Policies say whether the credentials that they name are there.
+            tasks.extend(operators::policies_of(world));
+        }
+        tasks
     }
 }

@@ -42,11 +42,13 @@ pub(super) fn status(world: &World, gateway: &DynamicObject) -> Value {
         .flatten()
         .map(|listener| {
             let listener_name = listener["name"].as_str().unwrap_or_default();
-            let set = |kind, reason, message| condition(before(listener_name), generation, kind, true, reason, message);
+            let set = |kind, reason, message| {
+                condition(before(listener_name), generation, kind, true, reason, message)
+            };
             json!({
                 "name": listener_name,
                 "attachedRoutes": attached(world, &name, listener_name),
-                "supportedKinds": ROUTES.map(|kind| json!({"group": "gateway.networking.k8s.io", "kind": kind.name()})),
+                "supportedKinds": supported(listener),
                 "conditions": [
                     set("Programmed", "Programmed", "listener is simulated"),
                     set("Accepted", "Accepted", "listener is valid"),
@@ -64,6 +66,16 @@ pub(super) fn status(world: &World, gateway: &DynamicObject) -> Value {
         ],
         "listeners": listeners,
     })
+}
+
+/// The kinds of route that a listener's protocol carries.
+fn supported(listener: &Value) -> Vec<Value> {
+    let protocol = listener["protocol"].as_str().unwrap_or_default();
+    ROUTES
+        .into_iter()
+        .filter(|kind| route::protocols(*kind).contains(&protocol))
+        .map(|kind| json!({"group": "gateway.networking.k8s.io", "kind": kind.name()}))
+        .collect()
 }
 
 /// Number of routes that name the listener, or all of the gateway's.

@@ -30,18 +30,28 @@ pub(crate) enum Kind {
     Gateway,
     HttpRoute,
     GrpcRoute,
+    TlsRoute,
+    TcpRoute,
+    UdpRoute,
+    Backend,
     SecurityPolicy,
     BackendTrafficPolicy,
+    ClientTrafficPolicy,
     ExternalSecret,
 }
 
-pub(crate) const KINDS: [Kind; 7] = [
+pub(crate) const KINDS: [Kind; 12] = [
     Kind::GatewayClass,
     Kind::Gateway,
     Kind::HttpRoute,
     Kind::GrpcRoute,
+    Kind::TlsRoute,
+    Kind::TcpRoute,
+    Kind::UdpRoute,
+    Kind::Backend,
     Kind::SecurityPolicy,
     Kind::BackendTrafficPolicy,
+    Kind::ClientTrafficPolicy,
     Kind::ExternalSecret,
 ];
 
@@ -53,8 +63,13 @@ impl Kind {
             Kind::Gateway => "gateways.gateway.networking.k8s.io",
             Kind::HttpRoute => "httproutes.gateway.networking.k8s.io",
             Kind::GrpcRoute => "grpcroutes.gateway.networking.k8s.io",
+            Kind::TlsRoute => "tlsroutes.gateway.networking.k8s.io",
+            Kind::TcpRoute => "tcproutes.gateway.networking.k8s.io",
+            Kind::UdpRoute => "udproutes.gateway.networking.k8s.io",
+            Kind::Backend => "backends.gateway.envoyproxy.io",
             Kind::SecurityPolicy => "securitypolicies.gateway.envoyproxy.io",
             Kind::BackendTrafficPolicy => "backendtrafficpolicies.gateway.envoyproxy.io",
+            Kind::ClientTrafficPolicy => "clienttrafficpolicies.gateway.envoyproxy.io",
             Kind::ExternalSecret => "externalsecrets.external-secrets.io",
         }
     }
@@ -66,15 +81,30 @@ impl Kind {
             Kind::Gateway => "Gateway",
             Kind::HttpRoute => "HTTPRoute",
             Kind::GrpcRoute => "GRPCRoute",
+            Kind::TlsRoute => "TLSRoute",
+            Kind::TcpRoute => "TCPRoute",
+            Kind::UdpRoute => "UDPRoute",
+            Kind::Backend => "Backend",
             Kind::SecurityPolicy => "SecurityPolicy",
             Kind::BackendTrafficPolicy => "BackendTrafficPolicy",
+            Kind::ClientTrafficPolicy => "ClientTrafficPolicy",
             Kind::ExternalSecret => "ExternalSecret",
         }
     }
 }
 
-const ROUTES: [Kind; 2] = [Kind::HttpRoute, Kind::GrpcRoute];
-const POLICIES: [Kind; 2] = [Kind::SecurityPolicy, Kind::BackendTrafficPolicy];
+const ROUTES: [Kind; 5] = [
+    Kind::HttpRoute,
+    Kind::GrpcRoute,
+    Kind::TlsRoute,
+    Kind::TcpRoute,
+    Kind::UdpRoute,
+];
+const POLICIES: [Kind; 3] = [
+    Kind::SecurityPolicy,
+    Kind::BackendTrafficPolicy,
+    Kind::ClientTrafficPolicy,
+];
 
 fn everything_of(world: &World, kinds: impl IntoIterator<Item = Kind>) -> impl Iterator<Item = Task> {
     kinds.into_iter().flat_map(move |kind| {
@@ -89,6 +119,11 @@ fn everything_of(world: &World, kinds: impl IntoIterator<Item = Kind>) -> impl I
 /// All routes: looked at again when what they refer to comes or goes.
 pub(crate) fn routes_of(world: &World) -> impl Iterator<Item = Task> {
     everything_of(world, ROUTES)
+}
+
+/// All policies of gateways: likewise.
+pub(crate) fn policies_of(world: &World) -> impl Iterator<Item = Task> {
+    everything_of(world, POLICIES)
 }
 
 /// Which tasks a change of an operator's object means.
@@ -114,6 +149,12 @@ pub(crate) fn tasks(
         Kind::HttpRoute | Kind::GrpcRoute => {
             tasks.extend(everything_of(world, POLICIES.into_iter().chain([Kind::Gateway])))
         }
+        // Routes of one listener exclude each other.
+        Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => tasks.extend(everything_of(
+            world,
+            POLICIES.into_iter().chain([Kind::Gateway, kind]),
+        )),
+        Kind::Backend => tasks.extend(everything_of(world, ROUTES)),
         _ => {}
     }
     tasks
@@ -129,11 +170,12 @@ pub(crate) async fn reconcile(context: &Context, kind: Kind, name: &Name) -> Res
     match kind {
         Kind::GatewayClass => set_status(context, &object, gateway::class_status(&object)).await,
         Kind::Gateway => set_status(context, &object, gateway::status(&context.world, &object)).await,
-        Kind::HttpRoute | Kind::GrpcRoute => {
-            set_status(context, &object, route::status(&context.world, &object)).await
+        Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
+            set_status(context, &object, route::status(&context.world, kind, &object)).await
         }
-        Kind::SecurityPolicy | Kind::BackendTrafficPolicy => {
-            set_status(context, &object, policy::status(&context.world, &object)).await
+        Kind::Backend => set_status(context, &object, route::backend_status(&object)).await,
+        Kind::SecurityPolicy | Kind::BackendTrafficPolicy | Kind::ClientTrafficPolicy => {
+            set_status(context, &object, policy::status(&context.world, kind, &object)).await
         }
         Kind::ExternalSecret => secret::reconcile(context, &object).await,
     }
