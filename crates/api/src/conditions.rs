@@ -223,6 +223,10 @@ pub mod types {
     pub const ARTIFACT_READY: &str = "ArtifactReady";
     /// A build or another piece of work has ended, well or badly.
     pub const COMPLETED: &str = "Completed";
+    /// A build's workflow is in the build plane.
+    pub const STARTED: &str = "Started";
+    /// The image of a build was written to the component's workload.
+    pub const WORKLOAD_UPDATED: &str = "WorkloadUpdated";
     /// An older manifest was converted to the kinds of this platform.
     pub const CONVERTED: &str = "Converted";
     /// The object is being deleted and this is what is still in the way.
@@ -249,6 +253,10 @@ pub mod reasons {
     pub const ENVIRONMENT_NOT_FOUND: &str = "EnvironmentNotFound";
     /// The data plane does not exist (yet).
     pub const DATA_PLANE_NOT_FOUND: &str = "DataPlaneNotFound";
+    /// The build plane does not exist (yet).
+    pub const BUILD_PLANE_NOT_FOUND: &str = "BuildPlaneNotFound";
+    /// A newer object of the same purpose has taken over.
+    pub const SUPERSEDED: &str = "Superseded";
     /// The deployment pipeline does not exist (yet).
     pub const PIPELINE_NOT_FOUND: &str = "PipelineNotFound";
     /// The artifact does not exist (yet).

@@ -24,6 +24,9 @@ pub const EXTERNAL_SECRETS: &str = "external-secrets.io";
 /// Group of the Secrets Store CSI driver.
 pub const SECRETS_STORE: &str = "secrets-store.csi.x-k8s.io";
 
+/// Group of Argo Workflows.
+pub const ARGO: &str = "argoproj.io";
+
 /// A foreign kind, as far as the platform knows it.
 struct Foreign {
     group: &'static str,
@@ -320,6 +323,45 @@ const FOREIGN: &[Foreign] = &[
             )
         },
     },
+    Foreign {
+        group: ARGO,
+        version: "v1alpha1",
+        kind: "Workflow",
+        plural: "workflows",
+        short: Some("wf"),
+        category: "argo",
+        namespaced: true,
+        columns: &[
+            ("Status", ".status.phase"),
+            ("Template", ".spec.workflowTemplateRef.name"),
+        ],
+        description: "Steps that run in containers, one after the other.",
+        spec: workflow,
+    },
+    Foreign {
+        group: ARGO,
+        version: "v1alpha1",
+        kind: "WorkflowTemplate",
+        plural: "workflowtemplates",
+        short: Some("wftmpl"),
+        category: "argo",
+        namespaced: true,
+        columns: &[],
+        description: "A workflow that others of its namespace are made from.",
+        spec: workflow,
+    },
+    Foreign {
+        group: ARGO,
+        version: "v1alpha1",
+        kind: "ClusterWorkflowTemplate",
+        plural: "clusterworkflowtemplates",
+        short: Some("cwft"),
+        category: "argo",
+        namespaced: false,
+        columns: &[],
+        description: "A workflow that others are made from.",
+        spec: workflow,
+    },
 ];
 
 fn text() -> Value {
@@ -351,6 +393,23 @@ fn list(items: &Value) -> Value {
 
 fn list_by(items: &Value, key: &str) -> Value {
     json!({"type": "array", "items": items, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]})
+}
+
+/// The spec of a workflow of Argo, which is also that of its templates.
+fn workflow() -> Value {
+    let parameter = object(
+        json!({"name": text(), "value": text(), "default": text()}),
+        &["name"],
+    );
+    object(
+        json!({
+            "entrypoint": text(), "serviceAccountName": text(), "podMetadata": open(),
+            "arguments": object(json!({"parameters": list_by(&parameter, "name")}), &[]),
+            "workflowTemplateRef": object(json!({"name": text(), "clusterScope": {"type": "boolean"}}), &["name"]),
+            "templates": list_by(&object(json!({"name": text()}), &["name"]), "name"),
+        }),
+        &[],
+    )
 }
 
 /// The spec of a route of the Gateway API.

@@ -70,6 +70,8 @@ pub mod finalizers {
     pub const ORGANIZATION_CLEANUP: &str = "openchoreo.dev/organization-cleanup";
     /// A Project is only gone when its cells are.
     pub const PROJECT_CLEANUP: &str = "openchoreo.dev/project-cleanup";
+    /// A Build is only gone when its workflow has been told to stop.
+    pub const BUILD_CLEANUP: &str = "openchoreo.dev/build-cleanup";
 }
 
 /// The field manager of a controller in server-side apply.

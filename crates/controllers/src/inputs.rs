@@ -30,8 +30,6 @@ const PARTS: &[Kind] = &[
 
 /// Kinds that are checked and stored, and that nothing acts upon yet.
 const NOT_YET_SUPPORTED: &[&str] = &[
-    "Build",
-    "BuildPlane",
     "ComponentType",
     "GitCommitRequest",
     "ManagedResource",
@@ -164,7 +162,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_one_controller() {
-        let special = ["DataPlane", "Release"];
+        let special = ["Build", "BuildPlane", "DataPlane", "Release"];
         for kind in choreo_api::KINDS {
             let planned = CONTROLLERS
                 .iter()

@@ -17,7 +17,7 @@
 //! - [`mod@write`]: what differs, apply, status, events. Knows nothing of the platform.
 //! - [`planes`]: connections to clusters.
 //! - [`flow`]: the controllers that carry out a plan of the engine, all of one shape.
-//! - [`release`], [`dataplane`], [`organization`]: the controllers that do more than that.
+//! - [`release`], [`dataplane`], [`organization`], [`build`], [`buildplane`]: the controllers that do more than that.
 //! - [`inputs`]: the kinds that no plan is made for; [`alias`]: older manifests.
 //! - [`router`]: which change concerns which key.
 //!
@@ -31,6 +31,8 @@
 //! Deliberately absent: rules of the domain (they are the engine's), and any access to the store.
 
 pub mod alias;
+pub mod build;
+pub mod buildplane;
 pub mod context;
 pub mod dataplane;
 pub mod defaults;

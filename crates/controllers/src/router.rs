@@ -5,24 +5,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use choreo_api::labels;
-use choreo_api::v1alpha1::{DataPlane, Release};
+use choreo_api::v1alpha1::{Build, DataPlane, Release};
 use choreo_engine::plan::Target;
 use kube::ResourceExt as _;
 
 use crate::flow::targets;
-use crate::planes::PlaneId;
 use crate::planes::plane::PlaneListener;
+use crate::planes::{PlaneId, Role};
 use crate::release::index::Index;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::{Backoff, Cache, Change, Key, ObjectRef, Queue};
 use crate::view::{ControlSnapshot, ControlView};
-use crate::{alias, dataplane, inputs, release};
+use crate::{alias, build, buildplane, dataplane, inputs, release};
 
 /// The queues of all controllers.
 pub struct Router {
     plans: BTreeMap<&'static str, Queue<Target>>,
     releases: Queue<Key>,
     data_planes: Queue<Key>,
+    build_planes: Queue<Key>,
+    builds: Queue<Key>,
     inputs: Queue<ObjectRef>,
     aliases: Queue<ObjectRef>,
     index: Arc<Index>,
@@ -45,6 +47,8 @@ impl Router {
                 .collect(),
             releases: queue(release::NAME),
             data_planes: queue(dataplane::NAME),
+            build_planes: queue(buildplane::NAME),
+            builds: queue(build::NAME),
             inputs: Queue::new(Backoff::default(), metrics.controller(inputs::NAME)),
             aliases: Queue::new(Backoff::default(), metrics.controller(alias::NAME)),
             index,
@@ -73,6 +77,16 @@ impl Router {
         &self.data_planes
     }
 
+    /// The queue of the build plane controller.
+    pub fn build_planes(&self) -> &Queue<Key> {
+        &self.build_planes
+    }
+
+    /// The queue of the build controller.
+    pub fn builds(&self) -> &Queue<Key> {
+        &self.builds
+    }
+
     /// The queue of the inputs controller.
     pub fn inputs(&self) -> &Queue<ObjectRef> {
         &self.inputs
@@ -99,7 +113,16 @@ impl Router {
                 &release.name_any(),
             ));
         }
+        for build in world.all::<Build>() {
+            self.builds.add(Key::new(
+                &build.namespace().unwrap_or_default(),
+                &build.name_any(),
+            ));
+        }
         for (object, _) in snapshot.iter() {
+            if buildplane::is_build_plane(object) {
+                self.build_planes.add(object.key());
+            }
             if inputs::is_input(object) {
                 self.inputs.add(object.clone());
             } else if alias::is_alias(object) {
@@ -116,6 +139,8 @@ impl Router {
         self.plans.values().all(|queue| queue.pending() == 0)
             && self.releases.pending() == 0
             && self.data_planes.pending() == 0
+            && self.build_planes.pending() == 0
+            && self.builds.pending() == 0
             && self.inputs.pending() == 0
             && self.aliases.pending() == 0
     }
@@ -144,7 +169,11 @@ impl Router {
         if object.kind.group != labels::GROUP {
             return;
         }
+        for key in build::affected_by(after, object) {
+            self.builds.add(key);
+        }
         match object.kind.kind.as_str() {
+            "BuildPlane" => self.build_planes.add(object.key()),
             "Release" => self.releases.add(object.key()),
             "DataPlane" => {
                 self.data_planes.add(object.key());
@@ -172,18 +201,36 @@ impl Router {
 
 impl PlaneListener for Router {
     fn changed(&self, plane: &PlaneId, change: &Change) {
+        if plane.role == Role::Build {
+            if let Some(key) = build::of_workflow(change) {
+                self.builds.add(key);
+            }
+            return;
+        }
         for key in self.index.affected_by(plane, change) {
             self.releases.add(key);
         }
     }
 
     fn look_again(&self, plane: &PlaneId) {
-        self.data_planes
-            .add(Key::new(&plane.namespace, &plane.data_plane));
+        let queue = match plane.role {
+            Role::Data => &self.data_planes,
+            Role::Build => &self.build_planes,
+        };
+        queue.add(Key::new(&plane.namespace, &plane.name));
     }
 
     fn usable_changed(&self, plane: &PlaneId) {
         self.look_again(plane);
+        if plane.role == Role::Build {
+            if let Some(cache) = self.cache.get().and_then(Weak::upgrade) {
+                let snapshot = cache.snapshot();
+                for build in snapshot.view.world.in_namespace::<Build>(&plane.namespace) {
+                    self.builds.add(Key::new(&plane.namespace, &build.name_any()));
+                }
+            }
+            return;
+        }
         let mut keys: BTreeSet<Key> = self.index.in_plane(plane);
         if let Some(cache) = self.cache.get().and_then(Weak::upgrade) {
             // Releases that have waited for the cluster are in no index yet.

@@ -10,6 +10,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::alias::Aliases;
+use crate::build::Builds;
+use crate::buildplane::BuildPlanes;
 use crate::context::Context;
 use crate::dataplane::DataPlanes;
 use crate::flow::Planner;
@@ -207,6 +209,9 @@ pub fn start(options: RunOptions) -> Controllers {
     launch.start(Aliases::new(Arc::clone(&context)), router.aliases(), workers);
     let data_planes = DataPlanes::new(Arc::clone(&context), router.data_planes().clone());
     launch.start(data_planes, router.data_planes(), workers);
+    let build_planes = BuildPlanes::new(Arc::clone(&context), router.build_planes().clone());
+    launch.start(build_planes, router.build_planes(), workers);
+    launch.start(Builds::new(Arc::clone(&context)), router.builds(), workers);
     tasks.spawn(async move {
         while pool.join_next().await.is_some() {}
         clients.cancel();

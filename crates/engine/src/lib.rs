@@ -25,6 +25,7 @@
 pub mod address;
 pub mod affected;
 pub mod binding;
+pub mod build;
 pub mod expose;
 pub mod freeze;
 pub mod hash;

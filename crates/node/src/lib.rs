@@ -7,6 +7,7 @@
 //!                               ├─▶ node choreo-local: scheduled, running, ready      simulator
 //!                               └─▶ EndpointSlice, Endpoints ◀─ Service               workloads
 //!  Gateway, HTTPRoute, GRPCRoute, SecurityPolicy, BackendTrafficPolicy, ExternalSecret  operators (simulated)
+//!  Workflow (of Argo)                                                                   operators (simulated)
 //! ```
 //!
 //! One watch per kind feeds one cache; what changed says which tasks to run; a task compares what is with what should be and
@@ -25,6 +26,9 @@
 //! | `not-ready` | runs and never becomes ready |
 //!
 //! [`CONTAINER`] limits a failure to one container. Pods of Jobs complete at once, or after [`DELAY`].
+//!
+//! A Workflow has no Pods: its steps succeed at once, or after [`DELAY`]. The same annotations on the Workflow make a step fail,
+//! the one that [`CONTAINER`] names or else `build-step`. Commits and images are made up from the parameters.
 
 mod core;
 mod operators;

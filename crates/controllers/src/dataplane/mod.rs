@@ -3,7 +3,7 @@
 //! What is learned here (whether it answers, its version, what it can do) goes into the DataPlane's status, from which
 //! the engine reads the features. Writing to the clusters is the release controller's business.
 
-mod secrets;
+pub(crate) mod secrets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -161,11 +161,7 @@ struct Attempt {
 
 impl DataPlanes {
     async fn connect(&self, key: &Key, cluster: &str, connection: &KubernetesCluster) -> Attempt {
-        let id = PlaneId {
-            namespace: key.namespace.clone(),
-            data_plane: key.name.clone(),
-            cluster: cluster.to_owned(),
-        };
+        let id = PlaneId::data(&key.namespace, &key.name, cluster);
         let result = async {
             let target = resolve_cluster(&self.context, &key.namespace, connection).await;
             let target = target.inspect_err(|error| {

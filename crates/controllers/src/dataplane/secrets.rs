@@ -13,14 +13,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::runtime::{Backoff, Key, Queue};
 
 /// One watch for each Secret of each data plane.
-pub(super) struct SecretWatches {
+pub(crate) struct SecretWatches {
     client: Client,
     queue: Queue<Key>,
     running: Mutex<BTreeMap<Key, BTreeMap<String, DropGuard>>>,
 }
 
 impl SecretWatches {
-    pub(super) fn new(client: Client, queue: Queue<Key>) -> Self {
+    pub(crate) fn new(client: Client, queue: Queue<Key>) -> Self {
         Self {
             client,
             queue,
@@ -29,7 +29,7 @@ impl SecretWatches {
     }
 
     /// Watches these Secrets for this data plane, and no others.
-    pub(super) fn follow<'a>(&self, data_plane: &Key, names: impl Iterator<Item = &'a str>) {
+    pub(crate) fn follow<'a>(&self, data_plane: &Key, names: impl Iterator<Item = &'a str>) {
         let names: BTreeSet<&str> = names.collect();
         let mut running = self.running.lock();
         let watches = running.entry(data_plane.clone()).or_default();
@@ -45,7 +45,7 @@ impl SecretWatches {
     }
 
     /// Stops watching for a data plane.
-    pub(super) fn forget(&self, data_plane: &Key) {
+    pub(crate) fn forget(&self, data_plane: &Key) {
         self.running.lock().remove(data_plane);
     }
 

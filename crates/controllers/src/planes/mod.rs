@@ -10,7 +10,7 @@ pub mod registry;
 
 pub use connect::{ClusterConnector, ClusterTarget, ConnectError, Credentials, Embedded, HttpConnector};
 pub use plane::Plane;
-pub use registry::{PlaneId, Planes};
+pub use registry::{PlaneId, Planes, Role};
 
 /// Label and value by which the objects that we apply to data planes are watched.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "choreo");

@@ -11,20 +11,57 @@ use super::connect::{ClusterConnector, ClusterTarget, ConnectError};
 use super::plane::{Plane, PlaneListener};
 use crate::runtime::metrics::Metrics;
 
-/// One cluster of one DataPlane.
+/// What a cluster is used for. One that is both is connected twice: what is watched there differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Workloads: the cluster of a DataPlane.
+    Data,
+    /// Builds: the cluster of a BuildPlane.
+    Build,
+}
+
+/// One cluster of one DataPlane or BuildPlane.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlaneId {
-    /// Namespace of the DataPlane.
+    /// Which of the two.
+    pub role: Role,
+    /// Namespace of the DataPlane or BuildPlane.
     pub namespace: String,
-    /// Name of the DataPlane.
-    pub data_plane: String,
+    /// Name of the DataPlane or BuildPlane.
+    pub name: String,
     /// Name of the cluster in it; empty if it has only one.
     pub cluster: String,
 }
 
+impl PlaneId {
+    /// A cluster of a DataPlane.
+    pub fn data(namespace: &str, data_plane: &str, cluster: &str) -> Self {
+        Self {
+            role: Role::Data,
+            namespace: namespace.to_owned(),
+            name: data_plane.to_owned(),
+            cluster: cluster.to_owned(),
+        }
+    }
+
+    /// The cluster of a BuildPlane.
+    pub fn build(namespace: &str, build_plane: &str) -> Self {
+        Self {
+            role: Role::Build,
+            namespace: namespace.to_owned(),
+            name: build_plane.to_owned(),
+            cluster: String::new(),
+        }
+    }
+}
+
 impl fmt::Display for PlaneId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.data_plane)?;
+        let kind = match self.role {
+            Role::Data => "",
+            Role::Build => "build plane ",
+        };
+        write!(f, "{kind}{}/{}", self.namespace, self.name)?;
         if !self.cluster.is_empty() {
             write!(f, ":{}", self.cluster)?;
         }
@@ -37,7 +74,7 @@ struct Slot {
     plane: Arc<Plane>,
 }
 
-/// Every cluster that is connected, by DataPlane and cluster name.
+/// Every cluster that is connected, by DataPlane or BuildPlane and cluster name.
 pub struct Planes {
     connector: Arc<dyn ClusterConnector>,
     metrics: Metrics,
@@ -123,7 +160,7 @@ impl Planes {
         let slots = self.slots.lock();
         slots
             .iter()
-            .filter(|(id, _)| id.namespace == namespace && id.data_plane == data_plane)
+            .filter(|(id, _)| id.role == Role::Data && id.namespace == namespace && id.name == data_plane)
             .map(|(_, slot)| Arc::clone(&slot.plane))
             .collect()
     }

@@ -168,11 +168,7 @@ impl Releases {
             return false;
         };
         clusters_of(&data_plane.spec).into_iter().any(|(cluster, _)| {
-            let id = PlaneId {
-                namespace: namespace.clone(),
-                data_plane: identity.name.clone(),
-                cluster,
-            };
+            let id = PlaneId::data(namespace, &identity.name, &cluster);
             self.context.planes.get(&id).is_none() && self.context.planes.refusal(&id).is_none()
         })
     }
@@ -206,11 +202,7 @@ impl Releases {
             .map_err(|error| format!("{gone}, and the release does not say how to reach it: {error}"))?;
         let mut planes = Vec::new();
         for (cluster, connection) in clusters_of(&spec) {
-            let id = PlaneId {
-                namespace: namespace.clone(),
-                data_plane: identity.name.clone(),
-                cluster,
-            };
+            let id = PlaneId::data(namespace, &identity.name, &cluster);
             let target = resolve_cluster(&self.context, namespace, &connection)
                 .await
                 .map_err(|error| format!("{gone}, and its credentials too: {error}"))?;

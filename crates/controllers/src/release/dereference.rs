@@ -64,11 +64,7 @@ pub(super) fn whereabouts(context: &Context, snapshot: &ControlSnapshot, subject
     };
     let mut planes = Vec::new();
     for (cluster, _) in clusters_of(&data_plane.spec) {
-        let id = PlaneId {
-            namespace: namespace.clone(),
-            data_plane: name.clone(),
-            cluster,
-        };
+        let id = PlaneId::data(namespace, &name, &cluster);
         match context.planes.get(&id) {
             Some(plane) => planes.push(plane),
             None => match context.planes.refusal(&id) {

@@ -113,11 +113,7 @@ mod tests {
     use super::*;
 
     fn plane() -> PlaneId {
-        PlaneId {
-            namespace: "org".into(),
-            data_plane: "dp".into(),
-            cluster: String::new(),
-        }
+        PlaneId::data("org", "dp", "")
     }
 
     fn change(kind: &str, namespace: &str, name: &str) -> Change {

@@ -85,6 +85,8 @@ impl From<&Error> for Failure {
                     wait: Duration::from_secs(seconds.into()),
                 }
             }
+            // So kube-apiserver answers an apply with fields that the kind does not have.
+            500 if message.starts_with("failed to create typed patch object") => Self::Rejected(message),
             500.. => Self::Unreachable(message),
             _ => Self::Rejected(message),
         }
@@ -151,6 +153,18 @@ mod tests {
         if let Failure::Busy { wait, .. } = failure {
             assert_eq!(wait.as_secs(), 7);
         }
+    }
+
+    #[test]
+    fn an_apply_of_unknown_fields_is_no_outage() {
+        let message =
+            "failed to create typed patch object (a/b; v1, Kind=Pod): .spec.x: field not declared in schema";
+        let status: Status = serde_json::from_value(
+            json!({"status": "Failure", "code": 500, "message": message, "reason": ""}),
+        )
+        .unwrap();
+        let failure = Failure::from(Error::Api(status.boxed()));
+        assert!(matches!(failure, Failure::Rejected(_)), "{failure:?}");
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::{
 
 use anyhow::Context as _;
 use choreo_apiserver::{ApiServer, UserInfo};
-use choreo_controllers::install;
 use choreo_controllers::runtime::object::split_api_version;
+use choreo_controllers::{defaults, install};
 use choreo_testkit::Cluster;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
@@ -187,9 +187,21 @@ async fn what_the_corpus_renders_is_valid_by_third_parties_own_definitions() -> 
     let served = Discovery::new(cluster.client.clone()).run_aggregated().await?;
     refuses_what_is_wrong(&cluster, &served).await?;
 
-    let corpus = workspace().join("crates/engine/tests/corpus");
-    let (mut failures, mut kinds) = (Vec::new(), BTreeMap::new());
+    // What an embedded data plane starts with: gateways, and the templates of builds.
+    let mut failures = Vec::new();
     let mut namespaces = BTreeSet::new();
+    for object in defaults::data_plane_defaults() {
+        let object = serde_json::to_value(object)?;
+        if object["kind"] == "Namespace" {
+            namespaces.extend(object["metadata"]["name"].as_str().map(str::to_owned));
+            cluster.apply(object).await?;
+        } else if let Err(error) = check(&cluster, &served, &object).await {
+            failures.push(format!("defaults: {}: {error:#}", object["kind"]));
+        }
+    }
+
+    let corpus = workspace().join("crates/engine/tests/corpus");
+    let mut kinds = BTreeMap::new();
     for file in yaml_files(&corpus, Some("expected.yaml")) {
         for object in documents::<Value>(&file) {
             let (kind, name) = (&object["kind"], &object["metadata"]["name"]);

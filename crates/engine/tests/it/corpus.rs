@@ -6,9 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use choreo_api::v1alpha1::Build;
 use choreo_apimachinery::registry::Registry;
 use choreo_engine::{
     AnyObject, World,
+    build::{self, Plane},
     offline::{self, Rendered},
 };
 use serde_json::Value;
@@ -152,6 +154,25 @@ impl Case {
             for resource in release["spec"]["resources"].as_array().unwrap() {
                 let yaml = serde_saphyr::to_string(&resource["object"]).unwrap();
                 write!(text, "---\n{}", labels_on_one_line(&yaml)).unwrap();
+            }
+        }
+        for build in rendered.world.all::<Build>() {
+            let plane = Plane {
+                registry: Some("registry.example.com".to_owned()),
+                own_template: false,
+            };
+            writeln!(
+                text,
+                "\n# Build {} in its build plane",
+                build.metadata.name.as_deref().unwrap()
+            )
+            .unwrap();
+            for object in build::objects(build, &plane) {
+                let yaml = serde_saphyr::to_string(&object).unwrap();
+                write!(text, "---\n{}", labels_on_one_line(&yaml)).unwrap();
+            }
+            for problem in build::check(&rendered.world, build) {
+                writeln!(text, "# - not started: {}: {}", problem.reason, problem.message).unwrap();
             }
         }
         if !rendered.problems.is_empty() {

@@ -1,10 +1,12 @@
-//! Operators that a data plane usually has, played just far enough: a gateway controller and a secrets operator. They set the
+//! Operators that a data plane usually has, played just far enough: a gateway controller, a secrets operator
+//! and a workflow engine. They set the
 //! status that the real ones set when all is well, or say what is missing.
 
 mod gateway;
 mod policy;
 mod route;
 mod secret;
+mod workflow;
 
 use std::collections::BTreeSet;
 
@@ -38,9 +40,10 @@ pub(crate) enum Kind {
     BackendTrafficPolicy,
     ClientTrafficPolicy,
     ExternalSecret,
+    Workflow,
 }
 
-pub(crate) const KINDS: [Kind; 12] = [
+pub(crate) const KINDS: [Kind; 13] = [
     Kind::GatewayClass,
     Kind::Gateway,
     Kind::HttpRoute,
@@ -53,6 +56,7 @@ pub(crate) const KINDS: [Kind; 12] = [
     Kind::BackendTrafficPolicy,
     Kind::ClientTrafficPolicy,
     Kind::ExternalSecret,
+    Kind::Workflow,
 ];
 
 impl Kind {
@@ -71,6 +75,7 @@ impl Kind {
             Kind::BackendTrafficPolicy => "backendtrafficpolicies.gateway.envoyproxy.io",
             Kind::ClientTrafficPolicy => "clienttrafficpolicies.gateway.envoyproxy.io",
             Kind::ExternalSecret => "externalsecrets.external-secrets.io",
+            Kind::Workflow => "workflows.argoproj.io",
         }
     }
 
@@ -89,6 +94,7 @@ impl Kind {
             Kind::BackendTrafficPolicy => "BackendTrafficPolicy",
             Kind::ClientTrafficPolicy => "ClientTrafficPolicy",
             Kind::ExternalSecret => "ExternalSecret",
+            Kind::Workflow => "Workflow",
         }
     }
 }
@@ -178,6 +184,7 @@ pub(crate) async fn reconcile(context: &Context, kind: Kind, name: &Name) -> Res
             set_status(context, &object, policy::status(&context.world, kind, &object)).await
         }
         Kind::ExternalSecret => secret::reconcile(context, &object).await,
+        Kind::Workflow => workflow::reconcile(context, &object).await,
     }
 }
 

@@ -11,7 +11,7 @@ const SLOW: Duration = Duration::from_secs(10);
 
 /// How the containers of a Pod behave.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Behavior {
+pub(crate) enum Behavior {
     /// They run, are ready, and complete after the delay if they are of a Job.
     Healthy {
         delay: Duration,
@@ -26,7 +26,7 @@ pub(super) enum Behavior {
 
 impl Behavior {
     /// Of one container of a Pod. An unknown word counts as healthy; the second value then says so.
-    pub(super) fn of(pod: &Pod, container: &str) -> (Self, Option<String>) {
+    pub(crate) fn of(pod: &Pod, container: &str) -> (Self, Option<String>) {
         let none = BTreeMap::new();
         let annotations = pod.metadata.annotations.as_ref().unwrap_or(&none);
         let delay = annotations.get(DELAY).map(|text| duration(text));

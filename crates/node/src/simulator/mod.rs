@@ -7,6 +7,8 @@ pub(crate) mod node;
 mod schedule;
 mod status;
 
+pub(crate) use behavior::Behavior;
+
 /// Name of the simulated node.
 pub const NODE: &str = "choreo-local";
 

@@ -1,5 +1,7 @@
 //! The objects that a new platform starts with, so that a first component has everything it needs.
 
+mod builds;
+
 use choreo_api::labels;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
@@ -13,6 +15,8 @@ pub const LOCAL_CLUSTER: &str = "local";
 const GATEWAY_NAMESPACE: &str = "openchoreo-data-plane";
 const PUBLIC_HOST: &str = "openchoreoapis.localhost";
 const ORGANIZATION_HOST: &str = "openchoreoapis.internal";
+/// No registry answers there: the images of simulated builds are names only.
+const REGISTRY: &str = "registry.openchoreo.localhost";
 const GATEWAY_CLASS: &str = "choreo-local";
 const PUBLIC_GATEWAY: &str = "gateway-external";
 const ORGANIZATION_GATEWAY: &str = "gateway-internal";
@@ -53,6 +57,16 @@ pub fn defaults() -> Vec<DynamicObject> {
             "secretStoreRef": {"name": DEFAULT, "kind": "ClusterSecretStore"},
         }),
     ));
+    all.push(object(
+        "BuildPlane",
+        DEFAULT,
+        "Local build plane",
+        "The cluster inside this process. Its builds are simulated: no source is fetched, and no image is made.",
+        json!({
+            "kubernetesCluster": {"server": format!("embedded://{LOCAL_CLUSTER}")},
+            "registry": {"prefix": REGISTRY},
+        }),
+    ));
     for (name, title, prefix, production) in [
         ("development", "Development", "dev", false),
         ("staging", "Staging", "staging", false),
@@ -90,8 +104,8 @@ pub fn defaults() -> Vec<DynamicObject> {
     all
 }
 
-/// What an embedded data plane holds before anything is deployed to it: the gateways that the default data plane names. On a
-/// real cluster whoever set it up has made them.
+/// What an embedded data plane holds before anything is deployed to it: the gateways that the default data plane names, and the
+/// templates that builds name. On a real cluster whoever set it up has made them.
 pub fn data_plane_defaults() -> Vec<DynamicObject> {
     let gateway = |name: &str, host: &str| {
         json!({
@@ -136,6 +150,7 @@ pub fn data_plane_defaults() -> Vec<DynamicObject> {
     ]
     .into_iter()
     .map(typed)
+    .chain(builds::templates())
     .collect()
 }
 
@@ -269,14 +284,19 @@ fn typed(value: Value) -> DynamicObject {
 mod tests {
     use super::*;
     use choreo_engine::World;
-    use choreo_engine::world::AnyObject;
+    use choreo_engine::world::{AnyObject, LoadError};
 
     #[test]
     fn every_default_is_of_the_form_of_its_kind_and_has_no_problem() {
         let mut world = World::new();
         for object in defaults() {
             let value = serde_json::to_value(&object).unwrap();
-            world.upsert(AnyObject::from_value(&value).unwrap());
+            match AnyObject::from_value(&value) {
+                Ok(object) => world.upsert(object),
+                // No plan reads it: the build controller does.
+                Err(LoadError::UnknownKind { kind, .. }) => assert_eq!(kind, "BuildPlane"),
+                Err(error) => panic!("{error}"),
+            }
         }
         for target in choreo_engine::affected::all(&world) {
             let plan = choreo_engine::plan(&world, &target);
