@@ -31,6 +31,9 @@ pub const RELEASE: &str = "openchoreo.dev/release";
 /// In the data plane: name of an object in its Release.
 pub const RESOURCE_ID: &str = "openchoreo.dev/resource-id";
 
+/// In the data plane: name of the run of a task that an object belongs to.
+pub const RUN: &str = "openchoreo.dev/run";
+
 /// Kubernetes' recommended label for the application.
 pub const APP_NAME: &str = "app.kubernetes.io/name";
 /// Kubernetes' recommended label for the larger whole.
@@ -56,6 +59,10 @@ pub mod annotations {
     pub const CONVERTED_FROM: &str = "openchoreo.dev/converted-from";
     /// On a component made from the short form: the language runtime that it names.
     pub const RUNTIME: &str = "openchoreo.dev/runtime";
+    /// On an object of a release: `once` if it is made once and then left alone, even when it is gone, as a run of a task is.
+    pub const APPLY: &str = "openchoreo.dev/apply";
+    /// On a run of a task: that a later one was asked for, and this one's end no longer counts.
+    pub const SUPERSEDED: &str = "openchoreo.dev/superseded";
     /// On a workload of the local data plane: the failure to simulate.
     pub const SIMULATE: &str = "openchoreo.dev/simulate";
     /// On a simulated object of the local data plane: that it is one.

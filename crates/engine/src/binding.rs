@@ -7,7 +7,7 @@ use choreo_api::{
     v1alpha1::{
         API, APIBinding, Component, ComponentBinding, DeployableArtifact, DeployableArtifactSpec,
         FrozenScheduledTask, FrozenService, FrozenWebApplication, RawObject, ScheduledTaskBinding,
-        ServiceBinding, WebApplicationBinding, WorkloadTemplate,
+        ServiceBinding, TaskRun, WebApplicationBinding, WorkloadTemplate,
         common::{ComponentOwner, Condition, EndpointAddresses, Overrides, ReleaseState},
     },
 };
@@ -99,6 +99,10 @@ pub struct Binding {
     pub trait_environment_configs: BTreeMap<String, RawObject>,
     /// The APIClass that guards it here instead of the artifact's.
     pub api_class: Option<String>,
+    /// The runs of a task that somebody asked for.
+    pub runs: Vec<String>,
+    /// Those of which its status tells.
+    pub known_runs: Vec<TaskRun>,
     typed: Typed,
 }
 
@@ -246,6 +250,8 @@ impl Common<'_> {
             environment_configs: None,
             trait_environment_configs: BTreeMap::new(),
             api_class: None,
+            runs: Vec::new(),
+            known_runs: Vec::new(),
             typed,
         }
     }
@@ -305,7 +311,10 @@ impl Binding {
                     revision: s.revision,
                     addresses: Vec::new(),
                 });
-                Some(common!(o).build(reference, observed.unwrap_or_default(), typed))
+                let mut binding = common!(o).build(reference, observed.unwrap_or_default(), typed);
+                binding.runs = o.spec.runs.clone();
+                binding.known_runs = o.status.as_ref().map(|s| s.runs.clone()).unwrap_or_default();
+                Some(binding)
             }
             AnyObject::APIBinding(o) => {
                 let typed = Typed::Api {

@@ -1,13 +1,19 @@
 //! Health: what a live object's own status says about it.
 //!
 //! The rules are data (`health/rules.json`): for each kind an ordered list, of which the first that matches decides. To
-//! teach the platform a kind, add an entry there; nothing else changes. A kind without rules is judged by the standard
+//! teach the platform a kind, add an entry there, or to the `healthRules` of a DataPlane; nothing else changes. A kind without rules is judged by the standard
 //! conditions that it has (`Ready`, `Available`, ... as in KEP-1623 and kstatus), and is healthy by existing when it has none.
 //!
 //! A release is as healthy as its worst object ([`worst`]). A workload that still rolls out while one of its pods cannot
 //! start is worse than its own status says ([`Health::with_pods`]): the crash is known minutes before the deadline passes.
 
-use std::{collections::BTreeMap, fmt, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, LazyLock},
+};
+
+use choreo_api::v1alpha1::HealthRules;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -117,9 +123,15 @@ static RULES: LazyLock<Rules> = LazyLock::new(|| {
     Rules::parse(include_str!("health/rules.json")).unwrap_or_default()
 });
 
-/// A set of health rules by kind.
+/// A set of health rules by kind. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
+    /// What a data plane says comes before what the platform knows.
+    layers: Vec<Arc<Layer>>,
+}
+
+#[derive(Debug, Default)]
+struct Layer {
     exact: BTreeMap<(String, String), KindRules>,
     by_suffix: Vec<KindRules>,
 }
@@ -127,6 +139,7 @@ pub struct Rules {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KindRules {
+    #[serde(default)]
     group: String,
     /// The kind, or `*Suffix` for every kind of the group that ends so.
     kind: String,
@@ -180,15 +193,39 @@ impl Rules {
     /// # Errors
     /// When the text is not of the form of `health/rules.json`.
     pub fn parse(json: &str) -> Result<Self, serde_json::Error> {
-        let mut rules = Self::default();
-        for kind in serde_json::from_str::<Vec<KindRules>>(json)? {
-            if kind.kind.starts_with('*') {
-                rules.by_suffix.push(kind);
-            } else {
-                rules.exact.insert((kind.group.clone(), kind.kind.clone()), kind);
-            }
+        Ok(Self::of(serde_json::from_str(json)?))
+    }
+
+    /// The rules that the platform knows.
+    pub fn builtin() -> Self {
+        RULES.clone()
+    }
+
+    /// The rules that a data plane says, before those that the platform knows.
+    ///
+    /// # Errors
+    /// When they are not of the form of rules.
+    pub fn with(own: &[HealthRules]) -> Result<Self, serde_json::Error> {
+        let mut rules = Self::builtin();
+        if !own.is_empty() {
+            let own = Self::of(serde_json::from_value(serde_json::to_value(own)?)?);
+            rules.layers.splice(0..0, own.layers);
         }
         Ok(rules)
+    }
+
+    fn of(kinds: Vec<KindRules>) -> Self {
+        let mut layer = Layer::default();
+        for kind in kinds {
+            if kind.kind.starts_with('*') {
+                layer.by_suffix.push(kind);
+            } else {
+                layer.exact.insert((kind.group.clone(), kind.kind.clone()), kind);
+            }
+        }
+        Self {
+            layers: vec![Arc::new(layer)],
+        }
     }
 
     /// Judges a live object.
@@ -202,11 +239,14 @@ impl Rules {
             .and_then(Value::as_str)
             .unwrap_or_default();
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        let rules = self.exact.get(&(group.to_owned(), kind.to_owned())).or_else(|| {
-            let suffix = |r: &&KindRules| {
-                r.group == group && r.kind.strip_prefix('*').is_some_and(|s| kind.ends_with(s))
-            };
-            self.by_suffix.iter().find(suffix)
+        let suffix =
+            |r: &&KindRules| r.group == group && r.kind.strip_prefix('*').is_some_and(|s| kind.ends_with(s));
+        let key = (group.to_owned(), kind.to_owned());
+        let rules = self.layers.iter().find_map(|layer| {
+            layer
+                .exact
+                .get(&key)
+                .or_else(|| layer.by_suffix.iter().find(suffix))
         });
         rules.map_or_else(|| by_standard_conditions(object), |rules| rules.assess(object))
     }

@@ -26,6 +26,7 @@ pub mod address;
 pub mod affected;
 pub mod binding;
 pub mod build;
+mod cron;
 pub mod expose;
 pub mod freeze;
 pub mod hash;

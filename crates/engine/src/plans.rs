@@ -22,6 +22,7 @@ mod environment;
 mod organization;
 pub mod pipeline;
 pub(crate) mod project;
+mod runs;
 
 pub(crate) fn of(world: &World, reference: &ObjectRef, object: &AnyObject) -> Plan {
     match object {

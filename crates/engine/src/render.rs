@@ -31,11 +31,12 @@ mod pod;
 pub mod policy;
 mod route;
 mod scaling;
+mod secret_provider;
 mod service;
-mod task;
+pub(crate) mod task;
 mod workload;
 
-pub use class::{deployment_template_problems, service_template_problems};
+pub use class::{cron_job_template_problems, deployment_template_problems, service_template_problems};
 pub use guard::api_class_problems;
 pub use order::{phase, sort, sort_for_deletion};
 
@@ -67,6 +68,8 @@ pub struct Input<'a> {
     pub trait_environment_configs: &'a BTreeMap<String, RawObject>,
     /// The API class that guards an API here instead of the artifact's.
     pub api_class: Option<&'a str>,
+    /// The runs of a task that somebody asked for, and whose Jobs are to be there.
+    pub runs: &'a [String],
 }
 
 /// The families of components: each has a rendering of its own.

@@ -1,5 +1,7 @@
 //! Data planes: the clusters that workloads run in.
 
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -68,6 +70,10 @@ pub struct DataPlaneSpec {
     /// Where secret values come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_store_ref: Option<SecretStoreRef>,
+    /// How objects of further kinds tell whether they are well, or of known kinds instead of what the platform knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["group", "kind"]))]
+    pub health_rules: Vec<HealthRules>,
 }
 
 impl DataPlaneSpec {
@@ -172,6 +178,147 @@ pub struct SecretStoreRef {
     /// Kind of the store.
     #[serde(default)]
     pub kind: SecretStoreKind,
+    /// For the Secrets Store CSI driver: what gets the values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<SecretProvider>,
+}
+
+/// What gets secret values for the Secrets Store CSI driver.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretProvider {
+    /// Which one.
+    pub name: SecretProviderName,
+    /// Its parameters, such as `vaultAddress` and `roleName`; the platform adds which values to get.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// A provider of the Secrets Store CSI driver.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretProviderName {
+    /// HashiCorp Vault. A key is `path#field`.
+    #[default]
+    Vault,
+    /// AWS Secrets Manager. A key is the secret's name or ARN, `#field` after it for a field of a JSON value.
+    Aws,
+    /// Azure Key Vault. A key is the secret's name.
+    Azure,
+    /// Google Secret Manager. A key is the resource name of a version.
+    Gcp,
+}
+
+/// How objects of one kind tell whether they are well.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthRules {
+    /// API group of the kind; empty for the core group.
+    #[serde(default)]
+    #[schemars(length(max = 253))]
+    pub group: String,
+    /// The kind, or `*Suffix` for every kind of the group whose name ends so.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^\\*?[A-Za-z0-9]+$"))]
+    pub kind: String,
+    /// Where the kind keeps its conditions; `status.conditions` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub conditions: Option<String>,
+    /// The rules; the first that holds decides. When none does, the standard conditions decide.
+    #[schemars(length(min = 1, max = 32))]
+    pub rules: Vec<HealthRule>,
+}
+
+/// What it means when some tests hold.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthRule {
+    /// The tests, which must all hold. Without any, the rule always holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub when: Vec<HealthTest>,
+    /// How the object is then.
+    pub state: HealthState,
+    /// One word; that of the condition which was tested if absent. `{path|default}` stands for a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub reason: Option<String>,
+    /// One line; that of the condition which was tested if absent. `{path|default}` stands for a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+}
+
+/// A test of an object: of a condition, or of the value at a path such as `status.phase` or `spec.replicas|1`, with a
+/// default after the bar.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.stale), has(self.condition), has(self.is), has(self.in), has(self.present), has(self.less), has(self.differs)].filter(given, given).size() == 1")
+    .message("give exactly one of stale, condition, is, in, present, less and differs"))]
+#[x_kube(validation = Rule::new("has(self.path) == (has(self.is) || has(self.in) || has(self.present) || has(self.less) || has(self.differs))")
+    .message("path goes with is, in, present, less and differs, and only with them"))]
+#[x_kube(validation = Rule::new("has(self.condition) == has(self.status)")
+    .message("condition and status go together"))]
+pub struct HealthTest {
+    /// Whether the status is behind the newest generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<bool>,
+    /// A condition of this type has the status, and the reason if one is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 316))]
+    pub condition: Option<String>,
+    /// The status of the condition: `True`, `False` or `Unknown`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    pub status: Option<String>,
+    /// The reason of the condition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub reason: Option<String>,
+    /// Path of a value; `*` stands for all items of a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub path: Option<String>,
+    /// The value equals this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::any")]
+    pub is: Option<serde_json::Value>,
+    /// One of the values is among these texts.
+    #[serde(rename = "in", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), inner(length(max = 253)))]
+    pub one_of: Option<Vec<String>>,
+    /// Whether there is a value at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub present: Option<bool>,
+    /// The number is less than that at this path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub less: Option<String>,
+    /// The value differs from that at this path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub differs: Option<String>,
+}
+
+/// How an object can be.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
+)]
+pub enum HealthState {
+    /// It does what it should.
+    #[default]
+    Healthy,
+    /// It is stopped on purpose.
+    Suspended,
+    /// It is on its way.
+    Progressing,
+    /// Nobody can tell.
+    Unknown,
+    /// It failed, or it serves worse than it should.
+    Degraded,
 }
 
 /// How secret values get into a data plane.

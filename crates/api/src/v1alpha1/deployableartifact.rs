@@ -11,6 +11,7 @@ use super::application::Application;
 use super::common::{ComponentOwner, Condition, DEFAULT_TRACK, ExposeLevel, Overrides};
 use super::endpoint::EndpointSpec;
 use super::service::ServiceApi;
+use super::task::TaskSettings;
 use super::workload::WorkloadTemplate;
 
 /// What an artifact consists of.
@@ -127,6 +128,9 @@ pub struct FrozenScheduledTask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub time_zone: Option<String>,
+    /// How its runs are treated.
+    #[serde(flatten)]
+    pub settings: TaskSettings,
     /// What it changes in every environment.
     #[serde(default, skip_serializing_if = "Overrides::is_empty")]
     pub overrides: Overrides,

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::{ComponentOwner, Condition, Overrides, default_name};
+use super::task::TaskSettings;
 
 /// How a scheduled task is run.
 #[derive(CustomResource, Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Default)]
@@ -43,6 +44,9 @@ pub struct ScheduledTaskSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: Option<String>,
+    /// How its runs are treated.
+    #[serde(flatten)]
+    pub settings: TaskSettings,
     /// What is changed in every environment.
     #[serde(default, skip_serializing_if = "Overrides::is_empty")]
     pub overrides: Overrides,

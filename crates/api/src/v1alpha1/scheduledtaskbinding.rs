@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::{ComponentOwner, Condition, DEFAULT_TRACK, Overrides, ReleaseState, default_name};
+use super::task::TaskRun;
 use super::workload::WorkloadTemplate;
 
 /// What of a scheduled task runs in one environment.
@@ -62,6 +63,11 @@ pub struct ScheduledTaskBindingSpec {
     /// What should become of it.
     #[serde(default)]
     pub release_state: ReleaseState,
+    /// Runs that somebody asks for, by names of their own choice. Each name starts one run, once: the same name never
+    /// starts another. Taking a name away removes what is left of its run. Nothing new starts while suspended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub runs: Vec<String>,
 }
 
 impl ScheduledTaskBindingSpec {
@@ -91,6 +97,10 @@ pub struct ScheduledTaskBindingStatus {
     /// Name of the release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
+    /// The runs that somebody asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
+    pub runs: Vec<TaskRun>,
     /// When the task last ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_time: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,

@@ -56,6 +56,16 @@ pub struct WorkloadTemplate {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
     pub containers: BTreeMap<String, Container>,
+    /// Containers that run before the others, one after the other and in this order. One whose `restartPolicy` is
+    /// `Always` is a sidecar: it starts in its turn, stays, and does not keep a task from ending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub init_containers: Vec<InitContainer>,
+    /// Names of Secrets in the cell that hold credentials for image registries, beside that of the data plane's own
+    /// registry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253), regex(pattern = crate::schema::SUBDOMAIN)), extend("x-kubernetes-list-type" = "set"))]
+    pub image_pull_secrets: Vec<String>,
     /// What the component offers, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
@@ -64,6 +74,46 @@ pub struct WorkloadTemplate {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub connections: BTreeMap<String, Connection>,
+}
+
+impl WorkloadTemplate {
+    /// All containers with the field that they are in and their name: those that run before the others come last.
+    pub fn all_containers(&self) -> impl Iterator<Item = (&'static str, &str, &Container)> {
+        let own = self
+            .containers
+            .iter()
+            .map(|(name, container)| ("containers", name.as_str(), container));
+        let init = self
+            .init_containers
+            .iter()
+            .map(|init| ("initContainers", init.name.as_str(), &init.container));
+        own.chain(init)
+    }
+}
+
+/// A container that runs before the others.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct InitContainer {
+    /// Name of the container, unique among all containers of the workload.
+    #[schemars(length(min = 1, max = 63), regex(pattern = crate::schema::NAME))]
+    pub name: String,
+    /// `Always` makes it a sidecar. Without it, the container must end before the next one starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_policy: Option<InitRestartPolicy>,
+    /// The container itself.
+    #[serde(flatten)]
+    pub container: Container,
+}
+
+/// What becomes of an init container that ends.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
+)]
+pub enum InitRestartPolicy {
+    /// It is started again: it is a sidecar.
+    #[default]
+    Always,
 }
 
 /// Name of the container that is the component itself.

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use choreo_api::v1alpha1::InventoryEntry;
+use choreo_api::v1alpha1::{HealthStatus, InventoryEntry, ResourceStatus};
+use choreo_engine::health::Rules;
 use futures::future::join_all;
 
-use super::build::{Wanted, address_of, belongs_to, entry, has_lost_its_mark, is_ours, phase_of, wanted};
+use super::build::{Wanted, address_of, belongs_to, entry, has_lost_its_mark, is_ours, wanted};
 use super::dereference::Place;
-use super::status::{self, InCluster};
+use super::status::{self, Failed, InCluster};
 use super::{NAME, Releases, Subject};
 use crate::planes::Plane;
 use crate::planes::plane::Served;
@@ -42,11 +43,9 @@ impl Releases {
         };
         let catalogs = join_all(place.planes.iter().map(|plane| served(plane, &wanted))).await;
         let inventory = self.remember(subject, place, &wanted, &catalogs).await?;
-        let work = place
-            .planes
-            .iter()
-            .zip(&catalogs)
-            .map(|(plane, catalog)| self.in_cluster(subject, plane, catalog, &wanted, &inventory));
+        let work = place.planes.iter().zip(&catalogs).map(|(plane, catalog)| {
+            self.in_cluster(subject, &place.rules, plane, catalog, &wanted, &inventory)
+        });
         let results = join_all(work).await;
         let next = next(&results);
         let status = status::derive(subject, place, &wanted, &results);
@@ -91,6 +90,7 @@ impl Releases {
     async fn in_cluster(
         &self,
         subject: &Subject,
+        rules: &Rules,
         plane: &Arc<Plane>,
         catalog: &Catalog,
         wanted: &[Wanted],
@@ -111,10 +111,17 @@ impl Releases {
             return result.keeping(inventory.iter().filter(|entry| is_in(entry, plane)));
         }
         for phase in wanted.chunk_by(|a, b| a.phase == b.phase) {
-            let applies = phase
-                .iter()
-                .map(|object| self.apply_one(subject, plane, catalog, object));
-            for (object, applied) in phase.iter().zip(join_all(applies).await) {
+            let failed = &result.failures;
+            let applies = phase.iter().map(|object| async move {
+                match held_back(object, wanted, failed) {
+                    Some(guard) => Err(Failure::Rejected(format!(
+                        "held back, because {guard}, which guards it, could not be applied"
+                    ))),
+                    None => self.apply_one(subject, plane, catalog, object).await,
+                }
+            });
+            let applied = join_all(applies).await;
+            for (object, applied) in phase.iter().zip(applied) {
                 if let Err(failure) = applied {
                     plane.failed(&failure);
                     result
@@ -124,14 +131,14 @@ impl Releases {
             }
         }
         let keep: BTreeSet<&ObjectRef> = wanted.iter().map(|wanted| &wanted.address).collect();
-        let (wanted_here, mut stale): (Vec<_>, Vec<_>) = inventory
+        let (wanted_here, stale): (Vec<_>, Vec<_>) = inventory
             .iter()
             .filter(|entry| is_in(entry, plane))
             .cloned()
             .partition(|entry| keep.contains(&address_of(entry)));
         // What takes an object's place is there before the object goes.
+        let mut stale = stale;
         if result.failures.is_empty() && !stale.is_empty() {
-            stale.sort_by_key(|entry| std::cmp::Reverse(phase_of(entry)));
             let (left, failures) = self.remove(subject, plane, stale).await;
             for failure in &failures {
                 plane.failed(failure);
@@ -146,7 +153,7 @@ impl Releases {
             stale = left;
         }
         result.inventory = wanted_here.into_iter().chain(stale).collect();
-        result.observe(&plane.snapshot(), wanted);
+        result.observe(&plane.snapshot(), wanted, rules, &subject.status().resources);
         result
     }
 
@@ -207,7 +214,10 @@ impl Releases {
                 .map(Arc::new),
         };
         let exists = match live {
+            // It was there and is gone: it has done what it was made for.
+            None if object.once && was_seen(&object.id, &subject.status().resources) => return Ok(()),
             None => false,
+            Some(live) if object.once && is_ours(&live, &subject.release) => return Ok(()),
             Some(live) if is_ours(&live, &subject.release) => true,
             Some(live) if has_lost_its_mark(&live, &subject.release, &self.manager) => true,
             Some(live) => {
@@ -228,6 +238,22 @@ impl Releases {
             ))),
         }
     }
+}
+
+/// Whether an object was in the cluster at some time.
+pub(super) fn was_seen(id: &str, resources: &[ResourceStatus]) -> bool {
+    let unseen = [HealthStatus::Missing, HealthStatus::Unknown];
+    resources
+        .iter()
+        .any(|resource| resource.id == id && !unseen.contains(&resource.health_status))
+}
+
+/// What could not be applied and should guard this object: without it the object would be open to everybody.
+fn held_back(object: &Wanted, wanted: &[Wanted], failed: &[Failed]) -> Option<ObjectRef> {
+    failed.iter().find_map(|(id, address, _)| {
+        let guard = wanted.iter().find(|wanted| wanted.id == *id)?;
+        guard.guards(object).then(|| address.clone())
+    })
 }
 
 /// Our kinds as a cluster serves them; `None` for those that it does not have.

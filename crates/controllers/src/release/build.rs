@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use choreo_api::annotations;
 use choreo_api::labels::{self, label_value};
 use choreo_api::v1alpha1::{InventoryEntry, Release};
 use choreo_engine::render::phase;
@@ -25,6 +26,28 @@ pub(super) struct Wanted {
     pub phase: u8,
     /// The object.
     pub object: Value,
+    /// Whether it is made once and then left alone, even when it is gone: a run of a task.
+    pub once: bool,
+    /// Whether its end no longer counts.
+    pub superseded: bool,
+}
+
+impl Wanted {
+    /// Whether this object guards another: its policy must be in force before the other may open.
+    pub(super) fn guards(&self, other: &Self) -> bool {
+        let one = self.object.pointer("/spec/targetRef").into_iter();
+        let many = self
+            .object
+            .pointer("/spec/targetRefs")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        self.address.namespace == other.address.namespace
+            && one.chain(many).any(|target| {
+                target.get("kind").and_then(Value::as_str) == Some(other.gvk.kind.as_str())
+                    && target.get("name").and_then(Value::as_str) == Some(other.address.name.as_str())
+            })
+    }
 }
 
 /// The objects of a release, in the order in which they are applied.
@@ -47,7 +70,16 @@ pub(super) fn wanted(release: &Release) -> Result<Vec<Wanted>, Vec<String>> {
         if !seen.insert(address.clone()) {
             errors.push(format!("resource {:?}: {address} is there twice", resource.id));
         }
+        let annotation = |name: &str| {
+            resource
+                .object
+                .pointer("/metadata/annotations")
+                .and_then(|annotations| annotations.get(name))
+                .and_then(Value::as_str)
+        };
         all.push(Wanted {
+            once: annotation(annotations::APPLY) == Some("once"),
+            superseded: annotation(annotations::SUPERSEDED) == Some("true"),
             id: resource.id.clone(),
             address,
             gvk,
@@ -84,9 +116,12 @@ pub(super) fn address_of(entry: &InventoryEntry) -> ObjectRef {
     )
 }
 
-/// When an object in the inventory was applied, by its kind: its content is not known any more.
-pub(super) fn phase_of(entry: &InventoryEntry) -> u8 {
-    phase(&serde_json::json!({"kind": entry.kind, "spec": {"ingress": [{"from": []}]}}))
+/// When an object in the inventory was applied: by its content if it is still there, otherwise by its kind.
+pub(super) fn phase_of(entry: &InventoryEntry, live: Option<&DynamicObject>) -> u8 {
+    match live.and_then(|live| live.data.get("spec")) {
+        Some(spec) => phase(&serde_json::json!({"kind": entry.kind, "spec": spec})),
+        None => phase(&serde_json::json!({"kind": entry.kind, "spec": {"ingress": [{"from": []}]}})),
+    }
 }
 
 /// The labels that say whose an object is.
@@ -153,5 +188,70 @@ pub(super) fn belongs_to(live: &DynamicObject) -> String {
         }
         (Some(manager), ..) => format!("{manager:?}"),
         _ => "somebody else".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn release(objects: &[Value]) -> Release {
+        let resources: Vec<Value> = objects
+            .iter()
+            .enumerate()
+            .map(|(id, object)| json!({"id": id.to_string(), "object": object}))
+            .collect();
+        serde_json::from_value(json!({
+            "apiVersion": labels::API_VERSION,
+            "kind": "Release",
+            "metadata": {"name": "a", "namespace": "o"},
+            "spec": {"owner": {"projectName": "p"}, "environmentName": "e", "resources": resources},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_policy_guards_the_routes_that_it_names() {
+        let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "g/v1", "kind": kind, "metadata": {"name": name, "namespace": "ns"}, "spec": spec});
+        let policy = json!({"targetRefs": [{"kind": "HTTPRoute", "name": "a"}]});
+        let all = wanted(&release(&[
+            object("SecurityPolicy", "s", policy),
+            object("HTTPRoute", "a", json!({})),
+            object("HTTPRoute", "b", json!({})),
+            object("GRPCRoute", "a", json!({})),
+        ]))
+        .unwrap();
+        let guarded: Vec<bool> = all.iter().map(|other| all[0].guards(other)).collect();
+        assert_eq!(guarded, [false, true, false, false]);
+    }
+
+    #[test]
+    fn what_denies_goes_last_and_what_lets_in_goes_first() {
+        let entry = InventoryEntry {
+            kind: "NetworkPolicy".into(),
+            ..InventoryEntry::default()
+        };
+        let live = |spec: Value| -> DynamicObject {
+            serde_json::from_value(json!({
+                "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "a"}, "spec": spec}))
+            .unwrap()
+        };
+        let deny = live(json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}));
+        let open = live(json!({"podSelector": {}, "ingress": [{"from": []}]}));
+        let route = InventoryEntry {
+            kind: "HTTPRoute".into(),
+            ..InventoryEntry::default()
+        };
+        let deployment = InventoryEntry {
+            kind: "Deployment".into(),
+            ..InventoryEntry::default()
+        };
+        assert!(phase_of(&entry, Some(&deny)) < phase_of(&deployment, None));
+        assert!(phase_of(&entry, Some(&open)) > phase_of(&route, None));
+        assert!(
+            phase_of(&entry, None) > phase_of(&route, None),
+            "unknown content: as if it lets in"
+        );
     }
 }

@@ -223,15 +223,25 @@ impl Releases {
         &self,
         subject: &Subject,
         plane: &Arc<Plane>,
-        mut entries: Vec<InventoryEntry>,
+        entries: Vec<InventoryEntry>,
     ) -> (Vec<InventoryEntry>, Vec<Failure>) {
-        entries.sort_by_key(|entry| std::cmp::Reverse(phase_of(entry)));
+        let seen = plane.snapshot();
+        let mut entries: Vec<(u8, InventoryEntry)> = entries
+            .into_iter()
+            .map(|entry| {
+                let live = seen.get(&address_of(&entry));
+                (phase_of(&entry, live.map(AsRef::as_ref)), entry)
+            })
+            .collect();
+        entries.sort_by_key(|(phase, _)| std::cmp::Reverse(*phase));
         let mut left = Vec::new();
         let mut failures = Vec::new();
-        let mut phases = entries.chunk_by(|a, b| phase_of(a) == phase_of(b));
+        let mut phases = entries.chunk_by(|(a, _), (b, _)| a == b);
         for phase in phases.by_ref() {
-            let removals = phase.iter().map(|entry| self.remove_one(subject, plane, entry));
-            for (entry, removed) in phase.iter().zip(join_all(removals).await) {
+            let removals = phase
+                .iter()
+                .map(|(_, entry)| self.remove_one(subject, plane, entry));
+            for ((_, entry), removed) in phase.iter().zip(join_all(removals).await) {
                 match removed {
                     Ok(true) => {}
                     Ok(false) => left.push(entry.clone()),
@@ -246,7 +256,7 @@ impl Releases {
                 break;
             }
         }
-        left.extend(phases.flatten().cloned());
+        left.extend(phases.flatten().map(|(_, entry)| entry.clone()));
         (left, failures)
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use choreo_api::conditions::{Condition, reasons};
 use choreo_api::v1alpha1::{DataPlane, DataPlaneIdentity, DataPlaneSpec, Environment};
+use choreo_engine::health::Rules;
 use serde_json::Value;
 
 use super::Subject;
@@ -20,6 +21,8 @@ pub(super) struct Place {
     pub planes: Vec<Arc<Plane>>,
     /// How many clusters, not counting the primary, may be unhealthy.
     pub tolerated: usize,
+    /// How objects there tell whether they are well.
+    pub rules: Rules,
 }
 
 /// The answer.
@@ -85,6 +88,8 @@ pub(super) fn whereabouts(context: &Context, snapshot: &ControlSnapshot, subject
         identity: identity_of(data_plane, planes.first()),
         planes,
         tolerated,
+        // Rules that are no rules are said by the data plane; until they are corrected the known ones hold.
+        rules: Rules::with(&data_plane.spec.health_rules).unwrap_or_else(|_| Rules::builtin()),
     })
 }
 

@@ -1,21 +1,27 @@
 //! The status of a release: derived from what was applied and what is seen there.
 
+use std::collections::BTreeSet;
+
 use choreo_api::conditions::{self, Condition, ConditionStatus, reasons, types};
 use choreo_api::v1alpha1::{
     ClusterRelease, DataPlaneIdentity, HealthStatus, InventoryEntry, ReleaseStatus, ResourceStatus,
 };
-use choreo_engine::health::{self, Health, State};
+use choreo_engine::health::{Health, Rules, State};
 use jiff::Timestamp;
 use kube::core::DynamicObject;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Subject;
+use super::apply::was_seen;
 use super::build::{Wanted, address_of};
 use super::dereference::Place;
 use crate::planes::Plane;
 use crate::runtime::{GroupKind, ObjectRef, Snapshot};
 use crate::write::Failure;
+
+/// What could not be applied: the resource's id, its address, and why.
+pub(super) type Failed = (String, ObjectRef, Failure);
 
 /// What one cluster came to.
 #[derive(Debug)]
@@ -26,12 +32,14 @@ pub(super) struct InCluster {
     pub outage: Option<String>,
     /// What must be there first.
     pub waiting: Option<String>,
-    /// What could not be applied: the resource's id, its address, and why.
-    pub failures: Vec<(String, ObjectRef, Failure)>,
+    /// What could not be applied.
+    pub failures: Vec<Failed>,
     /// What there may be of the release.
     pub inventory: Vec<InventoryEntry>,
     /// How each object is.
     pub resources: Vec<ResourceStatus>,
+    /// Those of the resources that say nothing about the release: runs that are under way, or that later ones replaced.
+    pub ignored: BTreeSet<String>,
 }
 
 /// What is left to clean up.
@@ -52,6 +60,7 @@ impl InCluster {
             failures: Vec::new(),
             inventory: Vec::new(),
             resources: Vec::new(),
+            ignored: BTreeSet::new(),
         }
     }
 
@@ -61,8 +70,14 @@ impl InCluster {
         self
     }
 
-    /// Judges every object as it is in the cluster.
-    pub(super) fn observe(&mut self, snapshot: &Snapshot<()>, wanted: &[Wanted]) {
+    /// Judges every object as it is in the cluster; `before` is what was said of them the last time.
+    pub(super) fn observe(
+        &mut self,
+        snapshot: &Snapshot<()>,
+        wanted: &[Wanted],
+        rules: &Rules,
+        before: &[ResourceStatus],
+    ) {
         let pods: Vec<Value> = if wanted.iter().any(|wanted| !wanted.address.namespace.is_empty()) {
             let kind = GroupKind::new("", "Pod");
             let namespace = wanted
@@ -81,7 +96,14 @@ impl InCluster {
             .iter()
             .map(|wanted| {
                 let health = match snapshot.get(&wanted.address) {
-                    Some(live) => judge(live, &pods),
+                    Some(live) => judge(live, &pods, rules),
+                    // What was made for one run stays as it ended.
+                    None if wanted.once && was_seen(&wanted.id, before) => {
+                        if let Some(ended) = before.iter().find(|ended| ended.id == wanted.id) {
+                            return ended.clone();
+                        }
+                        Health::missing()
+                    }
                     None => Health::missing(),
                 };
                 let failed = self.failures.iter().find(|(id, ..)| *id == wanted.id);
@@ -102,6 +124,21 @@ impl InCluster {
                 }
             })
             .collect();
+        self.ignore(wanted);
+    }
+
+    /// Runs that are under way are neither good nor bad, and of several only the last one counts.
+    fn ignore(&mut self, wanted: &[Wanted]) {
+        let runs = wanted
+            .iter()
+            .zip(&self.resources)
+            .filter(|(wanted, _)| wanted.once);
+        self.ignored = runs
+            .filter(|(wanted, resource)| {
+                wanted.superseded || resource.health_status == HealthStatus::Progressing
+            })
+            .map(|(wanted, _)| wanted.id.clone())
+            .collect();
     }
 
     /// The worst object, among the resources.
@@ -117,6 +154,7 @@ impl InCluster {
         self.resources
             .iter()
             .rev()
+            .filter(|resource| !self.ignored.contains(&resource.id))
             .max_by_key(|resource| rank(resource.health_status))
     }
 
@@ -194,11 +232,11 @@ impl InCluster {
     }
 }
 
-fn judge(live: &DynamicObject, pods: &[Value]) -> Health {
+fn judge(live: &DynamicObject, pods: &[Value], rules: &Rules) -> Health {
     let Ok(value) = serde_json::to_value(live) else {
         return Health::new(State::Unknown, "Unreadable", "the object cannot be read");
     };
-    let health = health::assess(&value);
+    let health = rules.assess(&value);
     if health.state != State::Progressing {
         return health;
     }
@@ -443,6 +481,7 @@ mod tests {
             failures: vec![],
             inventory: vec![],
             resources,
+            ignored: BTreeSet::new(),
         }
     }
 

@@ -249,6 +249,7 @@ impl Typed {
                 spec.scheduled_task = Some(FrozenScheduledTask {
                     schedule: o.spec.schedule.clone(),
                     time_zone: o.spec.time_zone.clone(),
+                    settings: o.spec.settings.clone(),
                     overrides: o.spec.overrides.clone(),
                 });
             }

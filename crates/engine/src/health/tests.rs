@@ -99,3 +99,30 @@ fn the_first_of_the_worst_decides() {
     assert_eq!(worst(all).map(|(k, _)| k), Some("y"));
     assert!(worst(Vec::<(&str, &Health)>::new()).is_none());
 }
+
+#[test]
+fn a_data_plane_teaches_kinds_and_overrules_what_is_known() {
+    let own: Vec<choreo_api::v1alpha1::HealthRules> = serde_json::from_value(json!([
+        {"group": "db.example.com", "kind": "*Cluster", "conditions": "status.parts.*.conditions", "rules": [
+            {"when": [{"path": "status.phase", "in": ["Lost", "Split"]}], "state": "Degraded", "reason": "{status.phase}", "message": "{status.note|no note}"},
+            {"when": [{"condition": "Serving", "status": "True"}], "state": "Healthy"}]},
+        {"group": "apps", "kind": "Deployment", "rules": [{"state": "Suspended", "reason": "Never", "message": "m"}]},
+    ]))
+    .unwrap();
+    let rules = Rules::with(&own).unwrap();
+    let cluster = |status: Value| {
+        rules.assess(&json!({"apiVersion": "db.example.com/v1", "kind": "PostgresCluster", "status": status}))
+    };
+    assert_eq!(
+        cluster(json!({"phase": "Split"})),
+        Health::new(State::Degraded, "Split", "no note")
+    );
+    let serving = json!({"parts": [{"conditions": [{"type": "Serving", "status": "True", "reason": "Up", "message": "all"}]}]});
+    assert_eq!(cluster(serving), Health::new(State::Healthy, "Up", "all"));
+    // No rule holds: the standard conditions decide.
+    let creating = json!({"conditions": [{"type": "Ready", "status": "False", "reason": "Creating"}]});
+    assert_eq!(cluster(creating).state, State::Progressing);
+    assert_eq!(rules.assess(&deployment(&json!({}), &json!({}))).reason, "Never");
+    let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap"});
+    assert_eq!(rules.assess(&config_map), assess(&config_map));
+}

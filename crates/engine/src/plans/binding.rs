@@ -14,7 +14,7 @@ use choreo_api::{
 use kube::ResourceExt as _;
 use serde_json::{Map, Value, json};
 
-use super::{controlled_by, policies, step};
+use super::{controlled_by, policies, runs, step};
 use crate::{
     binding::Binding,
     expose::{self, Exposed, Exposure},
@@ -35,6 +35,8 @@ struct Rendered {
     exposures: Vec<Exposure>,
     addresses: Vec<EndpointAddresses>,
     output: render::Output,
+    /// Whether it is a task that runs when somebody starts it.
+    manual: bool,
 }
 
 /// What stands in the way, by the step that found it.
@@ -153,6 +155,7 @@ fn rendered(world: &World, binding: &Binding) -> Result<Rendered, Failed> {
         environment_configs: binding.environment_configs.as_ref(),
         trait_environment_configs: &binding.trait_environment_configs,
         api_class: binding.api_class.as_deref(),
+        runs: &runs::wanted(world, binding),
     }));
     // An artifact never changes, so its digest need not be computed again.
     let digest = match &source.digest {
@@ -167,6 +170,7 @@ fn rendered(world: &World, binding: &Binding) -> Result<Rendered, Failed> {
     match (output, identity) {
         (Some(output), Some(identity)) if failed.unresolved.is_empty() && failed.render.is_empty() => {
             Ok(Rendered {
+                manual: source.type_.as_deref() == Some("ManualTask"),
                 identity,
                 exposures: endpoints,
                 addresses,
@@ -255,7 +259,7 @@ fn deploy(world: &World, binding: &Binding, rendered: &Rendered) -> Plan {
     let none = Problems::new();
     let count = rendered.output.resources.len();
     let conditions = vec![
-        ready(world, binding, &rendered.output.resources),
+        ready(world, binding, rendered.manual, &rendered.output.resources),
         step(
             types::RESOLVED,
             &none,
@@ -271,6 +275,10 @@ fn deploy(world: &World, binding: &Binding, rendered: &Rendered) -> Plan {
         policies(&rendered.output.unenforced),
     ];
     let mut status = state(binding, conditions);
+    let runs = runs::observed(world, binding);
+    if !runs.is_empty() {
+        status.fields.insert("runs".to_owned(), json!(runs));
+    }
     let mut field = |key: &str, value: Value| status.fields.insert(key.to_owned(), value);
     // A task has no addresses, and no field for them.
     if !rendered.addresses.is_empty() && binding.reference.kind != Kind::ScheduledTaskBinding {
@@ -379,7 +387,7 @@ fn endpoints_of(world: &World, binding: &Binding) -> Vec<ObjectRef> {
 }
 
 /// Whether the release is what was rendered, and how it fares.
-fn ready(world: &World, binding: &Binding, wanted: &[ReleaseResource]) -> Condition {
+fn ready(world: &World, binding: &Binding, manual: bool, wanted: &[ReleaseResource]) -> Condition {
     let name = names::release(binding.name());
     let progressing =
         |what: &str| Condition::not_ready(reasons::PROGRESSING, format!("Release {name:?} {what}"));
@@ -402,6 +410,8 @@ fn ready(world: &World, binding: &Binding, wanted: &[ReleaseResource]) -> Condit
         Some(c) if c.is_true() && binding.state == ReleaseState::Suspend => {
             Condition::new(types::READY, true, reasons::SUSPENDED, "suspended: no pods run")
         }
+        // The CronJob of a manual task always rests.
+        Some(c) if c.is_true() && manual => Condition::ready("runs when somebody adds a name to spec.runs"),
         Some(c) => Condition::new(types::READY, c.status, c.reason.clone(), c.message.clone()),
     }
 }
@@ -446,6 +456,7 @@ fn keep(world: &World, binding: &Binding, failed: &Failed) -> Plan {
             "revision",
             "release",
             "configurationHash",
+            "runs",
         ] {
             if let Some(value) = previous.get(key) {
                 status.fields.insert(key.to_owned(), value.clone());
@@ -492,6 +503,11 @@ fn undeploy(world: &World, binding: &Binding) -> Plan {
     let mut status = state(binding, vec![condition]);
     if let Some(revision) = binding.revision {
         status.fields.insert("revision".to_owned(), json!(revision));
+    }
+    // What has run stays known, so that it does not run again when the task comes back.
+    let runs = runs::observed(world, binding);
+    if !runs.is_empty() {
+        status.fields.insert("runs".to_owned(), json!(runs));
     }
     Plan {
         prune,

@@ -8,7 +8,7 @@ use super::summary;
 use crate::{
     plan::Plan,
     problem::Problems,
-    render::{deployment_template_problems, service_template_problems},
+    render::{cron_job_template_problems, deployment_template_problems, service_template_problems},
 };
 
 pub(super) fn service(class: &ServiceClass) -> Plan {
@@ -28,7 +28,11 @@ pub(super) fn web_application(class: &WebApplicationClass) -> Plan {
 }
 
 pub(super) fn scheduled_task(class: &ScheduledTaskClass) -> Plan {
-    let problems = Problems::new();
+    let mut problems = Problems::new();
+    let template = class.spec.cron_job_template.as_ref();
+    for (field, why) in template.map(cron_job_template_problems).unwrap_or_default() {
+        problems.invalid(format!("spec.cronJobTemplate.{field}: {why}"));
+    }
     let status = summary(&class.metadata, &problems, "can be used");
     Plan {
         status: Some(status),
@@ -39,10 +43,7 @@ pub(super) fn scheduled_task(class: &ScheduledTaskClass) -> Plan {
 
 fn templates(meta: &ObjectMeta, deployment: Option<&Value>, service: Option<&Value>) -> Plan {
     let mut problems = Problems::new();
-    for (field, why) in deployment
-        .map(|t| deployment_template_problems(t, None))
-        .unwrap_or_default()
-    {
+    for (field, why) in deployment.map(deployment_template_problems).unwrap_or_default() {
         problems.invalid(format!("spec.deploymentTemplate.{field}: {why}"));
     }
     for (field, why) in service.map(service_template_problems).unwrap_or_default() {

@@ -1,9 +1,9 @@
 //! A data plane: what is wrong with how it is described. Whether it answers is for the controller to find out.
 
-use choreo_api::v1alpha1::{DataPlane, KubernetesCluster};
+use choreo_api::v1alpha1::{DataPlane, KubernetesCluster, SecretStoreKind};
 
 use super::summary;
-use crate::{plan::Plan, problem::Problems};
+use crate::{health::Rules, plan::Plan, problem::Problems};
 
 pub(super) fn plan(plane: &DataPlane) -> Plan {
     let mut problems = Problems::new();
@@ -27,6 +27,17 @@ pub(super) fn plan(plane: &DataPlane) -> Plan {
             (None, Some(_)) => {}
             (None, None) => problems.invalid(format!("{field}: give kubernetesCluster or endpoint")),
         }
+    }
+    if let Some(store) = &spec.secret_store_ref
+        && store.kind == SecretStoreKind::SecretProviderClass
+        && store.provider.is_none()
+    {
+        problems.invalid(
+            "spec.secretStoreRef.provider: a store of kind SecretProviderClass needs to know what gets the values; give its name (vault, aws, azure or gcp) and its parameters",
+        );
+    }
+    if let Err(error) = Rules::with(&spec.health_rules) {
+        problems.invalid(format!("spec.healthRules: {error}"));
     }
     let status = summary(&plane.metadata, &problems, "well described");
     Plan {

@@ -5,14 +5,19 @@
 //! images and ports) is not the class's to say: a class that tries is told so rather than overruled in silence.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, LazyLock},
 };
 
+use choreo_api::{conditions::reasons, v1alpha1::common::ReleaseState};
 use choreo_apimachinery::{patch, registry::Registry, schema::Schema};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::meta::is_reserved;
+use super::{Input, meta::is_reserved, pod};
+use crate::{
+    cron,
+    problem::{Problem, Problems},
+};
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::builtin);
 
@@ -41,87 +46,193 @@ pub(super) fn merge(
     })
 }
 
-/// Takes out of a class's pod template what the generated one says in another form. Both together would be invalid: a
-/// variable with a value and a source, a probe with two handlers.
-pub(super) fn make_room(template: &mut Value, generated: &Value) {
-    let containers = |value: &Value| {
-        value
-            .pointer("/spec/containers")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default()
-    };
-    let name_of = |value: &Value| {
-        value
-            .get("name")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let generated = containers(generated);
-    let Some(own) = template
-        .pointer_mut("/spec/containers")
-        .and_then(Value::as_array_mut)
-    else {
-        return;
-    };
-    for container in own {
-        let name = name_of(container);
-        let Some(over) = generated.iter().find(|c| name_of(c) == name) else {
-            continue;
+/// A kind of workload that classes have a template for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Workload {
+    group: &'static str,
+    version: &'static str,
+    pub(super) kind: &'static str,
+    /// The class's field for it.
+    pub(super) field: &'static str,
+    /// Where its spec has the pod template.
+    pub(super) pod: &'static str,
+}
+
+/// A Deployment.
+pub(super) const DEPLOYMENT: Workload = Workload {
+    group: "apps",
+    version: "v1",
+    kind: "Deployment",
+    field: "deploymentTemplate",
+    pod: "/template",
+};
+
+/// A CronJob.
+pub(super) const CRON_JOB: Workload = Workload {
+    group: "batch",
+    version: "v1",
+    kind: "CronJob",
+    field: "cronJobTemplate",
+    pod: "/jobTemplate/spec/template",
+};
+
+impl Workload {
+    /// Its `apiVersion`.
+    pub(super) fn api_version(self) -> String {
+        format!("{}/{}", self.group, self.version)
+    }
+
+    /// Lays the generated object over the class's template, and that over what every pod gets.
+    ///
+    /// # Errors
+    /// What in the template is not the class's to say, or not of the kind's form.
+    pub(super) fn assemble(
+        self,
+        input: &Input<'_>,
+        describe: &str,
+        mut template: Value,
+        generated: &Value,
+        selector: &BTreeMap<String, String>,
+    ) -> Result<Value, Problems> {
+        let failed = |field: &str, why: &str| {
+            let dot = if field.is_empty() { "" } else { "." };
+            Problem::error(
+                reasons::RENDER_FAILED,
+                format!("{describe} spec.{}{dot}{field}: {why}", self.field),
+            )
         };
-        let Some(container) = container.as_object_mut() else {
-            continue;
-        };
-        for probe in ["readinessProbe", "livenessProbe", "startupProbe"] {
-            if over.get(probe).is_some() {
-                container.remove(probe);
-            }
-        }
-        let variables: BTreeSet<String> = over
-            .get("env")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .map(name_of)
+        let own: BTreeSet<&str> = input.workload.all_containers().map(|(_, name, _)| name).collect();
+        let problems: Problems = self
+            .problems(&template, Some(&own))
+            .iter()
+            .map(|(field, why)| failed(field, why))
             .collect();
-        if let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) {
-            env.retain(|var| !variables.contains(&name_of(var)));
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        if template.is_null() {
+            template = json!({});
+        }
+        let pod = generated.pointer(&format!("/spec{}", self.pod));
+        if let (Some(own), Some(pod)) = (template.pointer_mut(self.pod), pod) {
+            make_room(own, pod);
+            select_own_pods(own, selector);
+        }
+        let names = |list: &str| container_names(input, list, template.pointer(self.pod));
+        let defaults = pod::defaults(
+            &names("containers"),
+            &names("initContainers"),
+            self.spread(input, &template, generated, selector),
+        );
+        let defaults = self
+            .pod
+            .trim_start_matches('/')
+            .rsplit('/')
+            .fold(defaults, |inner, field| json!({field: inner}));
+        merge(
+            self.group,
+            self.version,
+            self.kind,
+            json!({"spec": defaults}),
+            &[&json!({"spec": template}), generated],
+        )
+        .map_err(|e| failed("", &e).into())
+    }
+
+    /// Pods of which there are several are kept apart where that is possible, unless the class says how.
+    fn spread(
+        self,
+        input: &Input<'_>,
+        template: &Value,
+        generated: &Value,
+        selector: &BTreeMap<String, String>,
+    ) -> Vec<Value> {
+        let several = |value: &Value| value.pointer("/replicas").and_then(Value::as_i64) != Some(1);
+        let generated = generated.get("spec").unwrap_or(&Value::Null);
+        let said = template
+            .pointer(&format!("{}/spec/topologySpreadConstraints", self.pod))
+            .is_some();
+        let replicas = if generated.get("replicas").is_some() {
+            generated
+        } else {
+            template
+        };
+        if said || self.kind != DEPLOYMENT.kind || input.state != ReleaseState::Active || !several(replicas) {
+            return Vec::new();
+        }
+        ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+            .map(|key| {
+                json!({
+                    "topologyKey": key,
+                    "maxSkew": 1,
+                    "whenUnsatisfiable": "ScheduleAnyway",
+                    "labelSelector": {"matchLabels": selector},
+                })
+            })
+            .to_vec()
+    }
+
+    /// What a class says that is not its to say: field below the template, and why.
+    ///
+    /// `containers` are the workload's containers when they are known; other containers are the class's own.
+    pub(super) fn problems(
+        self,
+        template: &Value,
+        containers: Option<&BTreeSet<&str>>,
+    ) -> Vec<(String, String)> {
+        let mut problems = unknown_fields(self.group, self.version, self.kind, template);
+        let path = self.pod.trim_start_matches('/').replace('/', ".");
+        let owned = |field: String, why: &str| {
+            let pointer = format!("/{}", field.replace('.', "/"));
+            template
+                .pointer(&pointer)
+                .is_some_and(|v| !v.is_null())
+                .then(|| (field, why.to_owned()))
+        };
+        problems.extend(
+            self.selectors()
+                .iter()
+                .filter_map(|field| owned((*field).to_owned(), "the platform selects the pods; remove it")),
+        );
+        for (field, why) in [
+            ("metadata.name", "the platform names the pods; remove it"),
+            ("metadata.namespace", "the platform places the pods; remove it"),
+            (
+                "spec.serviceAccountName",
+                "the platform gives each component its own; remove it",
+            ),
+            (
+                "spec.serviceAccount",
+                "the platform gives each component its own; remove it",
+            ),
+        ] {
+            problems.extend(owned(format!("{path}.{field}"), why));
+        }
+        let pod = template.pointer(self.pod).unwrap_or(&Value::Null);
+        problems.extend(
+            reserved_keys(pod)
+                .into_iter()
+                .chain(owned_by_workload(pod, containers))
+                .map(|(field, why)| (format!("{path}.{field}"), why)),
+        );
+        problems
+    }
+
+    fn selectors(self) -> &'static [&'static str] {
+        if self.kind == CRON_JOB.kind {
+            &["jobTemplate.spec.selector", "jobTemplate.spec.manualSelector"]
+        } else {
+            &["selector"]
         }
     }
 }
 
-/// What a class says that is not its to say: field below the template, and why.
-///
-/// `containers` are the workload's containers when they are known; other containers are the class's own.
-pub fn deployment_template_problems(
-    template: &Value,
-    containers: Option<&BTreeSet<&str>>,
-) -> Vec<(String, String)> {
-    let mut problems = unknown_fields("apps", "v1", "Deployment", template);
-    let mut owned = |field: &str, why: &str| {
-        let pointer = format!("/{}", field.replace('.', "/"));
-        if template.pointer(&pointer).is_some_and(|v| !v.is_null()) {
-            problems.push((field.to_owned(), why.to_owned()));
-        }
-    };
-    owned("selector", "the platform selects the pods; remove it");
-    owned("template.metadata.name", "the platform names the pods; remove it");
-    owned(
-        "template.metadata.namespace",
-        "the platform places the pods; remove it",
-    );
-    owned(
-        "template.spec.serviceAccountName",
-        "the platform gives each component its own; remove it",
-    );
-    owned(
-        "template.spec.serviceAccount",
-        "the platform gives each component its own; remove it",
-    );
+/// Labels and annotations that are the platform's.
+fn reserved_keys(pod: &Value) -> Vec<(String, String)> {
+    let mut problems = Vec::new();
     for section in ["labels", "annotations"] {
-        let keys = template
-            .pointer(&format!("/template/metadata/{section}"))
+        let keys = pod
+            .pointer(&format!("/metadata/{section}"))
             .and_then(Value::as_object);
         for key in keys
             .into_iter()
@@ -129,52 +240,163 @@ pub fn deployment_template_problems(
             .filter(|key| is_reserved(key))
         {
             problems.push((
-                format!("template.metadata.{section}[{key}]"),
+                format!("metadata.{section}[{key}]"),
                 "the platform sets it; remove it".to_owned(),
             ));
         }
     }
+    problems
+}
+
+/// Images and ports of containers that are the workload's.
+fn owned_by_workload(pod: &Value, containers: Option<&BTreeSet<&str>>) -> Vec<(String, String)> {
+    let mut problems = Vec::new();
     for list in ["containers", "initContainers"] {
-        let Some(items) = template.pointer(&format!("/template/spec/{list}")) else {
+        let Some(items) = pod.pointer(&format!("/spec/{list}")) else {
             continue;
         };
         let Some(items) = items.as_array() else {
-            problems.push((format!("template.spec.{list}"), "must be a list".to_owned()));
+            problems.push((format!("spec.{list}"), "must be a list".to_owned()));
             continue;
         };
         for (i, container) in items.iter().enumerate() {
-            let Some(name) = container
-                .get("name")
-                .and_then(Value::as_str)
-                .filter(|n| !n.is_empty())
-            else {
+            // `$patch` and its like are for the merge, and no containers.
+            let directive = container
+                .as_object()
+                .is_some_and(|c| c.keys().any(|key| key.starts_with('$')));
+            let name = name_of(container);
+            if name.is_empty() && !directive {
                 problems.push((
-                    format!("template.spec.{list}[{i}].name"),
+                    format!("spec.{list}[{i}].name"),
                     "required: containers are merged by name".to_owned(),
                 ));
                 continue;
-            };
-            if list == "initContainers" || containers.is_some_and(|c| !c.contains(name)) {
-                continue;
             }
             // Without the workload at hand, only `main` is known to be the workload's.
-            if containers.is_none() && name != choreo_api::v1alpha1::MAIN_CONTAINER {
+            let of_workload = match containers {
+                Some(containers) => containers.contains(name.as_str()),
+                None => list == "containers" && name == choreo_api::v1alpha1::MAIN_CONTAINER,
+            };
+            if !of_workload {
                 continue;
             }
             for field in ["image", "ports"] {
                 if container.get(field).is_some_and(|v| !v.is_null()) {
                     problems.push((
-                        format!("template.spec.{list}[{name}].{field}"),
+                        format!("spec.{list}[{name}].{field}"),
                         "the workload says it; remove it".to_owned(),
                     ));
                 }
+            }
+            if directive {
+                problems.push((
+                    format!("spec.{list}[{name}]"),
+                    "a container of the workload cannot be removed or replaced; remove the $ directive"
+                        .to_owned(),
+                ));
             }
         }
     }
     problems
 }
 
-/// As [`deployment_template_problems`], for the template of a Service.
+fn name_of(value: &Value) -> String {
+    value
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// Takes out of a class's pod template what the generated one says in another form. Both together would be invalid: a
+/// variable with a value and a source, a probe with two handlers.
+fn make_room(template: &mut Value, generated: &Value) {
+    for list in ["/spec/containers", "/spec/initContainers"] {
+        let generated = generated
+            .pointer(list)
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        let Some(own) = template.pointer_mut(list).and_then(Value::as_array_mut) else {
+            continue;
+        };
+        for container in own {
+            let name = name_of(container);
+            let Some(over) = generated.iter().find(|c| name_of(c) == name) else {
+                continue;
+            };
+            let Some(container) = container.as_object_mut() else {
+                continue;
+            };
+            for probe in ["readinessProbe", "livenessProbe", "startupProbe"] {
+                if over.get(probe).is_some() {
+                    container.remove(probe);
+                }
+            }
+            let variables: BTreeSet<String> = over
+                .get("env")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .map(name_of)
+                .collect();
+            if let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) {
+                env.retain(|var| !variables.contains(&name_of(var)));
+            }
+        }
+    }
+}
+
+/// A class cannot know a component's labels: constraints without a selector are about the component's own pods.
+fn select_own_pods(template: &mut Value, selector: &BTreeMap<String, String>) {
+    let constraints = template
+        .pointer_mut("/spec/topologySpreadConstraints")
+        .and_then(Value::as_array_mut);
+    for constraint in constraints.into_iter().flatten().filter_map(Value::as_object_mut) {
+        constraint
+            .entry("labelSelector")
+            .or_insert_with(|| json!({"matchLabels": selector}));
+    }
+}
+
+/// The names of all containers that the merged pod will have: the workload's in order, then the class's own.
+fn container_names(input: &Input<'_>, list: &str, template: Option<&Value>) -> Vec<String> {
+    let mut names: Vec<String> = input
+        .workload
+        .all_containers()
+        .filter(|(field, ..)| *field == list)
+        .map(|(_, name, _)| name.to_owned())
+        .collect();
+    let of_class = template
+        .and_then(|t| t.pointer(&format!("/spec/{list}")))
+        .and_then(Value::as_array);
+    for name in of_class.into_iter().flatten().map(name_of) {
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// What the deployment template of a class says that is not its to say: field below the template, and why.
+pub fn deployment_template_problems(template: &Value) -> Vec<(String, String)> {
+    DEPLOYMENT.problems(template, None)
+}
+
+/// What the CronJob template of a class says that is not its to say: field below the template, and why.
+pub fn cron_job_template_problems(template: &Value) -> Vec<(String, String)> {
+    let mut problems = CRON_JOB.problems(template, None);
+    let text = |field: &str| template.get(field).and_then(Value::as_str);
+    if let Some(Err(why)) = text("schedule").map(cron::check) {
+        problems.push(("schedule".to_owned(), why));
+    }
+    if let Some(Err(why)) = text("timeZone").map(cron::check_time_zone) {
+        problems.push(("timeZone".to_owned(), why));
+    }
+    problems
+}
+
+/// What the Service template of a class says that is not its to say: field below the template, and why.
 pub fn service_template_problems(template: &Value) -> Vec<(String, String)> {
     let mut problems = unknown_fields("", "v1", "Service", template);
     for (field, why) in [
@@ -205,6 +427,8 @@ fn unknown_fields(group: &str, version: &str, kind: &str, template: &Value) -> V
     let unknown = spec.unknown_fields(template);
     unknown
         .into_iter()
+        // Directives of the merge, such as `$patch: delete`.
+        .filter(|path| !path.rsplit('.').next().is_some_and(|last| last.starts_with('$')))
         .map(|path| {
             (
                 path.trim_start_matches('.').to_owned(),

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use choreo_api::{
     conditions::reasons,
-    v1alpha1::{SecretStoreKind, common::ValueSource},
+    v1alpha1::{SecretStoreKind, SecretStoreRef, common::ValueSource},
 };
 use serde_json::{Map, Value, json};
 
-use super::{Input, meta::Meta};
+use super::{Input, meta::Meta, secret_provider};
 use crate::{
     hash,
     problem::{Problem, Problems},
@@ -17,6 +17,9 @@ use crate::{
 
 /// Secrets are read again this often. External Secrets' own default.
 const REFRESH_INTERVAL: &str = "1h0m0s";
+
+/// What fits into a ConfigMap, in bytes. From its validation in Kubernetes.
+const CONFIG_MAP_LIMIT: usize = 1 << 20;
 
 /// The name of the ConfigMap and of the Secret that hold what a component uses of a group.
 pub(super) fn group_object(meta: &Meta, group: &str) -> String {
@@ -58,19 +61,25 @@ pub(super) fn render(input: &Input<'_>, meta: &Meta) -> Result<Vec<Value>, Probl
             objects.push(Value::Object(object));
         }
         if !secret.is_empty() {
-            match external_secret(input, meta, &name, &by, &secret) {
+            match secret_object(input, meta, &name, &by, &secret) {
                 Ok(object) => objects.push(object),
                 Err(problem) => problems.push(problem),
             }
         }
     }
     let mut files = Map::new();
-    for (container, spec) in &input.workload.containers {
+    for (_, container, spec) in input.workload.all_containers() {
         for file in &spec.file_mounts {
             if let Some(content) = &file.value {
                 files.insert(file_key(container, &file.mount_path), json!(content));
             }
         }
+    }
+    let size: usize = files.values().filter_map(Value::as_str).map(str::len).sum();
+    if size > CONFIG_MAP_LIMIT {
+        problems.invalid(format!(
+            "workload fileMounts: all files together have {size} bytes, and a ConfigMap holds {CONFIG_MAP_LIMIT} at most: make them smaller, or build them into the image"
+        ));
     }
     if !files.is_empty() {
         let mut object = meta.declared("v1", "ConfigMap", &files_object(meta), "workload fileMounts");
@@ -80,40 +89,50 @@ pub(super) fn render(input: &Input<'_>, meta: &Meta) -> Result<Vec<Value>, Probl
     problems.or_ok(objects)
 }
 
-fn external_secret(
+/// The data plane's store of secrets.
+fn store<'a>(input: &'a Input<'_>, by: &str, key: &str) -> Result<&'a SecretStoreRef, Problem> {
+    let plane = &input.place.plane;
+    plane.secret_store.as_ref().ok_or_else(|| {
+        Problem::error(
+            reasons::INVALID,
+            format!(
+                "{by} key {key:?} is a vaultKey, but DataPlane {:?} has no spec.secretStoreRef: name the store that secrets come from",
+                plane.name
+            ),
+        )
+    })
+}
+
+/// The object that gets secret values into the cell, by the data plane's kind of store.
+fn secret_object(
     input: &Input<'_>,
     meta: &Meta,
     name: &str,
     by: &str,
     keys: &BTreeMap<&str, &str>,
 ) -> Result<Value, Problem> {
-    let plane = &input.place.plane;
-    let Some(store) = &plane.secret_store else {
-        let key = keys.keys().next().copied().unwrap_or_default();
-        return Err(Problem::error(
-            reasons::INVALID,
-            format!(
-                "{by} key {key:?} is a vaultKey, but DataPlane {:?} has no spec.secretStoreRef: name the store that secrets come from",
-                plane.name
-            ),
-        ));
-    };
+    let store = store(input, by, keys.keys().next().copied().unwrap_or_default())?;
     let kind = match store.kind {
         SecretStoreKind::ClusterSecretStore => "ClusterSecretStore",
         SecretStoreKind::SecretStore => "SecretStore",
         SecretStoreKind::SecretProviderClass => {
-            return Err(Problem::error(
-                reasons::NOT_SUPPORTED,
-                format!(
-                    "{by} has a vaultKey, and DataPlane {:?} spec.secretStoreRef.kind is SecretProviderClass, which is not supported yet: use a ClusterSecretStore",
-                    plane.name
-                ),
-            ));
+            let mut object = meta.declared("secrets-store.csi.x-k8s.io/v1", "SecretProviderClass", name, by);
+            let spec = secret_provider::spec(&input.place.plane.name, store, name, keys)?;
+            object.insert("spec".to_owned(), spec);
+            return Ok(Value::Object(object));
         }
     };
     let data: Vec<Value> = keys
         .iter()
-        .map(|(key, vault)| json!({"secretKey": key, "remoteRef": {"key": vault}}))
+        .map(|(key, vault)| {
+            let mut remote = Map::new();
+            let (path, property) = secret_provider::split(vault);
+            remote.insert("key".to_owned(), json!(path));
+            if let Some(property) = property {
+                remote.insert("property".to_owned(), json!(property));
+            }
+            json!({"secretKey": key, "remoteRef": remote})
+        })
         .collect();
     let mut object = meta.declared("external-secrets.io/v1", "ExternalSecret", name, by);
     object.insert(
@@ -128,11 +147,28 @@ fn external_secret(
     Ok(Value::Object(object))
 }
 
+/// Whether secret values come through the Secrets Store CSI driver.
+pub(super) fn has_driver(input: &Input<'_>) -> bool {
+    let store = input.place.plane.secret_store.as_ref();
+    store.is_some_and(|s| s.kind == SecretStoreKind::SecretProviderClass)
+}
+
+/// The groups that the component uses secret values of.
+pub(super) fn secret_groups<'a>(input: &'a Input<'_>) -> impl Iterator<Item = &'a str> {
+    input
+        .configuration
+        .iter()
+        .filter(|(_, settings)| settings.values().any(|s| matches!(s, Setting::VaultKey(_))))
+        .map(|(group, _)| group.as_str())
+}
+
 /// One key of a ConfigMap or a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Source {
     /// Whether it is a Secret.
     pub(super) secret: bool,
+    /// Whether it is made of a configuration group.
+    pub(super) of_group: bool,
     /// The object's name.
     pub(super) name: String,
     /// The key in it.
@@ -144,6 +180,7 @@ pub(super) fn source_of(input: &Input<'_>, meta: &Meta, from: &ValueSource) -> O
     if let Some(secret) = &from.secret_ref {
         return Some(Source {
             secret: true,
+            of_group: false,
             name: secret.name.clone(),
             key: secret.key.clone(),
         });
@@ -153,6 +190,7 @@ pub(super) fn source_of(input: &Input<'_>, meta: &Meta, from: &ValueSource) -> O
     let secret = matches!(setting, Setting::VaultKey(_));
     Some(Source {
         secret,
+        of_group: true,
         name: group_object(meta, &group.name),
         key: group.key.clone(),
     })
@@ -162,9 +200,8 @@ pub(super) fn source_of(input: &Input<'_>, meta: &Meta, from: &ValueSource) -> O
 pub(super) fn configuration_hash(input: &Input<'_>) -> String {
     let files: Vec<Value> = input
         .workload
-        .containers
-        .iter()
-        .flat_map(|(name, c)| {
+        .all_containers()
+        .flat_map(|(_, name, c)| {
             c.file_mounts
                 .iter()
                 .map(move |f| json!([name, f.mount_path, f.value]))

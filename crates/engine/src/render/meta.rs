@@ -10,6 +10,10 @@ use crate::place::Place;
 
 /// What the metadata of all objects of one component, or of one cell, have in common.
 pub(crate) struct Meta {
+    /// The component; empty for a cell.
+    pub(crate) component: String,
+    /// Its track.
+    pub(crate) track: String,
     /// The name of the component's main objects.
     pub(crate) name: String,
     /// The cell's namespace.
@@ -36,6 +40,8 @@ impl Meta {
             .build();
         let selector = labels::Labels::new().component(component).track(track).build();
         Self {
+            component: component.to_owned(),
+            track: track.to_owned(),
             name,
             namespace: input.place.namespace.clone(),
             labels,
@@ -54,6 +60,8 @@ impl Meta {
             .build();
         let name = place.namespace.clone();
         Self {
+            component: String::new(),
+            track: String::new(),
             namespace: name.clone(),
             name,
             labels,

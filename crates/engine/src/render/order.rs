@@ -1,4 +1,7 @@
 //! The order of a release: what others need comes first, what closes before what opens. Deletion goes the other way.
+//!
+//! Policies that close are first, and those that let somebody in are last. Ways out are open before the pods that need
+//! them start.
 
 use std::cmp::Reverse;
 
@@ -18,8 +21,8 @@ pub fn phase(object: &Value) -> u8 {
         "Service" => 6,
         "HorizontalPodAutoscaler" | "PodDisruptionBudget" => 8,
         "SecurityPolicy" | "BackendTrafficPolicy" | "HTTPRouteFilter" | "Backend" => 9,
-        "NetworkPolicy" | "CiliumNetworkPolicy" => 10,
-        "HTTPRoute" | "GRPCRoute" | "TLSRoute" | "TCPRoute" | "UDPRoute" => 11,
+        "HTTPRoute" | "GRPCRoute" | "TLSRoute" | "TCPRoute" | "UDPRoute" => 10,
+        "NetworkPolicy" | "CiliumNetworkPolicy" => 11,
         // Workloads, and every kind that nobody has ranked.
         _ => 7,
     }

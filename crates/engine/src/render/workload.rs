@@ -1,7 +1,5 @@
 //! The Deployment of a component.
 
-use std::collections::BTreeSet;
-
 use choreo_api::{
     conditions::reasons,
     v1alpha1::{
@@ -62,74 +60,36 @@ impl Class {
 
 pub(super) fn render(input: &Input<'_>, meta: &Meta) -> Result<Value, Problems> {
     let class = Class::of(input)?;
-    let containers: BTreeSet<&str> = input.workload.containers.keys().map(String::as_str).collect();
-    let mut problems = Problems::new();
-    for (field, why) in class::deployment_template_problems(&class.deployment_template, Some(&containers)) {
-        problems.push(Problem::error(
-            reasons::RENDER_FAILED,
-            format!("{} spec.deploymentTemplate.{field}: {why}", class.describe),
-        ));
-    }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-
-    let pod = pod::template(input, meta, class.probes.as_ref());
-    let mut template = class.deployment_template.as_object().cloned().unwrap_or_default();
-    if let Some(pod_template) = template.get_mut("template") {
-        class::make_room(pod_template, &pod);
-    }
-    let names = container_names(&containers, template.get("template"));
+    let pod = pod::template(input, meta, class.probes.as_ref())?;
+    let mut template = class.deployment_template.clone();
+    let replicas = template.get("replicas").is_some_and(|r| !r.is_null());
 
     let mut spec = Map::new();
     if input.state == ReleaseState::Suspend {
         spec.insert("replicas".to_owned(), json!(0));
     } else if class.autoscaling(input).is_some() {
         // The autoscaler owns the number; saying it here would fight over it.
-        template.remove("replicas");
+        if let Some(template) = template.as_object_mut() {
+            template.remove("replicas");
+        }
     } else if let Some(replicas) = input.overrides.replicas {
         spec.insert("replicas".to_owned(), json!(replicas));
-    } else if !template.contains_key("replicas") {
+    } else if !replicas {
         spec.insert("replicas".to_owned(), json!(1));
     }
     spec.insert("selector".to_owned(), json!({"matchLabels": meta.selector}));
     spec.insert("template".to_owned(), pod);
-
-    let defaults = json!({"spec": {"template": pod::defaults(&names)}});
-    let template = json!({"spec": template});
-    let mut generated = meta.object("apps/v1", "Deployment", &meta.name);
+    let mut generated = meta.object(
+        &class::DEPLOYMENT.api_version(),
+        class::DEPLOYMENT.kind,
+        &meta.name,
+    );
     generated.insert("spec".to_owned(), Value::Object(spec));
-    class::merge(
-        "apps",
-        "v1",
-        "Deployment",
-        defaults,
-        &[&template, &Value::Object(generated)],
+    class::DEPLOYMENT.assemble(
+        input,
+        &class.describe,
+        template,
+        &Value::Object(generated),
+        &meta.selector,
     )
-    .map_err(|e| {
-        Problem::error(
-            reasons::RENDER_FAILED,
-            format!("{} spec.deploymentTemplate: {e}", class.describe),
-        )
-        .into()
-    })
-}
-
-/// The names of all containers that the merged pod will have: the workload's in order, then the class's own.
-fn container_names(workload: &BTreeSet<&str>, template: Option<&Value>) -> Vec<String> {
-    let mut names: Vec<String> = workload.iter().map(|n| (*n).to_owned()).collect();
-    let of_class = template
-        .and_then(|t| t.pointer("/spec/containers"))
-        .and_then(Value::as_array);
-    for name in of_class
-        .into_iter()
-        .flatten()
-        .filter_map(|c| c.get("name"))
-        .filter_map(Value::as_str)
-    {
-        if !workload.contains(name) {
-            names.push(name.to_owned());
-        }
-    }
-    names
 }

@@ -204,27 +204,27 @@ pub fn usages(workload: &WorkloadTemplate) -> BTreeMap<String, Usage> {
                 .insert(field);
         }
     };
-    for (name, container) in &workload.containers {
+    for (field, name, container) in workload.all_containers() {
         for env in &container.env {
             key(
                 env.value_from.as_ref(),
-                format!("containers[{name}].env[{}]", env.key),
+                format!("{field}[{name}].env[{}]", env.key),
             );
         }
         for file in &container.file_mounts {
             key(
                 file.value_from.as_ref(),
-                format!("containers[{name}].fileMounts[{}]", file.mount_path),
+                format!("{field}[{name}].fileMounts[{}]", file.mount_path),
             );
         }
     }
-    for (name, container) in &workload.containers {
+    for (field, name, container) in workload.all_containers() {
         for (i, source) in container.env_from.iter().enumerate() {
             if let Some(r) = &source.configuration_group_ref {
                 all.entry(r.name.clone())
                     .or_default()
                     .whole
-                    .insert(format!("containers[{name}].envFrom[{i}]"));
+                    .insert(format!("{field}[{name}].envFrom[{i}]"));
             }
         }
     }

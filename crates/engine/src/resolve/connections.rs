@@ -127,10 +127,10 @@ fn check_doubles(workload: &WorkloadTemplate, connections: &Connections, problem
                 injected.connection, injected.name
             ));
         }
-        for (container, spec) in &workload.containers {
+        for (field, container, spec) in workload.all_containers() {
             if spec.env.iter().any(|e| e.key == injected.name) {
                 problems.invalid(format!(
-                    "workload connections[{}].inject.env: variable {:?} is also set by containers[{container}].env: remove one",
+                    "workload connections[{}].inject.env: variable {:?} is also set by {field}[{container}].env: remove one",
                     injected.connection, injected.name
                 ));
             }

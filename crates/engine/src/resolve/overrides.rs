@@ -49,8 +49,13 @@ pub fn apply<'a>(
     let mut problems = Problems::new();
     let mut result = workload.clone();
     for (name, change) in &overrides.containers {
-        let Some(container) = result.containers.get_mut(name) else {
-            let known = crate::problem::quoted_list(workload.containers.keys().map(String::as_str));
+        let init = result.init_containers.iter_mut().find(|init| init.name == *name);
+        let found = result
+            .containers
+            .get_mut(name)
+            .or(init.map(|init| &mut init.container));
+        let Some(container) = found else {
+            let known = crate::problem::quoted_list(workload.all_containers().map(|(_, name, _)| name));
             problems.invalid(format!(
                 "{owner} spec.overrides.containers[{name}]: the workload has no container {name:?} (it has {known})"
             ));

@@ -7,4 +7,5 @@ mod flow;
 mod properties;
 mod schemas;
 mod support;
+mod tasks;
 mod worlds;

@@ -1,0 +1,90 @@
+//! The runs of a task that somebody asked for: each starts once.
+//!
+//! What has been started is known from two places: the binding's status, which outlives everything but the binding, and
+//! the release, which the status is read from. A run that the status knows and the release does not have is over and
+//! gone; it is not started again.
+
+use choreo_api::{
+    names,
+    v1alpha1::{HealthStatus, Release, RunPhase, TaskRun, common::ReleaseState},
+};
+use serde_json::Value;
+
+use crate::{binding::Binding, render::task, world::World};
+
+/// The runs whose Jobs are to be in the release.
+pub(super) fn wanted(world: &World, binding: &Binding) -> Vec<String> {
+    let there = |run: &String| is_in_release(world, binding, run);
+    let known = |run: &String| binding.known_runs.iter().any(|r| r.id == *run);
+    binding
+        .runs
+        .iter()
+        .filter(|run| there(run) || binding.state == ReleaseState::Active && !known(run))
+        .cloned()
+        .collect()
+}
+
+/// What is known of each run.
+pub(super) fn observed(world: &World, binding: &Binding) -> Vec<TaskRun> {
+    let release = release(world, binding);
+    let mut runs: Vec<TaskRun> = Vec::new();
+    for id in &binding.runs {
+        let known = binding.known_runs.iter().find(|r| r.id == *id);
+        let job = task::job_name(&binding.owner.component_name, &binding.track, id);
+        let resource = release
+            .and_then(|r| r.status.as_ref())
+            .and_then(|s| s.resources.iter().find(|r| r.kind == "Job" && r.name == job));
+        let fresh = resource.map(|r| match r.health_status {
+            HealthStatus::Healthy => (RunPhase::Succeeded, None),
+            HealthStatus::Degraded => (RunPhase::Failed, r.message.clone()),
+            HealthStatus::Missing | HealthStatus::Unknown => (RunPhase::Pending, r.message.clone()),
+            HealthStatus::Progressing | HealthStatus::Suspended => (RunPhase::Running, None),
+        });
+        let (phase, message) = match (fresh, known) {
+            // What has ended stays so.
+            (_, Some(known)) if matches!(known.phase, RunPhase::Succeeded | RunPhase::Failed) => {
+                (known.phase, known.message.clone())
+            }
+            (Some(fresh), _) => fresh,
+            (None, Some(known)) if is_in_release(world, binding, id) => (known.phase, known.message.clone()),
+            (None, Some(_)) => (
+                RunPhase::Failed,
+                Some("the task was undeployed before the run had ended".to_owned()),
+            ),
+            // Not started, and nothing says that it will be before the task is active again.
+            (None, None) if !is_in_release(world, binding, id) => continue,
+            (None, None) => (RunPhase::Pending, None),
+        };
+        runs.push(TaskRun {
+            id: id.clone(),
+            job,
+            phase,
+            message,
+        });
+    }
+    runs
+}
+
+fn release<'a>(world: &'a World, binding: &Binding) -> Option<&'a Release> {
+    world
+        .get::<Release>(binding.namespace(), &names::release(binding.name()))
+        .map(AsRef::as_ref)
+        .filter(|r| r.metadata.deletion_timestamp.is_none())
+}
+
+fn is_in_release(world: &World, binding: &Binding, run: &str) -> bool {
+    let job = task::job_name(&binding.owner.component_name, &binding.track, run);
+    let text = |object: &Value, pointer: &str| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    release(world, binding).is_some_and(|r| {
+        r.spec
+            .resources
+            .iter()
+            .any(|r| text(&r.object, "/kind") == "Job" && text(&r.object, "/metadata/name") == job)
+    })
+}
