@@ -174,7 +174,12 @@ enum Test {
     /// The value equals this one.
     Is { path: String, is: Value },
     /// One of the values is in this list.
-    In { path: String, r#in: Vec<Value> },
+    In {
+        path: String,
+        /// `in` is a word of CEL, which the definition of data planes is checked with.
+        #[serde(alias = "oneOf")]
+        r#in: Vec<Value>,
+    },
     /// The value is there at all.
     Present { path: String, present: bool },
     /// The number (0 when absent) is less than the other path's.

@@ -256,10 +256,10 @@ pub struct HealthRule {
 /// default after the bar.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.stale), has(self.condition), has(self.is), has(self.in), has(self.present), has(self.less), has(self.differs)].filter(given, given).size() == 1")
-    .message("give exactly one of stale, condition, is, in, present, less and differs"))]
-#[x_kube(validation = Rule::new("has(self.path) == (has(self.is) || has(self.in) || has(self.present) || has(self.less) || has(self.differs))")
-    .message("path goes with is, in, present, less and differs, and only with them"))]
+#[x_kube(validation = Rule::new("[has(self.stale), has(self.condition), has(self.is), has(self.oneOf), has(self.present), has(self.less), has(self.differs)].filter(given, given).size() == 1")
+    .message("give exactly one of stale, condition, is, oneOf, present, less and differs"))]
+#[x_kube(validation = Rule::new("has(self.path) == (has(self.is) || has(self.oneOf) || has(self.present) || has(self.less) || has(self.differs))")
+    .message("path goes with is, oneOf, present, less and differs, and only with them"))]
 #[x_kube(validation = Rule::new("has(self.condition) == has(self.status)")
     .message("condition and status go together"))]
 pub struct HealthTest {
@@ -287,7 +287,7 @@ pub struct HealthTest {
     #[schemars(schema_with = "crate::schema::any")]
     pub is: Option<serde_json::Value>,
     /// One of the values is among these texts.
-    #[serde(rename = "in", default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), inner(length(max = 253)))]
     pub one_of: Option<Vec<String>>,
     /// Whether there is a value at all.

@@ -11,4 +11,5 @@ mod installation;
 mod outage;
 mod rest;
 mod support;
+mod tasks;
 mod third_party;

@@ -104,7 +104,7 @@ fn the_first_of_the_worst_decides() {
 fn a_data_plane_teaches_kinds_and_overrules_what_is_known() {
     let own: Vec<choreo_api::v1alpha1::HealthRules> = serde_json::from_value(json!([
         {"group": "db.example.com", "kind": "*Cluster", "conditions": "status.parts.*.conditions", "rules": [
-            {"when": [{"path": "status.phase", "in": ["Lost", "Split"]}], "state": "Degraded", "reason": "{status.phase}", "message": "{status.note|no note}"},
+            {"when": [{"path": "status.phase", "oneOf": ["Lost", "Split"]}], "state": "Degraded", "reason": "{status.phase}", "message": "{status.note|no note}"},
             {"when": [{"condition": "Serving", "status": "True"}], "state": "Healthy"}]},
         {"group": "apps", "kind": "Deployment", "rules": [{"state": "Suspended", "reason": "Never", "message": "m"}]},
     ]))
