@@ -11,9 +11,12 @@ use std::{
 };
 
 use anyhow::Context as _;
+use choreo_api::v1alpha1::Build;
+use choreo_apimachinery::{crd, registry::Registry};
 use choreo_apiserver::{ApiServer, UserInfo};
 use choreo_controllers::runtime::object::split_api_version;
 use choreo_controllers::{defaults, install};
+use choreo_engine::build::{self, Plane};
 use choreo_testkit::Cluster;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
@@ -21,6 +24,9 @@ use kube::core::GroupVersionKind;
 use kube::discovery::Discovery;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+
+#[path = "../../../engine/tests/it/cases.rs"]
+mod cases;
 
 const VARIABLE: &str = "CHOREO_THIRD_PARTY_CRDS";
 
@@ -65,17 +71,14 @@ fn definitions_folder() -> Option<PathBuf> {
     None
 }
 
-fn yaml_files(folder: &Path, name: Option<&str>) -> Vec<PathBuf> {
+fn yaml_files(folder: &Path) -> Vec<PathBuf> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if name.map_or_else(
-                || path.extension().is_some_and(|e| e == "yaml" || e == "yml"),
-                |name| path.file_name().is_some_and(|file| file == name),
-            ) {
+            } else if path.extension().is_some_and(|end| end == "yaml" || end == "yml") {
                 found.push(path);
             }
         }
@@ -84,9 +87,8 @@ fn yaml_files(folder: &Path, name: Option<&str>) -> Vec<PathBuf> {
     found
 }
 
-fn documents<T: serde::de::DeserializeOwned>(file: &Path) -> Vec<T> {
+fn read_definitions(file: &Path) -> Vec<CustomResourceDefinition> {
     let text = fs::read_to_string(file).unwrap();
-    // A few published definitions are longer than a parser's usual bounds.
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     documents
@@ -100,9 +102,9 @@ fn documents<T: serde::de::DeserializeOwned>(file: &Path) -> Vec<T> {
 
 /// Third parties' own definitions, and ours for what they do not cover.
 fn definitions(folder: &Path) -> Vec<install::Definition> {
-    let mut all: Vec<CustomResourceDefinition> = yaml_files(folder, None)
+    let mut all: Vec<CustomResourceDefinition> = yaml_files(folder)
         .iter()
-        .flat_map(|file| documents(file))
+        .flat_map(|file| read_definitions(file))
         .collect();
     let groups: BTreeSet<&str> = all.iter().map(|d| d.spec.group.as_str()).collect();
     for group in GROUPS {
@@ -122,6 +124,17 @@ fn definitions(folder: &Path) -> Vec<install::Definition> {
         definition.status = None;
     }
     all.iter().map(install::Definition::from).collect()
+}
+
+/// Our own kinds, for their defaults.
+fn registry() -> Registry {
+    let mut registry = Registry::builtin();
+    for definition in install::control_plane() {
+        let mut definition = definition.to_value();
+        crd::set_defaults(&mut definition);
+        registry.add_crd(crd::rows(&definition).unwrap());
+    }
+    registry
 }
 
 /// Applies an object as `kubectl apply --server-side --dry-run=server --validate=strict` does: everything is checked and nothing
@@ -200,12 +213,28 @@ async fn what_the_corpus_renders_is_valid_by_third_parties_own_definitions() -> 
         }
     }
 
-    let corpus = workspace().join("crates/engine/tests/corpus");
+    let registry = registry();
     let mut kinds = BTreeMap::new();
-    for file in yaml_files(&corpus, Some("expected.yaml")) {
-        for object in documents::<Value>(&file) {
+    for case in cases::Case::all(&workspace().join("crates/engine/tests/corpus")) {
+        let rendered = case.render(&registry, false);
+        let released = rendered
+            .objects
+            .iter()
+            .flat_map(|object| object["spec"]["resources"].as_array().into_iter().flatten())
+            .map(|resource| resource["object"].clone());
+        let plane = Plane::default();
+        let built = rendered
+            .world
+            .all::<Build>()
+            .flat_map(|b| build::objects(b, &plane));
+        for object in released.chain(built) {
             let (kind, name) = (&object["kind"], &object["metadata"]["name"]);
-            if let Some(namespace) = object["metadata"]["namespace"].as_str()
+            let namespace = if kind == "Namespace" {
+                name
+            } else {
+                &object["metadata"]["namespace"]
+            };
+            if let Some(namespace) = namespace.as_str()
                 && namespaces.insert(namespace.to_owned())
             {
                 let namespace =
@@ -216,8 +245,7 @@ async fn what_the_corpus_renders_is_valid_by_third_parties_own_definitions() -> 
                 .entry(kind.as_str().unwrap_or_default().to_owned())
                 .or_insert(0) += 1;
             if let Err(error) = check(&cluster, &served, &object).await {
-                let case = file.parent().unwrap().file_name().unwrap().to_string_lossy();
-                failures.push(format!("{case}: {kind} {name}: {error:#}"));
+                failures.push(format!("{}: {kind} {name}: {error:#}", case.name));
             }
         }
     }
