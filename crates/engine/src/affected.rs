@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use choreo_api::v1alpha1::{Endpoint, Project, Release};
+use choreo_api::v1alpha1::{Endpoint, Project, Release, WorkloadTemplate, common::EndpointType};
 use kube::ResourceExt as _;
 
 use crate::{
@@ -412,6 +412,27 @@ impl<'a> Affected<'a> {
         }
     }
 
+    /// Everything that may want a raw listener of a gateway, of which each leads to one endpoint only.
+    fn rivals(&mut self, namespace: &str) {
+        let raw = |w: &WorkloadTemplate| {
+            w.endpoints
+                .values()
+                .any(|e| matches!(e.type_, EndpointType::TCP | EndpointType::UDP))
+        };
+        let bindings: Vec<ObjectRef> = self
+            .world
+            .iter()
+            .map(|o| o.reference())
+            .filter(|r| r.key.namespace == namespace && binding::KINDS.contains(&r.kind))
+            .collect();
+        for reference in bindings {
+            let source = Binding::find(self.world, &reference).and_then(|b| b.source(self.world).ok());
+            if source.is_some_and(|s| s.workload.as_ref().is_some_and(raw)) {
+                self.add(reference);
+            }
+        }
+    }
+
     fn endpoint(&mut self, reference: &ObjectRef) {
         let Some(AnyObject::Endpoint(endpoint)) = self.world.get_any(reference) else {
             return;
@@ -421,6 +442,12 @@ impl<'a> Affected<'a> {
         };
         let environment = endpoint.spec.environment.as_deref();
         self.bindings_of(&reference.key.namespace, component, environment);
+        if matches!(
+            endpoint.spec.endpoint_type(),
+            Some(EndpointType::TCP | EndpointType::UDP)
+        ) {
+            self.rivals(&reference.key.namespace);
+        }
         if !expose::is_derived(&endpoint) {
             self.consumers(&reference.key.namespace, component, environment);
         }

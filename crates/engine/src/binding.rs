@@ -401,7 +401,7 @@ impl Binding {
                 )
                 .into());
             }
-            return Ok(Source::Artifact(Arc::clone(artifact)));
+            return self.guarded(world, artifact);
         }
         let api = match &self.typed {
             Typed::Api { name, .. } => Some(self.api(world, name)?),
@@ -462,6 +462,24 @@ impl Binding {
             }
         }
         problems.or_ok(Source::Inline(Box::new(spec)))
+    }
+
+    /// The artifact, guarded by the class that the binding names, where that is another than the artifact's.
+    fn guarded(&self, world: &World, artifact: &Arc<DeployableArtifact>) -> Result<Source, Problems> {
+        let frozen = artifact.spec.api.as_ref().map(|a| &a.api.class_name);
+        match (&self.api_class, frozen) {
+            (Some(wanted), Some(frozen)) if wanted != frozen => {
+                let of = self.reference.to_string();
+                let class = freeze::api_class(world, self.namespace(), wanted, &of, "spec.apiClassName")?;
+                let mut spec = artifact.spec.clone();
+                spec.api_classes.insert(wanted.clone(), class);
+                if let Some(api) = &mut spec.api {
+                    api.api.class_name.clone_from(wanted);
+                }
+                Ok(Source::Inline(Box::new(spec)))
+            }
+            _ => Ok(Source::Artifact(Arc::clone(artifact))),
+        }
     }
 
     /// The API that the binding names, when it is there and can be opened from what it says itself.

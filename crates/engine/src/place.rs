@@ -195,6 +195,8 @@ pub struct Place {
     pub open_to_internet: bool,
     /// Quotas of the cell.
     pub quotas: choreo_api::v1alpha1::common::ResourceQuotas,
+    /// Whether real users depend on it.
+    pub is_production: bool,
     /// Who may do what in the cell.
     pub access: Vec<AccessGrant>,
     /// The data plane.
@@ -265,6 +267,7 @@ impl Place {
             open_to_organization: isolation.open_to_organization,
             open_to_internet: isolation.open_to_internet,
             quotas: env.spec.resource_quotas.clone().unwrap_or_default(),
+            is_production: env.spec.is_production,
             access: organization_object
                 .map(|o| o.spec.access.clone())
                 .unwrap_or_default(),

@@ -19,6 +19,7 @@ use crate::{
     world::Kind,
 };
 
+pub(crate) mod access;
 mod api;
 mod class;
 mod config;
@@ -113,7 +114,11 @@ pub struct Output {
 pub fn render(input: &Input<'_>) -> Result<Output, Problems> {
     let mut problems = Problems::new();
     let meta = meta::Meta::of_component(input);
-    let mut objects = vec![meta.service_account()];
+    let mut objects = Vec::new();
+    // What runs nothing needs no identity.
+    if Family::of(input.source) != Family::Api || api::has_pods(input) {
+        objects.push(meta.service_account());
+    }
     let mut unenforced = input.connections.unenforced.clone();
 
     objects.extend(problems.take(config::render(input, &meta)).unwrap_or_default());

@@ -41,7 +41,7 @@ pub struct APISpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::schema::SUBDOMAIN))]
     pub workload_name: Option<String>,
-    /// A server outside the platform that answers the requests.
+    /// What else answers the requests: a server outside the platform, or another component of the project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<ApiTarget>,
     /// Name of the APIClass that guards it.
@@ -83,13 +83,24 @@ impl APISpec {
     }
 }
 
-/// A server outside the platform.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Default)]
+/// What an API without a workload stands in front of.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.url) != has(self.componentName)")
+    .message("exactly one of url and componentName must be given"))]
 pub struct ApiTarget {
-    /// Address of the server.
+    /// Address of a server outside the platform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048), regex(pattern = "^https?://[^\\s]+$"))]
-    pub url: String,
+    pub url: Option<String>,
+    /// Name of another component of the same project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = crate::schema::NAME))]
+    pub component_name: Option<String>,
+    /// Name of that component's endpoint, if it has more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub endpoint: Option<String>,
 }
 
 /// What is known of an API.

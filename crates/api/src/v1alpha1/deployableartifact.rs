@@ -146,6 +146,14 @@ pub struct FrozenApi {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub target_url: Option<String>,
+    /// Component of the same project that requests are forwarded to, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub target_component: Option<String>,
+    /// Endpoint of that component, if it has more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub target_endpoint: Option<String>,
     /// What it changes in every environment.
     #[serde(default, skip_serializing_if = "Overrides::is_empty")]
     pub overrides: Overrides,

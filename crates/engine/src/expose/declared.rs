@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use choreo_api::{
     conditions::reasons,
     v1alpha1::{
-        FrozenApi, FrozenWebApplication, ServiceApi,
+        Component, FrozenApi, FrozenWebApplication, ServiceApi, WorkloadTemplate,
         common::{DEFAULT_CLASS, EndpointType, ExposeLevel},
     },
 };
@@ -13,9 +13,10 @@ use choreo_api::{
 use super::{Exposed, Exposure, Routing, Upstream, base_path, insert_level, port, routing};
 use crate::{
     address,
+    binding::Binding,
     operations::{self, Described},
     problem::{Problem, Problems, quoted_list},
-    world::World,
+    world::{World, is_default_track},
 };
 
 impl Exposed<'_> {
@@ -114,7 +115,7 @@ impl Exposed<'_> {
         }
     }
 
-    /// A proxy: an API without pods of its own.
+    /// An API component: a door to its own workload, or to something that runs elsewhere.
     pub(super) fn add_api(
         &self,
         world: &World,
@@ -124,7 +125,12 @@ impl Exposed<'_> {
         let Some(frozen) = &self.source.api else { return };
         let name = self.component;
         let field = "api";
-        let Some((upstream, port)) = problems.take(self.upstream(world, frozen, field)) else {
+        let behind = match (&frozen.target_url, &frozen.target_component) {
+            (Some(url), _) => outside(url, name, frozen.api.type_, field),
+            (None, Some(component)) => self.sibling(world, frozen, component, field),
+            (None, None) => own_endpoint(all, frozen, name, field),
+        };
+        let Some(behind) = problems.take(behind) else {
             return;
         };
         let api: &ServiceApi = &frozen.api;
@@ -132,33 +138,106 @@ impl Exposed<'_> {
         for level in api.expose_levels() {
             insert_level(&mut levels, level, || format!("{field}.exposeLevels[{level:?}]"));
         }
-        let written = api.exposure().and_then(|e| e.backend.base_path.as_deref());
-        let base_path = base_path(written, &format!("{field}.backend.basePath"), problems);
+        let base_path = match api.exposure().and_then(|e| e.backend.base_path.as_deref()) {
+            None => behind.base_path.clone(),
+            written => base_path(written, &format!("{field}.backend.basePath"), problems),
+        };
+        let same_type = behind.type_ == api.type_;
         all.insert(
             name.to_owned(),
             Exposure {
                 base_path,
-                upstream,
+                upstream: behind.upstream,
                 levels,
                 class: Some(api.class_name.clone()),
-                ..of_own(name, api.type_, port)
+                described: behind.described.filter(|_| same_type).unwrap_or_default(),
+                ..of_own(name, api.type_, behind.port)
             },
         );
     }
 
-    /// What a proxy stands in front of, and its port.
-    fn upstream(&self, world: &World, frozen: &FrozenApi, field: &str) -> Result<(Upstream, u16), Problems> {
-        let _ = world;
-        let invalid = |message: String| Problems::from(Problem::error(reasons::INVALID, message));
-        if let Some(url) = &frozen.target_url {
-            let target = external(url, frozen.api.type_)
-                .map_err(|why| invalid(format!("{field}.target.url: {why}")))?;
-            let port = target.port;
-            return Ok((Upstream::External(target), port));
+    /// An endpoint of another component of the project, which an API stands in front of.
+    fn sibling(
+        &self,
+        world: &World,
+        frozen: &FrozenApi,
+        component: &str,
+        field: &str,
+    ) -> Result<Behind, Problems> {
+        let field = format!("{field}.target.componentName");
+        let organization = &self.place.organization;
+        let waiting = |what: String| {
+            Problems::from(Problem::waiting(
+                reasons::CONNECTION_UNRESOLVED,
+                format!("{field}: {what}"),
+            ))
+        };
+        let invalid =
+            |what: String| Problems::from(Problem::error(reasons::INVALID, format!("{field}: {what}")));
+        if component == self.component {
+            return Err(invalid("an API cannot stand in front of itself".to_owned()));
         }
-        Err(invalid(format!(
-            "{field}: says neither target.url nor workloadName: name what answers the requests"
-        )))
+        let Some(object) = world.get::<Component>(organization, component) else {
+            return Err(waiting(format!(
+                "Component {component:?} not found in namespace {organization:?}: create it"
+            )));
+        };
+        let project = &object.spec.owner.project_name;
+        if *project != self.place.project {
+            return Err(invalid(format!(
+                "Component {component:?} belongs to project {project:?}: an API stands in front of components of its own project"
+            )));
+        }
+        let bindings = Binding::of_component(world, organization, component);
+        let Some(binding) = bindings
+            .into_iter()
+            .find(|b| b.environment == self.place.environment && is_default_track(&b.track))
+        else {
+            return Err(waiting(format!(
+                "Component {component:?} is not deployed to environment {:?}: deploy or promote it there",
+                self.place.environment
+            )));
+        };
+        let source = binding.source(world).map_err(|p| waiting(p.message()))?;
+        if source.api.is_some() {
+            return Err(invalid(format!(
+                "Component {component:?} is an API itself: name what answers behind it"
+            )));
+        }
+        let none = WorkloadTemplate::default();
+        let workload = source.workload.as_ref().unwrap_or(&none);
+        let exposed = Exposed {
+            place: self.place,
+            component,
+            track: &binding.track,
+            source: &source,
+            workload,
+        };
+        let exposures = exposed.exposures(world).map_err(|p| waiting(p.message()))?;
+        let port = wanted_port(frozen);
+        let candidates: Vec<&Exposure> = exposures
+            .iter()
+            .filter(|e| e.upstream == Upstream::Own)
+            .filter(|e| frozen.target_endpoint.as_ref().is_none_or(|n| *n == e.name))
+            .filter(|e| port.is_none_or(|p| p == e.port))
+            .collect();
+        let [one] = candidates.as_slice() else {
+            return Err(invalid(format!(
+                "Component {component:?} has {} endpoints that could be meant (it has {}): name one in target.endpoint",
+                candidates.len(),
+                quoted_list(exposures.iter().map(|e| e.name.as_str()))
+            )));
+        };
+        Ok(Behind {
+            upstream: Upstream::Sibling {
+                component: component.to_owned(),
+                track: binding.track.clone(),
+            },
+            type_: one.type_,
+            port: one.port,
+            base_path: one.base_path.clone(),
+            described: Some(one.described.clone()),
+        })
     }
 
     /// A web application has a host of its own. Unless it says otherwise it is public: that is what its type means.
@@ -209,6 +288,69 @@ impl Exposed<'_> {
             });
         }
     }
+}
+
+/// What an API stands in front of.
+struct Behind {
+    upstream: Upstream,
+    type_: EndpointType,
+    port: u16,
+    base_path: String,
+    described: Option<Described>,
+}
+
+/// A server outside that an API stands in front of.
+fn outside(url: &str, name: &str, type_: EndpointType, field: &str) -> Result<Behind, Problems> {
+    let target = external(url, type_).map_err(|why| {
+        Problem::error(
+            reasons::INVALID,
+            format!("{field}.target.url of Component {name:?}: {why}"),
+        )
+    })?;
+    Ok(Behind {
+        type_,
+        port: target.port,
+        base_path: "/".to_owned(),
+        described: None,
+        upstream: Upstream::External(target),
+    })
+}
+
+/// The endpoint of its own workload that an API is a door to.
+fn own_endpoint(
+    all: &BTreeMap<String, Exposure>,
+    frozen: &FrozenApi,
+    name: &str,
+    field: &str,
+) -> Result<Behind, Problems> {
+    let port = wanted_port(frozen);
+    let candidates: Vec<&Exposure> = all
+        .values()
+        .filter(|e| port.is_none_or(|p| p == e.port))
+        .collect();
+    let [one] = candidates.as_slice() else {
+        let why = if all.is_empty() {
+            "says neither target nor a workload with an endpoint: name what answers the requests".to_owned()
+        } else {
+            format!(
+                "backend.port: {} endpoints of the workload could be meant (it has {}): give the port of one",
+                candidates.len(),
+                quoted_list(all.keys().map(String::as_str))
+            )
+        };
+        return Err(Problem::error(reasons::INVALID, format!("{field} of Component {name:?}: {why}")).into());
+    };
+    Ok(Behind {
+        upstream: Upstream::Own,
+        type_: one.type_,
+        port: one.port,
+        base_path: one.base_path.clone(),
+        described: Some(one.described.clone()),
+    })
+}
+
+fn wanted_port(frozen: &FrozenApi) -> Option<u16> {
+    frozen.api.exposure().and_then(|e| port(e.backend.port))
 }
 
 /// An endpoint of the component's own pods, without anything said about it yet.

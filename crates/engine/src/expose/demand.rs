@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use choreo_api::v1alpha1::{ConnectionPolicy, common::ExposeLevel};
 
-use super::{Door, Exposed, Exposure, Routing};
+use super::{Door, Exposed, Exposure, Routing, Upstream};
 use crate::{
     address,
     binding::{Binding, head},
@@ -69,9 +69,7 @@ impl Exposed<'_> {
             self.component,
             &self.place.environment,
         ) {
-            if consumer.owner.project_name == self.place.project {
-                continue;
-            }
+            let inside = consumer.owner.project_name == self.place.project;
             let Ok(source) = consumer.source(world) else {
                 continue;
             };
@@ -79,10 +77,19 @@ impl Exposed<'_> {
                 if target_component(connection) != Some(self.component) {
                     continue;
                 }
+                // A connection that names no project means its own.
+                let project = connection.params.get("projectName").filter(|p| !p.is_empty());
+                if project.unwrap_or(&consumer.owner.project_name) != &self.place.project {
+                    continue;
+                }
                 let endpoint = connection.params.get("endpoint").or(only.as_ref());
                 let Some(exposure) = endpoint.and_then(|e| all.get_mut(e)) else {
                     continue;
                 };
+                // Within a project calls go straight to the pods; a server outside has none.
+                if inside && !matches!(exposure.upstream, Upstream::External(_)) {
+                    continue;
+                }
                 if exposure.levels.contains_key(&ExposeLevel::Public) {
                     exposure
                         .levels

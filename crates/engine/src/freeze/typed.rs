@@ -264,7 +264,9 @@ impl Typed {
 pub(crate) fn frozen_api(api: &API) -> FrozenApi {
     FrozenApi {
         api: api.spec.as_service_api(),
-        target_url: api.spec.target.as_ref().map(|t| t.url.clone()),
+        target_url: api.spec.target.as_ref().and_then(|t| t.url.clone()),
+        target_component: api.spec.target.as_ref().and_then(|t| t.component_name.clone()),
+        target_endpoint: api.spec.target.as_ref().and_then(|t| t.endpoint.clone()),
         overrides: api.spec.overrides.clone(),
     }
 }

@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use super::{controlled_by, policies, runs, step};
 use crate::{
     binding::Binding,
+    constraints,
     expose::{self, Exposed, Exposure},
     freeze,
     place::Place,
@@ -125,9 +126,13 @@ fn rendered(world: &World, binding: &Binding) -> Result<Rendered, Failed> {
         &workload,
     ));
     let Some(place) = place else { return Err(failed) };
-    let connections = failed
+    failed
         .unresolved
-        .take(connections::resolve(world, &place, &workload));
+        .extend(constraints::violations(world, binding, &source, &workload));
+    let connections =
+        failed
+            .unresolved
+            .take(connections::resolve(world, &place, &binding.reference, &workload));
 
     let exposed = Exposed {
         place: &place,

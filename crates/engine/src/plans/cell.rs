@@ -9,6 +9,7 @@ use crate::{
     place::{Dialect, Place},
     plan::{Child, Plan},
     render::{
+        access,
         meta::Meta,
         policy::{self, Direction, Peer, Rule, Transport},
         sort,
@@ -76,6 +77,7 @@ fn render(place: &Place) -> Vec<ReleaseResource> {
     let meta = Meta::of_cell(place);
     let mut objects = vec![namespace(place, &meta)];
     objects.extend(quotas(place, &meta));
+    objects.extend(access::render(place, &meta));
     if place.default_deny && place.plane.dialect != Dialect::None {
         policies(place, &meta, &mut objects);
     }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::summary;
 use crate::{
+    constraints,
     plan::Plan,
     problem::{Problem, Problems},
     world::{ObjectRef, World},
@@ -32,6 +33,7 @@ pub(super) fn plan(world: &World, reference: &ObjectRef, environment: &Environme
     if gateway.is_some_and(|g| g.enable_jwt_auth) && jwks.is_none_or(|j| j.uri.is_empty()) {
         problems.invalid("spec.gateway.enableJWTAuth is set but spec.gateway.security.remoteJwks.uri is not: name the key set");
     }
+    problems.extend(constraints::mistakes(&environment.spec.constraints));
     let mut status = summary(
         &environment.metadata,
         &problems,

@@ -11,6 +11,7 @@ use super::summary;
 use crate::{
     plan::{Child, Plan},
     problem::Problems,
+    render::access::{role_name, subjects},
     world::reference_of,
 };
 
@@ -49,7 +50,7 @@ pub(super) fn plan(organization: &Organization) -> Plan {
         objects.push(json!({
             "apiVersion": format!("{RBAC}/v1"), "kind": "Role", "metadata": metadata, "rules": rules(role),
         }));
-        let subjects = subjects(organization, role);
+        let subjects = subjects(&organization.spec.access, role);
         if !subjects.is_empty() {
             objects.push(json!({
                 "apiVersion": format!("{RBAC}/v1"), "kind": "RoleBinding", "metadata": metadata,
@@ -72,14 +73,6 @@ pub(super) fn plan(organization: &Organization) -> Plan {
     }
 }
 
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Admin => "choreo-admin",
-        Role::Developer => "choreo-developer",
-        Role::Viewer => "choreo-viewer",
-    }
-}
-
 fn rules(role: Role) -> Value {
     let read = json!(["get", "list", "watch"]);
     let ours = json!(["openchoreo.dev"]);
@@ -98,25 +91,4 @@ fn rules(role: Role) -> Value {
             {"apiGroups": [""], "resources": ["events"], "verbs": read},
         ]),
     }
-}
-
-fn subjects(organization: &Organization, role: Role) -> Vec<Value> {
-    let mut subjects = Vec::new();
-    for grant in organization.spec.access.iter().filter(|g| g.role == role) {
-        subjects.extend(
-            grant
-                .groups
-                .iter()
-                .map(|g| json!({"apiGroup": RBAC, "kind": "Group", "name": g})),
-        );
-        subjects.extend(
-            grant
-                .users
-                .iter()
-                .map(|u| json!({"apiGroup": RBAC, "kind": "User", "name": u})),
-        );
-    }
-    subjects.sort_by_key(ToString::to_string);
-    subjects.dedup();
-    subjects
 }

@@ -106,6 +106,14 @@ const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 const GATEWAY_NAME_LABEL: &str = "gateway.envoyproxy.io/owning-gateway-name";
 const GATEWAY_NAMESPACE_LABEL: &str = "gateway.envoyproxy.io/owning-gateway-namespace";
 
+/// The labels by which the pods of a gateway are known (Envoy Gateway sets them on its proxies).
+pub fn gateway_labels(gateway: &Gateway) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (GATEWAY_NAME_LABEL.to_owned(), gateway.name.clone()),
+        (GATEWAY_NAMESPACE_LABEL.to_owned(), gateway.namespace.clone()),
+    ])
+}
+
 /// Writes a permission; `None` when the data plane has no policies at all.
 pub fn render(dialect: Dialect, rule: &Rule<'_>) -> Option<Rendered> {
     match dialect {

@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use choreo_api::{
     conditions::reasons,
     v1alpha1::{
-        Component, Connection, ConnectionType, WorkloadTemplate,
+        Component, Connection, ConnectionPolicy, ConnectionType, WorkloadTemplate,
         common::{DEFAULT_TRACK, EndpointAccess, ExposeLevel},
     },
 };
@@ -21,7 +21,7 @@ use crate::{
     problem::{Problem, Problems, quoted_list},
     resolve::overrides,
     template::{Template, Variables},
-    world::World,
+    world::{ObjectRef, World},
 };
 
 /// A variable that a connection puts into the containers.
@@ -70,13 +70,18 @@ pub struct Connections {
 ///
 /// # Errors
 /// Every connection whose target is missing or out of reach, and every mistake in a template.
-pub fn resolve(world: &World, place: &Place, workload: &WorkloadTemplate) -> Result<Connections, Problems> {
+pub fn resolve(
+    world: &World,
+    place: &Place,
+    consumer: &ObjectRef,
+    workload: &WorkloadTemplate,
+) -> Result<Connections, Problems> {
     let mut problems = Problems::new();
     let mut connections = Connections::default();
     for (name, connection) in &workload.connections {
         let field = format!("workload connections[{name}]");
         let resolved = match connection.type_ {
-            ConnectionType::Api => api(world, place, connection, &field),
+            ConnectionType::Api => api(world, place, (consumer, name), connection, &field),
             ConnectionType::External => external(connection, &field),
             ConnectionType::Managed => Err(Problem::error(
                 reasons::NOT_SUPPORTED,
@@ -84,14 +89,17 @@ pub fn resolve(world: &World, place: &Place, workload: &WorkloadTemplate) -> Res
             )
             .into()),
         };
-        if connection.policy.is_some() {
-            connections.unenforced.push(format!(
-                "{field}.policy: timeouts, retries and circuit breakers of connections"
-            ));
-        }
-        let Some((variables, egress)) = problems.take(resolved) else {
+        let Some((variables, egress, enforcement)) = problems.take(resolved) else {
             continue;
         };
+        if let (Some(policy), Enforcement::None(why)) = (&connection.policy, enforcement) {
+            let parts = policy_parts(policy);
+            if !parts.is_empty() {
+                connections
+                    .unenforced
+                    .push(format!("{field}.policy: {} ({why})", parts.join(", ")));
+            }
+        }
         connections.egress.extend(egress.map(|to| Egress {
             connection: name.clone(),
             to,
@@ -138,9 +146,37 @@ fn check_doubles(workload: &WorkloadTemplate, connections: &Connections, problem
     }
 }
 
-type Resolved = Result<(Variables, Option<EgressTo>), Problems>;
+type Resolved = Result<(Variables, Option<EgressTo>, Enforcement), Problems>;
 
-fn api(world: &World, place: &Place, connection: &Connection, field: &str) -> Resolved {
+/// Who sees to it that a connection's policy is followed.
+enum Enforcement {
+    /// The gateway that the calls go through.
+    Gateway,
+    /// Nobody, and why.
+    None(&'static str),
+}
+
+/// What a connection's policy asks for, in words.
+fn policy_parts(policy: &ConnectionPolicy) -> Vec<String> {
+    let ConnectionPolicy {
+        timeout,
+        retries,
+        circuit_breaker,
+    } = policy;
+    let mut parts = Vec::new();
+    parts.extend(timeout.iter().map(|t| format!("timeout {t}")));
+    parts.extend(retries.iter().map(|r| format!("retries {}", r.attempts)));
+    parts.extend(circuit_breaker.iter().map(|_| "circuitBreaker".to_owned()));
+    parts
+}
+
+fn api(
+    world: &World,
+    place: &Place,
+    (consumer, name): (&ObjectRef, &str),
+    connection: &Connection,
+    field: &str,
+) -> Resolved {
     let param = |name: &str| {
         connection
             .params
@@ -164,10 +200,16 @@ fn api(world: &World, place: &Place, connection: &Connection, field: &str) -> Re
         )));
     };
     let project = &object.spec.owner.project_name;
-    if let Some(wanted) = param("projectName").filter(|w| w != project) {
+    // A name alone means this project: what another project happens to call the same must not be reached by accident.
+    let wanted = param("projectName").unwrap_or(&place.project);
+    if wanted != project {
+        let advice = match param("projectName") {
+            Some(_) => String::new(),
+            None => format!(": set params.projectName to {project:?} if that is meant"),
+        };
         return Err(Problem::error(
             reasons::INVALID,
-            format!("{field}.params.projectName: Component {component:?} belongs to project {project:?}, not to {wanted:?}"),
+            format!("{field}.params.projectName: Component {component:?} belongs to project {project:?}, not to {wanted:?}{advice}"),
         )
         .into());
     }
@@ -222,23 +264,48 @@ fn api(world: &World, place: &Place, connection: &Connection, field: &str) -> Re
             }
         },
     };
-    if *project == place.project {
-        let access = target.access(exposure, ExposeLevel::Project);
-        return Ok((access.map(|a| variables(&a)).unwrap_or_default(), None));
+    let inside = (*project == place.project)
+        .then(|| target.access(exposure, ExposeLevel::Project))
+        .flatten();
+    if let Some(access) = inside {
+        let why =
+            "calls within a project go straight to the pods, and this data plane has no mesh between them";
+        return Ok((variables(&access), None, Enforcement::None(why)));
     }
     let access = target.access(exposure, ExposeLevel::Organization).ok_or_else(|| {
+        let who = if *project == place.project {
+            "has no address inside its project, for it leads to a server outside"
+        } else {
+            "is not exposed to other projects"
+        };
         unresolved(format!(
-            "{field}: endpoint {:?} of Component {component:?} in project {project:?} is not exposed to other projects: expose it at level Organization or Public",
+            "{field}: endpoint {:?} of Component {component:?} in project {project:?} {who}: expose it at level Organization or Public",
             exposure.name
         ))
     })?;
+    let lane = exposure
+        .lanes
+        .iter()
+        .find(|l| l.consumer == *consumer && l.connection == name);
+    let (access, enforcement) = match lane {
+        Some(lane) => (
+            target.lane_access(exposure, lane).unwrap_or(access),
+            Enforcement::Gateway,
+        ),
+        None => (
+            access,
+            Enforcement::None(
+                "only calls of HTTP, which have a path, can be told apart by consumer at the gateway",
+            ),
+        ),
+    };
     let gateway = place
         .plane
         .gateways
         .as_ref()
         .and_then(|g| g.of(ExposeLevel::Organization))
         .cloned();
-    Ok((variables(&access), gateway.map(EgressTo::Gateway)))
+    Ok((variables(&access), gateway.map(EgressTo::Gateway), enforcement))
 }
 
 fn variables(access: &EndpointAccess) -> Variables {
@@ -319,5 +386,10 @@ fn external(connection: &Connection, field: &str) -> Resolved {
         Ok(address) => EgressTo::Address(address, target.port),
         Err(_) => EgressTo::Host(target.host, target.port),
     };
-    Ok((variables.into_iter().collect(), Some(egress)))
+    let why = "calls to a system outside leave the cell directly, past every gateway";
+    Ok((
+        variables.into_iter().collect(),
+        Some(egress),
+        Enforcement::None(why),
+    ))
 }

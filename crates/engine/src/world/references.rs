@@ -155,6 +155,9 @@ pub(super) fn of(object: &AnyObject) -> OrdSet<ObjectRef> {
                 edges.class(Kind::ServiceClass, DEFAULT_CLASS);
             }
             edges.class(Kind::APIClass, &o.spec.class_name);
+            if let Some(target) = o.spec.target.as_ref().and_then(|t| t.component_name.as_ref()) {
+                edges.to(Kind::Component, target);
+            }
         }
         AnyObject::Build(o) => edges.owner(&o.spec.owner),
         AnyObject::DeployableArtifact(o) => {
@@ -163,6 +166,9 @@ pub(super) fn of(object: &AnyObject) -> OrdSet<ObjectRef> {
             }
             if let Some(workload) = &o.spec.workload {
                 edges.needs_of(workload);
+            }
+            if let Some(target) = o.spec.api.as_ref().and_then(|a| a.target_component.as_ref()) {
+                edges.to(Kind::Component, target);
             }
         }
         AnyObject::ServiceBinding(o) => {

@@ -4,8 +4,10 @@
 mod cases;
 mod corpus;
 mod errors;
+mod exposure;
 mod flow;
 mod properties;
+mod reach;
 mod schemas;
 mod support;
 mod tasks;

@@ -237,7 +237,8 @@ pub(super) fn authorize(
         demanded.dedup();
         let matched = json!({
             "methods": operation.methods,
-            "path": {"type": "RegularExpression", "value": operations::pattern(path, &operation.path)},
+            // Many servers take a path with a slash at its end for the same.
+            "path": {"type": "RegularExpression", "value": format!("{}/?", operations::pattern(path, &operation.path))},
         });
         let principal = principal(&allowed, &demanded, claims)?;
         rules.push(
@@ -411,7 +412,7 @@ mod tests {
         assert_eq!(rules.len(), 2);
         assert_eq!(
             rules[0]["operation"],
-            json!({"methods": ["POST"], "path": {"type": "RegularExpression", "value": "/shop/list/v1/books/[^/]+"}})
+            json!({"methods": ["POST"], "path": {"type": "RegularExpression", "value": "/shop/list/v1/books/[^/]+/?"}})
         );
         assert_eq!(rules[0]["principal"]["jwt"]["scopes"], json!(["write:books"]));
         assert_eq!(rules[1]["action"], "Deny");
