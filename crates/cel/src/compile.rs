@@ -269,7 +269,9 @@ impl Translator<'_> {
                 return self.fail(id, "cel.bind takes a variable, a value and an expression");
             }
             let qualified = format!("{namespace}.{name}");
-            if functions::is_namespace(namespace) && functions::find(&qualified, false).is_some() {
+            if functions::is_namespace(namespace)
+                && functions::find(self.limits.library, &qualified, false).is_some()
+            {
                 return self.function(id, &qualified, false, call.args);
             }
         }
@@ -288,8 +290,12 @@ impl Translator<'_> {
     }
 
     fn function(&mut self, id: u64, name: &str, is_member: bool, args: Vec<IdedExpr>) -> Result2<NodeKind> {
-        let Some(function) = functions::find(name, is_member) else {
-            return self.fail(id, format!("undeclared reference to '{name}' (in container '')"));
+        let Some(function) = functions::find(self.limits.library, name, is_member) else {
+            let message = format!("undeclared reference to '{name}' (in container '')");
+            return Err(CompileError {
+                unknown: Some((name.to_owned(), is_member)),
+                ..CompileError::at(self.source, self.offset(id), message)
+            });
         };
         if !function.takes(args.len()) {
             return self.fail(

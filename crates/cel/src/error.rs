@@ -21,6 +21,8 @@ pub struct CompileError {
     pub position: Option<Position>,
     /// The line at that place.
     pub line: String,
+    /// The function that does not exist, when that is what is wrong, and whether it was called on a receiver.
+    pub unknown: Option<(String, bool)>,
 }
 
 impl CompileError {
@@ -29,6 +31,7 @@ impl CompileError {
             message: message.into(),
             position: None,
             line: String::new(),
+            unknown: None,
         }
     }
 
@@ -45,6 +48,7 @@ impl CompileError {
             message: message.into(),
             position: Some(Position { line, column }),
             line: source[start..].lines().next().unwrap_or_default().to_owned(),
+            unknown: None,
         }
     }
 

@@ -411,7 +411,7 @@ fn at_index<'a>(operand: &Val<'a>, index: &Val<'a>, optional: bool) -> Result<Va
 }
 
 /// What it costs to compare a value as a whole, looking into nested values up to a point.
-fn deep_weight(value: &Val<'_>) -> u64 {
+pub(crate) fn deep_weight(value: &Val<'_>) -> u64 {
     fn json(value: &serde_json::Value, budget: &mut u64) -> u64 {
         if *budget == 0 {
             return 0;
@@ -424,14 +424,21 @@ fn deep_weight(value: &Val<'_>) -> u64 {
             _ => 1,
         }
     }
-    let mut budget = 10_000;
-    match value {
-        Val::JsonList(list) => list.data.iter().map(|v| json(v, &mut budget)).sum::<u64>() + 1,
-        Val::JsonMap(map) => map.data.values().map(|v| json(v, &mut budget)).sum::<u64>() + 1,
-        Val::List(items) => items.iter().map(deep_weight).sum::<u64>() + 1,
-        Val::Map(map) => map.values().map(deep_weight).sum::<u64>() + 1,
-        other => other.weight(),
+    // One budget for all: lists that are made of the same list many times over are small but look large.
+    fn deep(value: &Val<'_>, budget: &mut u64) -> u64 {
+        if *budget == 0 {
+            return 0;
+        }
+        *budget -= 1;
+        match value {
+            Val::JsonList(list) => list.data.iter().map(|v| json(v, budget)).sum::<u64>() + 1,
+            Val::JsonMap(map) => map.data.values().map(|v| json(v, budget)).sum::<u64>() + 1,
+            Val::List(items) => items.iter().map(|v| deep(v, budget)).sum::<u64>() + 1,
+            Val::Map(map) => map.values().map(|v| deep(v, budget)).sum::<u64>() + 1,
+            other => other.weight(),
+        }
     }
+    deep(value, &mut 10_000)
 }
 
 fn concatenate<'a>(cost: &mut Cost, left: &Val<'a>, right: &Val<'a>) -> Result<Val<'a>> {

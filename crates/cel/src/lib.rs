@@ -25,6 +25,7 @@ mod node;
 pub mod quantity;
 pub mod regex;
 pub mod shape;
+pub mod typing;
 mod value;
 
 use std::collections::HashMap;
@@ -43,6 +44,16 @@ use crate::functions::Cost;
 use crate::node::Node;
 use crate::value::Val;
 
+/// The functions that an expression may call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Library {
+    /// Those of a validation rule in kube-apiserver.
+    #[default]
+    Kubernetes,
+    /// Those, and what templates need: `merge`, `hash`, `dnsLabel` and `toJson`.
+    Templates,
+}
+
 /// What an expression may be and do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -54,6 +65,8 @@ pub struct Limits {
     pub recursion: u16,
     /// Largest cost of one evaluation, in units of about 50 ns.
     pub cost: u64,
+    /// The functions that it may call.
+    pub library: Library,
 }
 
 impl Default for Limits {
@@ -64,6 +77,7 @@ impl Default for Limits {
             depth: 15,
             recursion: 96,
             cost: 1_000_000,
+            library: Library::Kubernetes,
         }
     }
 }
@@ -71,7 +85,7 @@ impl Default for Limits {
 /// How many programs are kept compiled. A full cache starts afresh.
 const CACHE_LIMIT: usize = 16_384;
 
-type Cache = HashMap<String, Arc<Program>>;
+type Cache = HashMap<(Library, String), Arc<Program>>;
 
 static CACHE: LazyLock<RwLock<Cache>> = LazyLock::new(RwLock::default);
 
@@ -98,7 +112,8 @@ impl Program {
     /// # Errors
     /// When the source breaks a limit or is not an expression. The message says where.
     pub fn compile(source: &str, limits: &Limits) -> Result<Arc<Self>, CompileError> {
-        if let Some(found) = CACHE.read().get(source)
+        let key = (limits.library, source.to_owned());
+        if let Some(found) = CACHE.read().get(&key)
             && source.len() <= limits.length
         {
             return Ok(found.clone());
@@ -108,7 +123,7 @@ impl Program {
         if cache.len() >= CACHE_LIMIT {
             cache.clear();
         }
-        cache.insert(source.to_owned(), program.clone());
+        cache.insert(key, program.clone());
         Ok(program)
     }
 
@@ -144,12 +159,15 @@ impl Program {
     /// Like [`Program::eval`]; the cost is then the second part of the error.
     pub fn eval_within(&self, bindings: &Bindings<'_>, cost: u64) -> Result<Outcome, (EvalError, u64)> {
         let (result, spent) = self.run(bindings, cost);
-        match result {
+        let mut left = Cost {
+            left: cost.saturating_sub(spent),
+        };
+        match result.and_then(|value| value.to_json_within(&mut left)) {
             Ok(value) => Ok(Outcome {
-                value: value.to_json(),
-                cost: spent,
+                value,
+                cost: cost - left.left,
             }),
-            Err(error) => Err((error, spent)),
+            Err(error) => Err((error, cost - left.left)),
         }
     }
 

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value as Json;
 
 use crate::error::EvalError;
+use crate::functions::Cost;
 use crate::functions::format::NameFormat;
 use crate::functions::net::Url;
 use crate::functions::semver::Semver;
@@ -410,6 +411,31 @@ impl<'a> Val<'a> {
             Val::Optional(Some(value)) => value.to_json(),
             Val::Type(name) => (*name).into(),
             other => other.text().map_or(Json::Null, Json::from),
+        }
+    }
+
+    /// As [`Val::to_json`], paying for every list and map: a small value may hold the same list many times over.
+    pub(crate) fn to_json_within(&self, cost: &mut Cost) -> Result<Json, EvalError> {
+        match self {
+            Val::JsonList(_) | Val::JsonMap(_) => {
+                cost.charge(crate::eval::deep_weight(self))?;
+                Ok(self.to_json())
+            }
+            Val::List(items) => {
+                cost.charge(self.weight())?;
+                items.iter().map(|v| v.to_json_within(cost)).collect()
+            }
+            Val::Map(map) => {
+                cost.charge(self.weight())?;
+                let entries = map.iter().map(|(k, v)| Ok((k.text(), v.to_json_within(cost)?)));
+                entries.collect::<Result<_, EvalError>>().map(Json::Object)
+            }
+            Val::Optional(Some(value)) => value.to_json_within(cost),
+            Val::Str(_) | Val::String(_) => {
+                cost.charge(self.weight() - 1)?;
+                Ok(self.to_json())
+            }
+            other => Ok(other.to_json()),
         }
     }
 

@@ -29,14 +29,7 @@ const PARTS: &[Kind] = &[
 ];
 
 /// Kinds that are checked and stored, and that nothing acts upon yet.
-const NOT_YET_SUPPORTED: &[&str] = &[
-    "ComponentType",
-    "GitCommitRequest",
-    "ManagedResource",
-    "Promotion",
-    "ResourceType",
-    "Trait",
-];
+const NOT_YET_SUPPORTED: &[&str] = &["GitCommitRequest", "ManagedResource", "Promotion"];
 
 fn is_part(kind: &str) -> bool {
     PARTS.iter().any(|part| part.as_str() == kind)

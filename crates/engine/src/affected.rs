@@ -6,7 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use choreo_api::v1alpha1::{Endpoint, Project, Release, WorkloadTemplate, common::EndpointType};
+use choreo_api::labels::PLATFORM_NAMESPACE;
+use choreo_api::v1alpha1::{
+    ComponentSpec, Endpoint, Project, Release, WorkloadTemplate, common::EndpointType,
+};
 use kube::ResourceExt as _;
 
 use crate::{
@@ -69,9 +72,6 @@ pub fn all(world: &World) -> BTreeSet<Target> {
 /// Plain inputs have no plan of their own.
 fn has_plan(target: &Target) -> bool {
     let plain = [
-        Kind::ComponentType,
-        Kind::Trait,
-        Kind::ResourceType,
         Kind::ManagedResource,
         Kind::DeploymentTrack,
         Kind::Workload,
@@ -193,8 +193,9 @@ impl<'a> Affected<'a> {
                 self.bindings_of(namespace, name, None);
                 self.consumers(namespace, name, None);
                 self.add_referrers(changed, &[Kind::Endpoint]);
-                // Its project counts its components.
+                // Its project counts its components, and so do its type and its traits.
                 if let Some(AnyObject::Component(component)) = self.world.get_any(changed) {
+                    self.types_of(namespace, &component.spec);
                     self.add(ObjectRef::new(
                         Kind::Project,
                         namespace,
@@ -289,6 +290,20 @@ impl<'a> Affected<'a> {
             Kind::Endpoint => self.endpoint(changed),
         }
         self.targets
+    }
+
+    /// The type and the traits of a component.
+    fn types_of(&mut self, namespace: &str, component: &ComponentSpec) {
+        let type_ = (Kind::ComponentType, component.type_.as_str());
+        let traits = component.traits.iter().map(|t| (Kind::Trait, t.name.as_str()));
+        for (kind, name) in std::iter::once(type_).chain(traits) {
+            for namespace in [namespace, PLATFORM_NAMESPACE] {
+                let reference = ObjectRef::new(kind, namespace, name);
+                if self.world.get_any(&reference).is_some() {
+                    self.add(reference);
+                }
+            }
+        }
     }
 
     fn environment(&mut self, environment: &ObjectRef) {

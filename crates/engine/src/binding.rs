@@ -203,6 +203,7 @@ struct Common<'a> {
     artifact: Option<&'a String>,
     inline: Option<&'a WorkloadTemplate>,
     overrides: &'a Overrides,
+    traits: &'a BTreeMap<String, RawObject>,
     state: ReleaseState,
 }
 
@@ -248,7 +249,7 @@ impl Common<'_> {
             addresses: observed.addresses,
             pinned: is_pinned(self.meta),
             environment_configs: None,
-            trait_environment_configs: BTreeMap::new(),
+            trait_environment_configs: self.traits.clone(),
             api_class: None,
             runs: Vec::new(),
             known_runs: Vec::new(),
@@ -267,6 +268,7 @@ macro_rules! common {
             artifact: $object.spec.artifact_ref.as_ref(),
             inline: $object.spec.workload_spec.as_ref(),
             overrides: &$object.spec.overrides,
+            traits: &$object.spec.trait_environment_configs,
             state: $object.spec.release_state,
         }
     };
@@ -329,6 +331,7 @@ impl Binding {
                     artifact: o.spec.artifact_ref.as_ref(),
                     inline: None,
                     overrides: &o.spec.overrides,
+                    traits: &o.spec.trait_environment_configs,
                     state: o.spec.release_state,
                 };
                 let mut binding = common.build(reference, observed!(o), typed);
@@ -338,7 +341,6 @@ impl Binding {
             AnyObject::ComponentBinding(o) => {
                 let mut binding = common!(o).build(reference, observed!(o), Typed::Custom);
                 binding.environment_configs = o.spec.environment_configs.clone();
-                binding.trait_environment_configs = o.spec.trait_environment_configs.clone();
                 Some(binding)
             }
             _ => None,
@@ -457,9 +459,13 @@ impl Binding {
                     let namespace = self.namespace();
                     let type_ = &component.spec.type_;
                     spec.class = problems.take(freeze::component_type(world, namespace, type_, &of));
-                    spec.custom = problems.take(freeze::custom(world, namespace, component));
+                    spec.custom = problems.take(freeze::custom(component, spec.class.as_ref()));
                 }
             }
+        }
+        if let Some(component) = world.get::<Component>(self.namespace(), &self.owner.component_name) {
+            let traits = freeze::traits(world, self.namespace(), component);
+            spec.traits = problems.take(traits).unwrap_or_default();
         }
         problems.or_ok(Source::Inline(Box::new(spec)))
     }

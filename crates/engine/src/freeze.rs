@@ -11,8 +11,8 @@ use choreo_api::{
     names::{self, ArtifactDigest},
     v1alpha1::{
         APIClass, APIClassSpec, Component, DeployableArtifactSpec, DeploymentTrack, Endpoint, FrozenApi,
-        FrozenClass, FrozenCustom, FrozenScheduledTask, FrozenService, FrozenWebApplication, Workload,
-        WorkloadTemplate,
+        FrozenClass, FrozenCustom, FrozenScheduledTask, FrozenService, FrozenTrait, FrozenWebApplication,
+        Workload, WorkloadTemplate,
         common::{ComponentOwner, DEFAULT_CLASS, DEFAULT_TRACK, Visibility},
     },
 };
@@ -29,7 +29,7 @@ mod classes;
 mod typed;
 
 pub use classes::{
-    api_class, api_classes, component_type, custom, find_class, scheduled_task_class, service_class,
+    api_class, api_classes, component_type, custom, find_class, scheduled_task_class, service_class, traits,
     web_application_class,
 };
 pub(crate) use typed::frozen_api;
@@ -76,8 +76,9 @@ pub fn component(world: &World, component: &Component) -> Outcome {
     let runs = typed.runs(class.as_ref().and_then(Option::as_ref));
     let workloads = workloads(world, &reference, component, &typed, runs, &mut problems);
     let api_classes = problems.take(typed.api_classes(world, namespace));
+    let traits = problems.take(traits(world, namespace, component));
 
-    if let (Some(class), Some(api_classes)) = (class, api_classes) {
+    if let (Some(class), Some(api_classes), Some(traits)) = (class, api_classes, traits) {
         for (track, workload) in workloads {
             let auto_deploy = match auto_deploy(world, &reference, component, &track) {
                 Ok(auto_deploy) => auto_deploy,
@@ -102,11 +103,12 @@ pub fn component(world: &World, component: &Component) -> Outcome {
                 track: Some(track.clone()),
                 type_: Some(component.spec.type_.clone()),
                 workload: workload.map(|w| w.spec.template),
+                traits: traits.clone(),
                 class: class.clone(),
                 api_classes,
                 ..DeployableArtifactSpec::default()
             };
-            if problems.take(typed.freeze(world, namespace, &mut spec)).is_none() {
+            if problems.take(typed.freeze(&mut spec)).is_none() {
                 continue;
             }
             if let Some((name, spec)) = seal(name, &track, spec, &mut problems) {
@@ -169,6 +171,8 @@ pub fn digest(spec: &DeployableArtifactSpec) -> Result<ArtifactDigest, serde_jso
         api: Option<&'a FrozenApi>,
         #[serde(skip_serializing_if = "Option::is_none")]
         custom: Option<&'a FrozenCustom>,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        traits: &'a [FrozenTrait],
         class: &'a Option<FrozenClass>,
         api_classes: &'a BTreeMap<String, APIClassSpec>,
     }
@@ -180,6 +184,7 @@ pub fn digest(spec: &DeployableArtifactSpec) -> Result<ArtifactDigest, serde_jso
         scheduled_task: spec.scheduled_task.as_ref(),
         api: spec.api.as_ref(),
         custom: spec.custom.as_ref(),
+        traits: &spec.traits,
         class: &spec.class,
         api_classes: &spec.api_classes,
     })?;

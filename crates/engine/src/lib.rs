@@ -25,6 +25,7 @@
 pub mod address;
 pub mod affected;
 pub mod binding;
+pub mod blueprint;
 pub mod build;
 mod constraints;
 mod cron;

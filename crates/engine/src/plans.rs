@@ -11,6 +11,7 @@ use crate::{
 };
 
 pub(crate) mod binding;
+mod blueprint;
 pub(crate) mod cell;
 mod class;
 mod component;
@@ -35,6 +36,9 @@ pub(crate) fn of(world: &World, reference: &ObjectRef, object: &AnyObject) -> Pl
         AnyObject::WebApplicationClass(o) => class::web_application(o),
         AnyObject::ScheduledTaskClass(o) => class::scheduled_task(o),
         AnyObject::APIClass(o) => class::api(o),
+        AnyObject::ComponentType(o) => blueprint::component_type(world, reference, o),
+        AnyObject::Trait(o) => blueprint::trait_(world, reference, o),
+        AnyObject::ResourceType(o) => blueprint::resource_type(world, reference, o),
         AnyObject::Project(o) => project::plan(world, reference, o),
         AnyObject::Component(o) => component::plan(world, reference, o),
         AnyObject::ServiceBinding(_)
@@ -51,9 +55,6 @@ pub(crate) fn of(world: &World, reference: &ObjectRef, object: &AnyObject) -> Pl
         | AnyObject::WebApplication(_)
         | AnyObject::ScheduledTask(_)
         | AnyObject::API(_)
-        | AnyObject::ComponentType(_)
-        | AnyObject::Trait(_)
-        | AnyObject::ResourceType(_)
         | AnyObject::ManagedResource(_)
         | AnyObject::Build(_)
         | AnyObject::DeployableArtifact(_)

@@ -30,6 +30,7 @@ mod network;
 mod order;
 mod pod;
 pub mod policy;
+pub(crate) mod registry;
 mod route;
 mod scaling;
 mod secret_provider;
@@ -131,8 +132,13 @@ pub fn render(input: &Input<'_>) -> Result<Output, Problems> {
         }
         Family::Task => objects.extend(problems.take(task::render(input, &meta)).unwrap_or_default()),
         Family::Api => objects.extend(problems.take(api::render(input, &meta)).unwrap_or_default()),
-        Family::Custom => objects.extend(problems.take(custom::render(input, &meta)).unwrap_or_default()),
+        Family::Custom => {
+            objects.extend(problems.take(service::render(input, &meta)).flatten());
+            objects.extend(problems.take(route::render(input, &meta)).unwrap_or_default());
+        }
     }
+    let objects = problems.take(custom::apply(input, &meta, objects));
+    let mut objects = objects.unwrap_or_default();
     let network = network::render(input, &meta);
     objects.extend(network.objects);
     unenforced.extend(network.unenforced);

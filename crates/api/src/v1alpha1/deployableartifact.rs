@@ -68,6 +68,10 @@ pub struct DeployableArtifactSpec {
     /// The custom part, of a component whose type the platform team defines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<FrozenCustom>,
+    /// The traits that the component uses, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub traits: Vec<FrozenTrait>,
     /// The class, or component type, that it is run by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<FrozenClass>,
@@ -167,10 +171,6 @@ pub struct FrozenCustom {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::object")]
     pub parameters: Option<serde_json::Value>,
-    /// The traits that the component uses, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
-    pub traits: Vec<FrozenTrait>,
 }
 
 /// A trait as it was.

@@ -57,6 +57,10 @@ pub struct ScheduledTaskBindingSpec {
     /// What runs, for a binding that is written by hand. If there is an artifact, the artifact wins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_spec: Option<WorkloadTemplate>,
+    /// Values for the `environmentConfigs` of the component's traits, by the name of the trait's use.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub trait_environment_configs: std::collections::BTreeMap<String, super::componentbinding::RawObject>,
     /// What is different in this environment.
     #[serde(default, skip_serializing_if = "Overrides::is_empty")]
     pub overrides: Overrides,

@@ -65,6 +65,10 @@ pub struct ServiceBindingSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub apis: BTreeMap<String, ServiceApi>,
+    /// Values for the `environmentConfigs` of the component's traits, by the name of the trait's use.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub trait_environment_configs: std::collections::BTreeMap<String, super::componentbinding::RawObject>,
     /// What is different in this environment.
     #[serde(default, skip_serializing_if = "Overrides::is_empty")]
     pub overrides: Overrides,

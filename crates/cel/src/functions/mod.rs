@@ -11,11 +11,13 @@ mod quantities;
 pub(crate) mod semver;
 mod sets;
 mod strings;
+mod template;
 pub(crate) mod time;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::Library;
 use crate::error::EvalError;
 use crate::value::Val;
 
@@ -50,8 +52,8 @@ pub(crate) type Body = for<'a> fn(&mut Cost, &[Val<'a>]) -> Result<Val<'a>>;
 pub(crate) struct Function {
     pub(crate) name: &'static str,
     style: Style,
-    min: usize,
-    max: usize,
+    pub(crate) min: usize,
+    pub(crate) max: usize,
     pub(crate) body: Body,
     /// The type of the result where it is always the same, for checks before evaluation.
     pub(crate) result: &'static str,
@@ -92,6 +94,11 @@ impl Function {
         self
     }
 
+    /// Whether it is called on a receiver.
+    pub(crate) const fn is_member(&self) -> bool {
+        matches!(self.style, Style::Member)
+    }
+
     pub(crate) const fn takes(&self, args: usize) -> bool {
         self.min <= args && args <= self.max
     }
@@ -119,16 +126,25 @@ fn table(style: Style) -> Table {
     .collect()
 }
 
+static TEMPLATE: LazyLock<Table> =
+    LazyLock::new(|| template::FUNCTIONS.iter().map(|f| (f.name, *f)).collect());
 static GLOBALS: LazyLock<Table> = LazyLock::new(|| table(Style::Global));
 static MEMBERS: LazyLock<Table> = LazyLock::new(|| table(Style::Member));
 
 /// The function of this name, called on a receiver or not.
-pub(crate) fn find(name: &str, is_member: bool) -> Option<&'static Function> {
+pub(crate) fn find(library: Library, name: &str, is_member: bool) -> Option<&'static Function> {
     if is_member {
         MEMBERS.get(name)
+    } else if let (Library::Templates, Some(function)) = (library, TEMPLATE.get(name)) {
+        Some(function)
     } else {
         GLOBALS.get(name)
     }
+}
+
+/// Every function that templates may call.
+pub(crate) fn all() -> impl Iterator<Item = &'static Function> {
+    GLOBALS.values().chain(MEMBERS.values()).chain(TEMPLATE.values())
 }
 
 /// Whether functions such as `name.of()` exist.

@@ -1,6 +1,7 @@
 //! The objects that a new platform starts with, so that a first component has everything it needs.
 
 mod builds;
+mod shipped;
 
 use choreo_api::labels;
 use kube::core::DynamicObject;
@@ -101,6 +102,7 @@ pub fn defaults() -> Vec<DynamicObject> {
         json!({"deploymentPipelineRef": DEFAULT}),
     ));
     all.extend(classes());
+    all.extend(shipped::blueprints(DEFAULT));
     all
 }
 

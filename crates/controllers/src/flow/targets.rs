@@ -30,6 +30,9 @@ pub const CONTROLLERS: &[(&str, &[Kind])] = &[
             Kind::WebApplicationClass,
             Kind::ScheduledTaskClass,
             Kind::APIClass,
+            Kind::ComponentType,
+            Kind::Trait,
+            Kind::ResourceType,
         ],
     ),
 ];

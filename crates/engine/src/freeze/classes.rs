@@ -6,16 +6,18 @@ use choreo_api::{
     conditions::reasons,
     labels::PLATFORM_NAMESPACE,
     v1alpha1::{
-        APIClass, APIClassSpec, Component, ComponentType, FrozenClass, FrozenCustom, FrozenTrait,
-        ScheduledTaskClass, ServiceApi, ServiceClass, Trait, WebApplicationClass,
+        APIClass, APIClassSpec, Component, ComponentType, ComponentTypeSpec, FrozenClass, FrozenCustom,
+        FrozenTrait, ParameterSchema, ScheduledTaskClass, ServiceApi, ServiceClass, Trait,
+        WebApplicationClass,
     },
 };
 use serde::Serialize;
 use serde_json::json;
 
 use crate::{
+    blueprint,
     problem::{Problem, Problems},
-    world::{Kind, Known, World, reference_of},
+    world::{Kind, Known, ObjectRef, World, reference_of},
 };
 
 /// A class by name: in the organization, then in the platform's namespace.
@@ -111,11 +113,65 @@ pub fn component_type(world: &World, namespace: &str, name: &str, of: &str) -> R
     })
 }
 
-/// What a component says to its type: its parameters, and the traits that it uses as they are now.
+/// What a component says to its type: its parameters, as the type wants them.
 ///
 /// # Errors
-/// Every trait that is missing or that the type does not allow.
-pub fn custom(world: &World, namespace: &str, component: &Component) -> Result<FrozenCustom, Problems> {
+/// Every parameter that the type does not know or allow.
+pub fn custom(component: &Component, class: Option<&FrozenClass>) -> Result<FrozenCustom, Problems> {
+    let of = reference_of(component);
+    let mut problems = Problems::new();
+    if let Some(type_) = class.and_then(|c| serde_json::from_value::<ComponentTypeSpec>(c.spec.clone()).ok())
+    {
+        let given = component.spec.parameters.as_ref();
+        let what = format!("ComponentType {:?}", component.spec.type_);
+        problems.extend(parameters(
+            &of,
+            "spec.parameters",
+            given,
+            type_.schema.as_ref(),
+            &what,
+        ));
+    }
+    problems.or_ok(FrozenCustom {
+        parameters: component.spec.parameters.clone(),
+    })
+}
+
+/// What is wrong with parameters that were given to something that declares some.
+fn parameters(
+    of: &ObjectRef,
+    field: &str,
+    given: Option<&serde_json::Value>,
+    schema: Option<&ParameterSchema>,
+    what: &str,
+) -> Problems {
+    // A mistake in the schema is told where it is made.
+    let Ok(declared) = blueprint::declared(
+        schema.and_then(|s| s.parameters.as_ref()),
+        "spec.schema.parameters",
+    ) else {
+        return Problem::error(
+            reasons::INVALID,
+            format!(
+                "{what} has mistakes: its condition Ready says which; {of} cannot use it before they are gone"
+            ),
+        )
+        .into();
+    };
+    let Err(problems) = declared.settle(given, field) else {
+        return Problems::new();
+    };
+    let told = problems
+        .into_iter()
+        .map(|p| Problem::error(p.reason, format!("{of} {} (declared by {what})", p.message)));
+    told.collect()
+}
+
+/// The traits that a component uses, as they are now.
+///
+/// # Errors
+/// Every trait that is missing, that the type does not allow, or that is given what it does not know.
+pub fn traits(world: &World, namespace: &str, component: &Component) -> Result<Vec<FrozenTrait>, Problems> {
     let of = reference_of(component);
     let mut problems = Problems::new();
     let allowed = find_class::<ComponentType>(world, namespace, &component.spec.type_)
@@ -132,26 +188,31 @@ pub fn custom(world: &World, namespace: &str, component: &Component) -> Result<F
             ));
             continue;
         }
-        match find_class::<Trait>(world, namespace, &used.name) {
-            Some(found) => traits.push(FrozenTrait {
-                name: used.name.clone(),
-                instance_name: used.instance_name.clone(),
-                parameters: used.parameters.clone(),
-                spec: value(&found.spec),
-            }),
-            None => problems.push(no_class(
+        let Some(found) = find_class::<Trait>(world, namespace, &used.name) else {
+            problems.push(no_class(
                 Kind::Trait,
                 namespace,
                 &used.name,
                 &of.to_string(),
                 &field,
-            )),
-        }
+            ));
+            continue;
+        };
+        problems.extend(parameters(
+            &of,
+            &format!("spec.traits[{}].parameters", used.instance_name),
+            used.parameters.as_ref(),
+            found.spec.schema.as_ref(),
+            &format!("Trait {:?}", used.name),
+        ));
+        traits.push(FrozenTrait {
+            name: used.name.clone(),
+            instance_name: used.instance_name.clone(),
+            parameters: used.parameters.clone(),
+            spec: value(&found.spec),
+        });
     }
-    problems.or_ok(FrozenCustom {
-        parameters: component.spec.parameters.clone(),
-        traits,
-    })
+    problems.or_ok(traits)
 }
 
 /// An API class, as it is now.

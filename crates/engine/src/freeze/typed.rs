@@ -226,12 +226,7 @@ impl Typed {
     }
 
     /// Puts the typed part into an artifact.
-    pub(super) fn freeze(
-        &self,
-        world: &World,
-        namespace: &str,
-        spec: &mut DeployableArtifactSpec,
-    ) -> Result<(), Problems> {
+    pub(super) fn freeze(&self, spec: &mut DeployableArtifactSpec) -> Result<(), Problems> {
         match self {
             Self::Service(o) => {
                 spec.service = Some(FrozenService {
@@ -254,7 +249,7 @@ impl Typed {
                 });
             }
             Self::Api(o) => spec.api = Some(frozen_api(o)),
-            Self::Custom(o) => spec.custom = Some(classes::custom(world, namespace, o)?),
+            Self::Custom(o) => spec.custom = Some(classes::custom(o, spec.class.as_ref())?),
         }
         Ok(())
     }

@@ -4,30 +4,17 @@
 //! variables by name, and so on; the generated side wins. What the platform owns (selectors, its labels, the workload's
 //! images and ports) is not the class's to say: a class that tries is told so rather than overruled in silence.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, LazyLock},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use choreo_api::{conditions::reasons, v1alpha1::common::ReleaseState};
-use choreo_apimachinery::{patch, registry::Registry, schema::Schema};
+use choreo_apimachinery::patch;
 use serde_json::{Map, Value, json};
 
-use super::{Input, meta::is_reserved, pod};
+use super::{Input, meta::is_reserved, pod, registry::schema};
 use crate::{
     cron,
     problem::{Problem, Problems},
 };
-
-static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::builtin);
-
-/// The schema of a built-in kind.
-fn schema(group: &str, version: &str, kind: &str) -> Arc<Schema> {
-    REGISTRY
-        .by_kind(group, version, kind)
-        .map(|info| info.schema())
-        .unwrap_or_else(|| Arc::new(Schema::anything()))
-}
 
 /// Merges objects of a built-in kind, later ones over earlier ones.
 ///

@@ -60,6 +60,8 @@ pub enum EgressTo {
 pub struct Connections {
     /// The variables, by connection and in the order in which it lists them.
     pub variables: Vec<Injected>,
+    /// What is known of each connection that is not secret, by its name: the variables of its templates.
+    pub values: BTreeMap<String, BTreeMap<String, String>>,
     /// The ways out of the cell, by connection.
     pub egress: Vec<Egress>,
     /// What was declared and is not enforced.
@@ -100,6 +102,10 @@ pub fn resolve(
                     .push(format!("{field}.policy: {} ({why})", parts.join(", ")));
             }
         }
+        let known = variables
+            .iter()
+            .filter_map(|(name, value)| Some(((*name).to_owned(), value.as_ref().ok()?.clone())));
+        connections.values.insert(name.clone(), known.collect());
         connections.egress.extend(egress.map(|to| Egress {
             connection: name.clone(),
             to,

@@ -115,9 +115,9 @@ pub(super) fn of(object: &AnyObject) -> OrdSet<ObjectRef> {
                 ComponentKind::Custom(_) | ComponentKind::Reserved(_)
             ) {
                 edges.class(Kind::ComponentType, &o.spec.type_);
-                for used in &o.spec.traits {
-                    edges.class(Kind::Trait, &used.name);
-                }
+            }
+            for used in &o.spec.traits {
+                edges.class(Kind::Trait, &used.name);
             }
         }
         AnyObject::DeploymentTrack(o) => {

@@ -1,6 +1,7 @@
 //! The engine from outside: objects in, derived objects out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod blueprints;
 mod cases;
 mod corpus;
 mod errors;
