@@ -10,6 +10,7 @@ mod flow;
 mod installation;
 mod outage;
 mod rest;
+mod samples;
 mod support;
 mod tasks;
 mod third_party;

@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 #[path = "../../../engine/tests/it/cases.rs"]
-mod cases;
+pub(crate) mod cases;
 
 const VARIABLE: &str = "CHOREO_THIRD_PARTY_CRDS";
 
@@ -41,7 +41,7 @@ const GROUPS: [&str; 4] = [
 /// Kinds that are rendered and whose definition is ours, because their projects' own is not in the folder.
 const OURS: [&str; 2] = ["CiliumNetworkPolicy", "SecretProviderClass"];
 
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .nth(2)
@@ -71,7 +71,7 @@ fn definitions_folder() -> Option<PathBuf> {
     None
 }
 
-fn yaml_files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn yaml_files(folder: &Path) -> Vec<PathBuf> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
