@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, completion, convert, crds, delete, describe, get, kubeconfig, render, tree, up, validate, version,
-    wait,
+    apply, cell, completion, convert, crds, delete, describe, get, kubeconfig, render, tree, up, validate,
+    version, wait,
 };
 use crate::online::Connect;
 use crate::output::ColorChoice;
@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Wait(wait::Args),
     /// Show what a component or project has become, down to the data plane, and why
     Tree(tree::Args),
+    /// Ask a cell's network policies who may talk to whom
+    Cell(cell::Args),
     /// Print the Kubernetes objects that files lead to, without a server
     Render(render::Args),
     /// Check files without a server

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod apply;
+pub(crate) mod cell;
 pub(crate) mod completion;
 pub(crate) mod convert;
 pub(crate) mod crds;
@@ -32,6 +33,7 @@ pub(crate) fn run(cli: Cli, printer: &mut Printer) -> Outcome {
         Command::Delete(args) => block_on(delete::run(&args, &connect, printer)),
         Command::Wait(args) => block_on(wait::run(&args, &connect, printer)),
         Command::Tree(args) => block_on(tree::run(&args, &connect, printer)),
+        Command::Cell(args) => block_on(cell::run(&args, &connect, printer)),
         Command::Render(args) => render::run(&args, &connect, printer),
         Command::Validate(args) => validate::run(&args, &connect, printer),
         Command::Convert(args) => convert::run(&args, printer),

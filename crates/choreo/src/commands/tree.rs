@@ -115,7 +115,7 @@ fn all_names(world: &World, kind: EngineKind, namespace: &str) -> Vec<String> {
 }
 
 /// Everything of the platform that is in the organization.
-async fn world(session: &Session, kinds: &Kinds) -> Result<World, Failure> {
+pub(crate) async fn world(session: &Session, kinds: &Kinds) -> Result<World, Failure> {
     let lists = kinds
         .in_category("choreo")
         .filter(|kind| kind.namespaced)

@@ -133,3 +133,48 @@ fn definitions_are_printed() {
             .starts_with("apiVersion: apiextensions.k8s.io/v1\n")
     );
 }
+
+const TALK: &str = "\
+apiVersion: openchoreo.dev/v1alpha1
+kind: Component
+metadata: {name: front}
+spec: {owner: {projectName: default}, type: Service}
+---
+apiVersion: openchoreo.dev/v1alpha1
+kind: Workload
+metadata: {name: front}
+spec:
+  owner: {projectName: default, componentName: front}
+  containers: {main: {image: a}}
+  endpoints: {web: {type: HTTP, port: 8080, visibility: public}}
+  connections: {pay: {type: external, params: {url: 'https://pay.example.com'}}}
+---
+apiVersion: openchoreo.dev/v1alpha1
+kind: Service
+metadata: {name: front}
+spec: {owner: {projectName: default, componentName: front}, workloadName: front}
+";
+
+#[test]
+fn a_cell_explains_who_may_talk_to_whom() {
+    let ask = |question: &[&str]| {
+        let arguments = ["cell", "explain"].iter().chain(question).chain(&["-f", "-"]);
+        run_with_input(program().args(arguments), TALK)
+    };
+    snapshot!(
+        "cell-explain-allowed",
+        ask(&["gateway/public", "front"]).ok(),
+        None
+    );
+    assert_eq!(
+        ask(&["gateway/public -> front"]).ok(),
+        ask(&["gateway/public", "->", "front"]).ok()
+    );
+    ask(&["front", "https://pay.example.com"]).ok();
+    let denied = ask(&["front", "other.example.com:443"]);
+    assert_eq!(denied.status, 1);
+    snapshot!("cell-explain-denied", denied.transcript(), None);
+    let unknown = ask(&["front", "nobody"]).fails(4);
+    assert!(unknown.contains("Component \"nobody\" not found"), "{unknown}");
+    ask(&["front", "-"]).fails(2);
+}

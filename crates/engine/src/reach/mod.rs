@@ -13,6 +13,7 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::render::policy::Transport;
@@ -75,7 +76,8 @@ pub struct Flow<'a> {
 }
 
 /// A policy, by its object.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PolicyRef {
     /// `NetworkPolicy` or `CiliumNetworkPolicy`.
     pub kind: String,
@@ -98,11 +100,13 @@ impl fmt::Display for PolicyRef {
 }
 
 /// What the policies of one end say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Side {
     /// No policy is about it: it is open.
     Open,
     /// Policies are about it, and these allow it.
+    #[serde(rename_all = "camelCase")]
     Allowed {
         /// Those that allow it.
         by: Vec<PolicyRef>,
@@ -129,7 +133,8 @@ impl Side {
 }
 
 /// What becomes of a flow, and because of what.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// On the way out of the one who begins.
     pub egress: Side,

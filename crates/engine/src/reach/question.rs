@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use choreo_api::v1alpha1::{Component, Release, common::ExposeLevel};
 use kube::ResourceExt as _;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{Explanation, Flow, NotUnderstood, Party, Pod, Policies, Request};
@@ -16,7 +17,8 @@ use crate::{
 };
 
 /// The answer to a question.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Who begins.
     pub from: String,
@@ -34,7 +36,8 @@ impl Report {
 }
 
 /// One way from one party to another.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Path {
     /// Its parts, in order.
     pub hops: Vec<Hop>,
@@ -48,7 +51,8 @@ impl Path {
 }
 
 /// A connection from one party to the next.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Hop {
     /// Who begins.
     pub from: String,
