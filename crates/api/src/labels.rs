@@ -61,6 +61,9 @@ pub mod annotations {
     pub const RUNTIME: &str = "openchoreo.dev/runtime";
     /// On an object of a release: `once` if it is made once and then left alone, even when it is gone, as a run of a task is.
     pub const APPLY: &str = "openchoreo.dev/apply";
+    /// On a Secret of a release: name of the Secret in the organization's namespace of the control plane that its content
+    /// comes from.
+    pub const COPY_OF: &str = "openchoreo.dev/copy-of";
     /// On a run of a task: that a later one was asked for, and this one's end no longer counts.
     pub const SUPERSEDED: &str = "openchoreo.dev/superseded";
     /// On a workload of the local data plane: the failure to simulate.

@@ -93,7 +93,8 @@ pub struct Registry {
     /// Host, and if need be path, in front of image names, for instance `registry.example.com/acme`.
     #[schemars(length(min = 1, max = 512))]
     pub prefix: String,
-    /// Name of a Secret with the credentials for pulling.
+    /// Name of a Secret of type `kubernetes.io/dockerconfigjson` with the credentials for pulling. It is copied from the
+    /// organization's namespace into every cell, unless the cell has one of this name already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::schema::SUBDOMAIN))]
     pub secret_ref: Option<String>,

@@ -9,6 +9,7 @@ use choreo_engine::health::Rules;
 use futures::future::join_all;
 
 use super::build::{Wanted, address_of, belongs_to, entry, has_lost_its_mark, is_ours, wanted};
+use super::copies::READ_AGAIN;
 use super::dereference::Place;
 use super::status::{self, Failed, InCluster};
 use super::{NAME, Releases, Subject};
@@ -33,7 +34,7 @@ const WORKLOADS: &[&str] = &[
 impl Releases {
     /// Applies a release to every cluster of its data plane.
     pub(super) async fn bring_about(&self, subject: &Subject, place: &Place) -> Result<Next, Retry> {
-        let wanted = match wanted(&subject.release) {
+        let mut wanted = match wanted(&subject.release) {
             Ok(wanted) => wanted,
             Err(errors) => {
                 let status = status::invalid(subject, &errors);
@@ -41,13 +42,18 @@ impl Releases {
                 return Ok(Next::Settled);
             }
         };
+        self.fill_copies(subject, &mut wanted).await?;
         let catalogs = join_all(place.planes.iter().map(|plane| served(plane, &wanted))).await;
         let inventory = self.remember(subject, place, &wanted, &catalogs).await?;
         let work = place.planes.iter().zip(&catalogs).map(|(plane, catalog)| {
             self.in_cluster(subject, &place.rules, plane, catalog, &wanted, &inventory)
         });
         let results = join_all(work).await;
-        let next = next(&results);
+        let copies = wanted.iter().any(|object| object.copy_of.is_some());
+        let next = match next(&results) {
+            Ok(Next::Settled) if copies => Ok(Next::After(READ_AGAIN)),
+            next => next,
+        };
         let status = status::derive(subject, place, &wanted, &results);
         self.context.report(NAME, &subject.live, status).await?;
         next
@@ -220,6 +226,8 @@ impl Releases {
             Some(live) if object.once && is_ours(&live, &subject.release) => return Ok(()),
             Some(live) if is_ours(&live, &subject.release) => true,
             Some(live) if has_lost_its_mark(&live, &subject.release, &self.manager) => true,
+            // Somebody has put it there already.
+            Some(_) if object.copy_of.is_some() => return Ok(()),
             Some(live) => {
                 return Err(Failure::Foreign(format!(
                     "{address} exists already and belongs to {}; it is left alone: rename or delete it",
@@ -227,6 +235,9 @@ impl Releases {
                 )));
             }
         };
+        if let Some(why) = &object.without_content {
+            return Err(Failure::Rejected(why.clone()));
+        }
         // A new object is not forced: if somebody makes one at the same moment, it stays theirs.
         match applier
             .apply(&served.resource, &self.manager, &object.object, exists)

@@ -30,6 +30,10 @@ pub(super) struct Wanted {
     pub once: bool,
     /// Whether its end no longer counts.
     pub superseded: bool,
+    /// The Secret in the control plane that its content comes from.
+    pub copy_of: Option<String>,
+    /// Why there is no content, when it should come from elsewhere.
+    pub without_content: Option<String>,
 }
 
 impl Wanted {
@@ -80,6 +84,8 @@ pub(super) fn wanted(release: &Release) -> Result<Vec<Wanted>, Vec<String>> {
         all.push(Wanted {
             once: annotation(annotations::APPLY) == Some("once"),
             superseded: annotation(annotations::SUPERSEDED) == Some("true"),
+            copy_of: annotation(annotations::COPY_OF).map(str::to_owned),
+            without_content: None,
             id: resource.id.clone(),
             address,
             gvk,

@@ -21,6 +21,7 @@
 mod apply;
 mod build;
 mod cleanup;
+mod copies;
 mod dereference;
 pub mod index;
 mod status;

@@ -104,6 +104,9 @@ impl InCluster {
                         }
                         Health::missing()
                     }
+                    None if wanted.copy_of.is_some() && !self.has_failed(&wanted.id) => {
+                        Health::new(State::Healthy, "Exists", "is in the cell already, and not ours")
+                    }
                     None => Health::missing(),
                 };
                 let failed = self.failures.iter().find(|(id, ..)| *id == wanted.id);
@@ -125,6 +128,10 @@ impl InCluster {
             })
             .collect();
         self.ignore(wanted);
+    }
+
+    fn has_failed(&self, id: &str) -> bool {
+        self.failures.iter().any(|(failed, ..)| failed == id)
     }
 
     /// Runs that are under way are neither good nor bad, and of several only the last one counts.

@@ -4,6 +4,7 @@
 
 mod builds;
 mod changes;
+mod defects;
 mod deletion;
 mod edges;
 mod flow;

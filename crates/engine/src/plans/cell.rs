@@ -1,6 +1,6 @@
 //! A cell: the namespace of a project in an environment, closed in both directions but for what is declared.
 
-use choreo_api::{labels::Labels, names, v1alpha1::ReleaseResource};
+use choreo_api::{annotations, labels::Labels, names, v1alpha1::ReleaseResource};
 use serde_json::{Map, Value, json};
 
 use super::controlled_by;
@@ -78,6 +78,7 @@ fn render(place: &Place) -> Vec<ReleaseResource> {
     let mut objects = vec![namespace(place, &meta)];
     objects.extend(quotas(place, &meta));
     objects.extend(access::render(place, &meta));
+    objects.extend(registry_credentials(place, &meta));
     if place.default_deny && place.plane.dialect != Dialect::None {
         policies(place, &meta, &mut objects);
     }
@@ -91,6 +92,22 @@ fn namespace(place: &Place, meta: &Meta) -> Value {
         labels.insert(format!("pod-security.kubernetes.io/{key}"), value.to_owned());
     }
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place.namespace, "labels": labels}})
+}
+
+/// The credentials of the data plane's registry. What is in them never gets into a release: whoever applies it puts that in.
+fn registry_credentials(place: &Place, meta: &Meta) -> Option<Value> {
+    let name = place.plane.registry.as_ref()?.secret_ref.as_deref()?;
+    let by = format!("DataPlane {:?} spec.registry.secretRef", place.plane.name);
+    let mut object = meta.declared("v1", "Secret", name, &by);
+    if let Some(annotations) = object
+        .get_mut("metadata")
+        .and_then(|m| m.get_mut("annotations"))
+        .and_then(Value::as_object_mut)
+    {
+        annotations.insert(annotations::COPY_OF.to_owned(), json!(name));
+    }
+    object.insert("type".to_owned(), json!("kubernetes.io/dockerconfigjson"));
+    Some(Value::Object(object))
 }
 
 fn quotas(place: &Place, meta: &Meta) -> Vec<Value> {

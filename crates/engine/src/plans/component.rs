@@ -79,7 +79,7 @@ pub(super) fn plan(world: &World, reference: &ObjectRef, component: &Component) 
             }
         }
     }
-    plan.prune = unused_artifacts(world, reference, &outcome.frozen);
+    plan.prune = unused_artifacts(world, reference, &outcome.frozen, &outcome.problems);
     plan.status = Some(summarize(world, component, &outcome.frozen, &problems, &order));
     plan.problems = problems;
     plan
@@ -202,16 +202,22 @@ fn binding(
 }
 
 /// Artifacts of the component that are neither current nor used by a binding or in any history.
-fn unused_artifacts(world: &World, component: &ObjectRef, current: &[Frozen]) -> Vec<ObjectRef> {
-    // When nothing could be frozen, what is current is not known.
-    if current.is_empty() {
-        return Vec::new();
-    }
-    let current: BTreeSet<&str> = current.iter().map(|f| f.name.as_str()).collect();
+fn unused_artifacts(
+    world: &World,
+    component: &ObjectRef,
+    current: &[Frozen],
+    problems: &Problems,
+) -> Vec<ObjectRef> {
+    // What could not be frozen is not known: as long as something is in the way of a track, its artifacts stay.
+    let is_known = |a: &DeployableArtifact| {
+        problems.is_empty() || current.iter().any(|f| f.spec.track() == a.spec.track())
+    };
+    let names: BTreeSet<&str> = current.iter().map(|f| f.name.as_str()).collect();
     let candidates: Vec<ObjectRef> = world
         .referring::<DeployableArtifact>(component)
+        .filter(|a| is_known(a))
         .map(|a| ObjectRef::new(Kind::DeployableArtifact, &component.key.namespace, a.name_any()))
-        .filter(|r| !current.contains(r.key.name.as_str()) && world.referrers(r).next().is_none())
+        .filter(|r| !names.contains(r.key.name.as_str()) && world.referrers(r).next().is_none())
         .collect();
     controlled_by(world, candidates, component).collect()
 }

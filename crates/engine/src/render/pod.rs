@@ -46,7 +46,6 @@ pub(super) fn template(
         .collect();
     let mut spec = Map::new();
     spec.insert("serviceAccountName".to_owned(), json!(meta.name));
-    spec.insert("automountServiceAccountToken".to_owned(), json!(false));
     let secrets = pull_secrets(input);
     if !secrets.is_empty() {
         spec.insert("imagePullSecrets".to_owned(), json!(secrets));
@@ -109,6 +108,7 @@ pub(super) fn defaults(containers: &[String], init: &[String], spread: Vec<Value
             .collect()
     };
     let mut spec = json!({
+        "automountServiceAccountToken": false,
         "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": secured(containers),
     });

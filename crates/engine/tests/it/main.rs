@@ -3,10 +3,13 @@
 
 mod blueprints;
 mod cases;
+mod configuration;
 mod corpus;
 mod errors;
 mod exposure;
 mod flow;
+mod history;
+mod pods;
 mod properties;
 mod reach;
 mod schemas;

@@ -8,9 +8,11 @@ use std::{
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet, StatefulSet},
+    autoscaling::v2::HorizontalPodAutoscaler,
     batch::v1::{CronJob, Job},
     core::v1::{Endpoints, Node, PersistentVolumeClaim, Pod, Secret, Service},
     discovery::v1::EndpointSlice,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{Resource, core::DynamicObject};
 use parking_lot::{Mutex, RwLock};
@@ -168,6 +170,8 @@ pub(crate) struct World {
     pub(crate) stateful_sets: Cache<StatefulSet>,
     pub(crate) jobs: Cache<Job>,
     pub(crate) cron_jobs: Cache<CronJob>,
+    pub(crate) autoscalers: Cache<HorizontalPodAutoscaler>,
+    pub(crate) budgets: Cache<PodDisruptionBudget>,
     pub(crate) pods: Cache<Pod>,
     pub(crate) services: Cache<Service>,
     pub(crate) endpoint_slices: Cache<EndpointSlice>,

@@ -71,7 +71,8 @@ pub(crate) async fn start(context: &Arc<Context>, sender: &Sender) -> JoinSet<()
         )*};
     }
     use k8s_openapi::api::{
-        apps::v1 as apps, batch::v1 as batch, core::v1 as core, discovery::v1 as discovery,
+        apps::v1 as apps, autoscaling::v2 as autoscaling, batch::v1 as batch, core::v1 as core,
+        discovery::v1 as discovery, policy::v1 as policy,
     };
     feed!(
         core::Pod,
@@ -89,6 +90,7 @@ pub(crate) async fn start(context: &Arc<Context>, sender: &Sender) -> JoinSet<()
             batch::CronJob
         );
         feed!(discovery::EndpointSlice, core::Endpoints);
+        feed!(autoscaling::HorizontalPodAutoscaler, policy::PodDisruptionBudget);
     }
     if context.options.operators {
         feeds.spawn(follow_definitions(context.clone(), sender.clone()));

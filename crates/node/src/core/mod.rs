@@ -88,6 +88,8 @@ async fn perform(context: &Context, task: &Task) -> Result<Action> {
         Task::StatefulSet(name) => workloads::statefulset::reconcile(context, name).await,
         Task::Job(name) => workloads::job::reconcile(context, name).await,
         Task::CronJob(name) => workloads::cronjob::reconcile(context, name).await,
+        Task::Autoscaler(name) => workloads::autoscaler::reconcile(context, name).await,
+        Task::Budget(name) => workloads::budget::reconcile(context, name).await,
         Task::Endpoints(name) => workloads::endpoints::reconcile(context, name).await,
         Task::Node => simulator::node::reconcile(context).await,
         Task::Pod(name) => simulator::kubelet::reconcile(context, name).await,

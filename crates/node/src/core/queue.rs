@@ -29,6 +29,10 @@ pub(crate) enum Task {
     StatefulSet(Name),
     Job(Name),
     CronJob(Name),
+    /// A HorizontalPodAutoscaler.
+    Autoscaler(Name),
+    /// A PodDisruptionBudget.
+    Budget(Name),
     /// The endpoints of a Service.
     Endpoints(Name),
     /// The simulated node itself.
@@ -49,6 +53,8 @@ impl fmt::Display for Task {
             Task::StatefulSet(name) => write!(f, "StatefulSet {name}"),
             Task::Job(name) => write!(f, "Job {name}"),
             Task::CronJob(name) => write!(f, "CronJob {name}"),
+            Task::Autoscaler(name) => write!(f, "HorizontalPodAutoscaler {name}"),
+            Task::Budget(name) => write!(f, "PodDisruptionBudget {name}"),
             Task::Endpoints(name) => write!(f, "endpoints of Service {name}"),
             Task::Node => write!(f, "Node {}", crate::NODE),
             Task::Pod(name) => write!(f, "Pod {name}"),

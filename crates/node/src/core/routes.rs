@@ -3,9 +3,11 @@
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet, StatefulSet},
+        autoscaling::v2::HorizontalPodAutoscaler,
         batch::v1::{CronJob, Job},
         core::v1::{Endpoints, Node, PersistentVolumeClaim, Pod, Secret, Service},
         discovery::v1::EndpointSlice,
+        policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -50,9 +52,34 @@ fn owner_task(meta: &ObjectMeta) -> Option<Task> {
     }
 }
 
-impl Routed for Deployment {
+/// The autoscalers of an object.
+fn autoscalers_of(world: &World, kind: &str, name: Option<&Name>) -> Vec<Task> {
+    let Some(name) = name else { return Vec::new() };
+    let mut all = world.autoscalers.in_namespace(&name.namespace);
+    all.retain(|autoscaler| crate::workloads::autoscaler::targets(autoscaler, kind, &name.name));
+    all.iter()
+        .map(|autoscaler| Task::Autoscaler(Name::of(&**autoscaler)))
+        .collect()
+}
+
+impl Routed for HorizontalPodAutoscaler {
     fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
-        name_of(old, new).map(Task::Deployment).into_iter().collect()
+        name_of(old, new).map(Task::Autoscaler).into_iter().collect()
+    }
+}
+
+impl Routed for PodDisruptionBudget {
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        name_of(old, new).map(Task::Budget).into_iter().collect()
+    }
+}
+
+impl Routed for Deployment {
+    fn tasks(world: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        let name = name_of(old, new);
+        let mut tasks = autoscalers_of(world, "Deployment", name.as_ref());
+        tasks.extend(name.map(Task::Deployment));
+        tasks
     }
 }
 
@@ -66,8 +93,11 @@ impl Routed for ReplicaSet {
 }
 
 impl Routed for StatefulSet {
-    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
-        name_of(old, new).map(Task::StatefulSet).into_iter().collect()
+    fn tasks(world: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        let name = name_of(old, new);
+        let mut tasks = autoscalers_of(world, "StatefulSet", name.as_ref());
+        tasks.extend(name.map(Task::StatefulSet));
+        tasks
     }
 }
 
@@ -97,6 +127,13 @@ impl Routed for Pod {
             let selects = |pod: &Pod| super::selector::selects(service.spec.as_ref(), &pod.metadata);
             if old.is_some_and(selects) || new.is_some_and(selects) {
                 tasks.push(Task::Endpoints(Name::of(&*service)));
+            }
+        }
+        for budget in world.budgets.in_namespace(namespace) {
+            let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+            let selects = |pod: &Pod| selector.is_some_and(|s| super::matches(s, &pod.metadata));
+            if old.is_some_and(selects) || new.is_some_and(selects) {
+                tasks.push(Task::Budget(Name::of(&*budget)));
             }
         }
         tasks

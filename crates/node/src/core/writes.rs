@@ -105,6 +105,8 @@ cached! {
     k8s_openapi::api::apps::v1::StatefulSet => stateful_sets,
     k8s_openapi::api::batch::v1::Job => jobs,
     k8s_openapi::api::batch::v1::CronJob => cron_jobs,
+    k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler => autoscalers,
+    k8s_openapi::api::policy::v1::PodDisruptionBudget => budgets,
     k8s_openapi::api::core::v1::Pod => pods,
     k8s_openapi::api::core::v1::Service => services,
     k8s_openapi::api::core::v1::Endpoints => endpoints,

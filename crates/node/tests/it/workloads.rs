@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    CRON_JOB, Cluster, DEPLOYMENT, ENDPOINTS, JOB, POD, REPLICA_SET, SERVICE, SLICE, STATEFUL_SET, condition,
-    deployment, rolled_out, template,
+    AUTOSCALER, BUDGET, CRON_JOB, Cluster, DEPLOYMENT, ENDPOINTS, JOB, POD, REPLICA_SET, SERVICE, SLICE,
+    STATEFUL_SET, condition, deployment, rolled_out, template,
 };
 
 const BEHAVIOR: &str = choreo_node::BEHAVIOR;
@@ -366,4 +366,58 @@ async fn a_pod_that_fits_nowhere_says_so() {
         })
         .await;
     assert_eq!(condition(&pod, "PodScheduled")["reason"], "Unschedulable");
+}
+
+#[tokio::test]
+async fn an_autoscaler_keeps_its_target_between_its_bounds() {
+    let cluster = Cluster::start();
+    cluster.create(DEPLOYMENT, deployment("web", 1, json!({}))).await;
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+    let autoscaler = json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "web"},
+        "spec": {"scaleTargetRef": target, "minReplicas": 3, "maxReplicas": 5},
+    });
+    cluster.create(AUTOSCALER, autoscaler).await;
+    cluster.until_all(POD, |pods| pods.len() == 3).await;
+    let scaled = |replicas: i64| move |found: &Value| found["status"]["currentReplicas"] == replicas;
+    let found = cluster.until(AUTOSCALER, "web", scaled(3)).await;
+    assert_eq!(condition(&found, "ScalingActive")["status"], "True");
+    cluster
+        .patch(DEPLOYMENT, "web", json!({"spec": {"replicas": 9}}))
+        .await;
+    cluster
+        .until(DEPLOYMENT, "web", |web| web["spec"]["replicas"] == 5)
+        .await;
+    // Zero replicas mean that somebody has switched it off.
+    cluster
+        .patch(DEPLOYMENT, "web", json!({"spec": {"replicas": 0}}))
+        .await;
+    let found = cluster.until(AUTOSCALER, "web", scaled(0)).await;
+    assert_eq!(condition(&found, "ScalingActive")["reason"], "ScalingDisabled");
+    cluster.until_all(POD, |pods| pods.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_budget_counts_what_may_be_missing() {
+    let cluster = Cluster::start();
+    cluster.create(DEPLOYMENT, deployment("web", 4, json!({}))).await;
+    cluster
+        .create(DEPLOYMENT, deployment("other", 2, json!({})))
+        .await;
+    let budget = json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "web"},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}, "minAvailable": "50%"},
+    });
+    cluster.create(BUDGET, budget).await;
+    let found = cluster
+        .until(BUDGET, "web", |found| found["status"]["currentHealthy"] == 4)
+        .await;
+    assert_eq!(
+        (
+            &found["status"]["desiredHealthy"],
+            &found["status"]["disruptionsAllowed"]
+        ),
+        (&json!(2), &json!(2))
+    );
+    assert_eq!(condition(&found, "DisruptionAllowed")["status"], "True");
 }
