@@ -7,6 +7,7 @@ mod changes;
 mod defects;
 mod deletion;
 mod edges;
+mod exposure;
 mod flow;
 mod installation;
 mod outage;

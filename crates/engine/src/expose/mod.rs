@@ -86,6 +86,17 @@ pub struct Exposure {
     pub lanes: Vec<Lane>,
 }
 
+impl Exposure {
+    /// Whether requests or connections are limited in total at a level.
+    pub fn counts_at(&self, level: ExposeLevel) -> bool {
+        let Some(Guard { policy, limits, .. }) = self.guards.get(&level) else {
+            return false;
+        };
+        let breaker = policy.circuit_breaker.as_ref().is_some_and(|b| b.enabled);
+        policy.rate_limit.is_some() || !limits.is_empty() || breaker
+    }
+}
+
 /// What guards an endpoint at one level: the class's policies, and what only an `Endpoint` object can say.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Guard {
@@ -181,6 +192,10 @@ impl Exposed<'_> {
         self.on_demand(world, &mut all);
         for exposure in all.values_mut() {
             self.guard(exposure);
+            // The gateway counts for each route: on a lane of its own a consumer would have the limit a second time.
+            if exposure.counts_at(ExposeLevel::Organization) {
+                exposure.lanes.clear();
+            }
         }
         self.check(world, &all, &mut problems);
         problems.or_ok(all.into_values().collect())

@@ -298,6 +298,12 @@ fn api(
             target.lane_access(exposure, lane).unwrap_or(access),
             Enforcement::Gateway,
         ),
+        None if exposure.counts_at(ExposeLevel::Organization) => (
+            access,
+            Enforcement::None(
+                "the endpoint's class limits requests or connections in total, which a route for this consumer alone would double",
+            ),
+        ),
         None => (
             access,
             Enforcement::None(
