@@ -34,6 +34,9 @@ pub const RESOURCE_ID: &str = "openchoreo.dev/resource-id";
 /// In the data plane: name of the run of a task that an object belongs to.
 pub const RUN: &str = "openchoreo.dev/run";
 
+/// In the data plane: name of the managed resource that an object belongs to.
+pub const MANAGED_RESOURCE: &str = "openchoreo.dev/managed-resource";
+
 /// Kubernetes' recommended label for the application.
 pub const APP_NAME: &str = "app.kubernetes.io/name";
 /// Kubernetes' recommended label for the larger whole.
@@ -64,6 +67,9 @@ pub mod annotations {
     /// On a Secret of a release: name of the Secret in the organization's namespace of the control plane that its content
     /// comes from.
     pub const COPY_OF: &str = "openchoreo.dev/copy-of";
+    /// On a Secret of a release: the keys, with commas between them, whose values the platform makes up once, in the data
+    /// plane. They are never anywhere else, and stay when the release goes: what was protected by them may stay as well.
+    pub const GENERATE: &str = "openchoreo.dev/generate";
     /// On a run of a task: that a later one was asked for, and this one's end no longer counts.
     pub const SUPERSEDED: &str = "openchoreo.dev/superseded";
     /// On a workload of the local data plane: the failure to simulate.

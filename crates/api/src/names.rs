@@ -149,6 +149,17 @@ pub fn cell_release(project: &str, environment: &str) -> String {
     k8s_name(LABEL_LIMIT, &["cell", project, environment])
 }
 
+/// The Release of a managed resource in a cell.
+pub fn resource_release(project: &str, environment: &str, resource: &str) -> String {
+    k8s_name(LABEL_LIMIT, &["resource", project, environment, resource])
+}
+
+/// The main objects of a managed resource in its cell. Short enough for what a StatefulSet appends, and unlike every
+/// component's.
+pub fn resource_objects(resource: &str) -> String {
+    k8s_name(45, &["resource", resource])
+}
+
 /// A numbered revision of a binding.
 pub fn deployment(binding: &str, revision: i64) -> String {
     let name = format!("{binding}-{revision}");

@@ -29,7 +29,7 @@ const PARTS: &[Kind] = &[
 ];
 
 /// Kinds that are checked and stored, and that nothing acts upon yet.
-const NOT_YET_SUPPORTED: &[&str] = &["GitCommitRequest", "ManagedResource", "Promotion"];
+const NOT_YET_SUPPORTED: &[&str] = &["GitCommitRequest", "Promotion"];
 
 fn is_part(kind: &str) -> bool {
     PARTS.iter().any(|part| part.as_str() == kind)

@@ -16,7 +16,7 @@ use crate::{
     binding::{self, Binding},
     expose, freeze,
     plan::Target,
-    plans::project,
+    plans::{managed_resource, project},
     world::{AnyObject, Key, Kind, ObjectRef, World, target_component},
 };
 
@@ -72,7 +72,6 @@ pub fn all(world: &World) -> BTreeSet<Target> {
 /// Plain inputs have no plan of their own.
 fn has_plan(target: &Target) -> bool {
     let plain = [
-        Kind::ManagedResource,
         Kind::DeploymentTrack,
         Kind::Workload,
         Kind::Service,
@@ -241,7 +240,26 @@ impl<'a> Affected<'a> {
                     self.binding_and_consumers(&binding);
                 }
             }
-            Kind::ResourceType | Kind::ManagedResource => {}
+            Kind::ResourceType => {
+                for resource in self.referrers(changed, &[Kind::ManagedResource]) {
+                    self.users_of(&resource);
+                    self.add(resource);
+                }
+                self.users_of(changed);
+            }
+            Kind::ManagedResource => {
+                self.users_of(changed);
+                if let Some(AnyObject::ManagedResource(resource)) = self.world.get_any(changed) {
+                    let names = [namespace.as_str(), PLATFORM_NAMESPACE];
+                    for namespace in names {
+                        self.add(ObjectRef::new(
+                            Kind::ResourceType,
+                            namespace,
+                            &resource.spec.type_,
+                        ));
+                    }
+                }
+            }
             Kind::ConfigurationGroup => {
                 for artifact in self.referrers(changed, &[Kind::DeployableArtifact]) {
                     self.add_referrers(&artifact, &binding::KINDS);
@@ -251,6 +269,8 @@ impl<'a> Affected<'a> {
             Kind::DeployableArtifact => {
                 self.component_of(changed);
                 for binding in self.referrers(changed, &binding::KINDS) {
+                    // What it needs may be a resource of the cell.
+                    self.cell_of(&binding);
                     self.binding_and_consumers(&binding);
                 }
             }
@@ -290,6 +310,26 @@ impl<'a> Affected<'a> {
             Kind::Endpoint => self.endpoint(changed),
         }
         self.targets
+    }
+
+    /// The bindings that use a managed resource, or a type of them, and the cells that it runs in because of them.
+    fn users_of(&mut self, resource: &ObjectRef) {
+        let mut bindings = self.referrers(resource, &binding::KINDS);
+        for artifact in self.referrers(resource, &[Kind::DeployableArtifact]) {
+            bindings.extend(self.referrers(&artifact, &binding::KINDS));
+        }
+        for binding in bindings {
+            self.cell_of(&binding);
+            self.add(binding);
+        }
+    }
+
+    /// The cell that a binding runs in.
+    fn cell_of(&mut self, binding: &ObjectRef) {
+        if let Some(head) = binding::head(self.world, binding) {
+            let project = ObjectRef::new(Kind::Project, &binding.key.namespace, &head.owner.project_name);
+            self.targets.insert(cell(&project, head.environment.to_owned()));
+        }
     }
 
     /// The type and the traits of a component.
@@ -418,6 +458,9 @@ impl<'a> Affected<'a> {
             self.targets
                 .insert(cell(&project, release.spec.environment_name.clone()));
             self.add(project);
+            if let Some(resource) = managed_resource::of_release(release) {
+                self.add(resource);
+            }
         }
     }
 

@@ -20,6 +20,7 @@ mod data_plane;
 mod deployment;
 mod endpoint;
 mod environment;
+pub(crate) mod managed_resource;
 mod organization;
 pub mod pipeline;
 pub(crate) mod project;
@@ -39,6 +40,7 @@ pub(crate) fn of(world: &World, reference: &ObjectRef, object: &AnyObject) -> Pl
         AnyObject::ComponentType(o) => blueprint::component_type(world, reference, o),
         AnyObject::Trait(o) => blueprint::trait_(world, reference, o),
         AnyObject::ResourceType(o) => blueprint::resource_type(world, reference, o),
+        AnyObject::ManagedResource(o) => managed_resource::plan(world, reference, o),
         AnyObject::Project(o) => project::plan(world, reference, o),
         AnyObject::Component(o) => component::plan(world, reference, o),
         AnyObject::ServiceBinding(_)
@@ -55,7 +57,6 @@ pub(crate) fn of(world: &World, reference: &ObjectRef, object: &AnyObject) -> Pl
         | AnyObject::WebApplication(_)
         | AnyObject::ScheduledTask(_)
         | AnyObject::API(_)
-        | AnyObject::ManagedResource(_)
         | AnyObject::Build(_)
         | AnyObject::DeployableArtifact(_)
         | AnyObject::Release(_) => Plan::default(),

@@ -23,7 +23,7 @@ pub(crate) mod access;
 mod api;
 mod class;
 mod config;
-mod custom;
+pub(crate) mod custom;
 mod guard;
 pub(crate) mod meta;
 mod network;

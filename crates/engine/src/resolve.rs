@@ -2,4 +2,5 @@
 
 pub mod configuration;
 pub mod connections;
+pub mod managed;
 pub mod overrides;

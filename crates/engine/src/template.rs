@@ -60,7 +60,7 @@ enum Part {
 }
 
 /// A variable's value, or why it has none.
-pub type Variables = BTreeMap<&'static str, Result<String, String>>;
+pub type Variables = BTreeMap<String, Result<String, String>>;
 
 impl Template {
     /// Parses a template.
@@ -186,6 +186,7 @@ mod tests {
             ("scheme", Err("a TCP endpoint has no scheme".to_owned())),
         ]
         .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
         .collect()
     }
 

@@ -371,3 +371,42 @@ fn events_and_autoscalers_convert_there_and_back() {
     converted.as_object_mut().unwrap().remove("metadata");
     assert_eq!(converted, scaler);
 }
+
+/// What kube-apiserver 1.36 says of a mount: claims are volumes, and what is neither is told.
+#[test]
+fn the_claims_of_a_stateful_set_are_volumes_of_its_pods() {
+    let set = |mount: &str| {
+        json!({
+            "metadata": {"name": "a", "namespace": "default"},
+            "spec": {
+                "serviceName": "a",
+                "selector": {"matchLabels": {"app": "a"}},
+                "template": {
+                    "metadata": {"labels": {"app": "a"}},
+                    "spec": {"containers": [{
+                        "name": "app",
+                        "image": "nginx:1.27",
+                        "volumeMounts": [{"name": mount, "mountPath": "/data"}],
+                    }]},
+                },
+                "volumeClaimTemplates": [{
+                    "metadata": {"name": "data"},
+                    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+                }],
+            },
+        })
+    };
+    let info = info("apps", "v1", "statefulsets");
+    let errors = |mount: &str| -> Vec<String> {
+        let object = defaulted(&info, &set(mount));
+        builtin::validate(&info, &object, None)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    };
+    assert_eq!(errors("data"), Vec::<String>::new());
+    assert_eq!(
+        errors("other"),
+        ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\""]
+    );
+}

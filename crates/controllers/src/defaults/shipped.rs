@@ -23,6 +23,8 @@ const FILES: &[(&str, &str)] = &[
         include_str!("blueprints/extra-ingress-path.yaml"),
     ),
     ("pod-monitor", include_str!("blueprints/pod-monitor.yaml")),
+    ("postgres", include_str!("blueprints/postgres.yaml")),
+    ("redis", include_str!("blueprints/redis.yaml")),
 ];
 
 /// The shipped types in a namespace.

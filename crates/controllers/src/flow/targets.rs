@@ -22,6 +22,7 @@ pub const CONTROLLERS: &[(&str, &[Kind])] = &[
     ("binding", &choreo_engine::binding::KINDS),
     ("deployment", &[Kind::Deployment]),
     ("endpoint", &[Kind::Endpoint]),
+    ("managed-resource", &[Kind::ManagedResource]),
     ("configuration-group", &[Kind::ConfigurationGroup]),
     (
         "classes",

@@ -10,6 +10,7 @@ use futures::future::join_all;
 
 use super::build::{Wanted, address_of, belongs_to, entry, has_lost_its_mark, is_ours, wanted};
 use super::copies::READ_AGAIN;
+use super::credentials;
 use super::dereference::Place;
 use super::status::{self, Failed, InCluster};
 use super::{NAME, Releases, Subject};
@@ -219,7 +220,7 @@ impl Releases {
                 .await?
                 .map(Arc::new),
         };
-        let exists = match live {
+        let exists = match live.clone() {
             // It was there and is gone: it has done what it was made for.
             None if object.once && was_seen(&object.id, &subject.status().resources) => return Ok(()),
             None => false,
@@ -238,6 +239,7 @@ impl Releases {
         if let Some(why) = &object.without_content {
             return Err(Failure::Rejected(why.clone()));
         }
+        let exists = credentials::generate(plane, &served.resource, object, live.as_deref()).await? || exists;
         // A new object is not forced: if somebody makes one at the same moment, it stays theirs.
         match applier
             .apply(&served.resource, &self.manager, &object.object, exists)

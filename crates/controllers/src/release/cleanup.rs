@@ -13,6 +13,7 @@ use kube::runtime::events::EventType;
 
 use super::apply::is_in;
 use super::build::{address_of, has_lost_its_mark, is_ours, phase_of};
+use super::credentials;
 use super::status::{self, Cleanup};
 use super::{NAME, Releases, Subject};
 use crate::dataplane::{clusters_of, resolve_cluster};
@@ -293,6 +294,10 @@ impl Releases {
         let Some(live) = live.filter(ours) else {
             return Ok(true);
         };
+        // Storage that a made-up password protects may outlive the release, too.
+        if credentials::is_kept(&live) {
+            return Ok(true);
+        }
         if live.metadata.deletion_timestamp.is_none() {
             plane
                 .applier()

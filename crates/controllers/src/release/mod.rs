@@ -22,6 +22,7 @@ mod apply;
 mod build;
 mod cleanup;
 mod copies;
+mod credentials;
 mod dereference;
 pub mod index;
 mod status;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod blueprints;
 mod builds;
 mod changes;
 mod defects;

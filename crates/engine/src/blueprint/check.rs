@@ -23,7 +23,7 @@ use super::{
     text::{Part, Text},
     variables::{self, component_scope, resource_scope},
 };
-use crate::{problem::Problems, render::registry};
+use crate::{problem::Problems, render::registry, world::AnyObject};
 
 /// Everything that is wrong with a component type.
 pub fn component_type(spec: &ComponentTypeSpec) -> Problems {
@@ -683,4 +683,15 @@ fn below(field: &str, key: &str) -> String {
 
 fn dotted(pointer: &str) -> String {
     pointer.replace('/', ".")
+}
+
+/// Everything that is wrong with a component type, trait or resource type, given as a whole object; `None` for every other
+/// kind, and for objects that are not even of the form of their kind.
+pub fn object(object: &Value) -> Option<Problems> {
+    match AnyObject::from_value(object).ok()? {
+        AnyObject::ComponentType(o) => Some(component_type(&o.spec)),
+        AnyObject::Trait(o) => Some(trait_(&o.spec)),
+        AnyObject::ResourceType(o) => Some(resource_type(&o.spec)),
+        _ => None,
+    }
 }

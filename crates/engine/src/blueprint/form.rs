@@ -56,7 +56,8 @@ pub(super) fn metadata_field(name: &str) -> Option<&'static str> {
 
 /// Why a label or annotation is not for a blueprint to say, if it is not.
 pub(super) fn reserved_key(key: &str) -> Option<&'static str> {
-    is_reserved(key).then_some("the platform sets it; remove it")
+    let own = key != choreo_api::annotations::GENERATE;
+    (own && is_reserved(key)).then_some("the platform sets it; remove it")
 }
 
 /// Where the pod templates of a workload kind are.

@@ -30,7 +30,7 @@ mod variables;
 
 pub use adopt::{Adopter, PodDefaults, adopt};
 pub use change::apply_trait;
-pub use check::{component_type, resource_type, trait_};
+pub use check::{component_type, object as object_problems, resource_type, trait_};
 pub use evaluate::{Budget, Made, made, validate, value};
 pub use schema::{Declared, declared};
 pub use text::{Part, Text, TextError};

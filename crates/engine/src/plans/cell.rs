@@ -1,9 +1,16 @@
 //! A cell: the namespace of a project in an environment, closed in both directions but for what is declared.
 
-use choreo_api::{annotations, labels::Labels, names, v1alpha1::ReleaseResource};
+use std::collections::{BTreeMap, BTreeSet};
+
+use choreo_api::{
+    annotations,
+    labels::{self, Labels},
+    names,
+    v1alpha1::{Release, ReleaseResource},
+};
 use serde_json::{Map, Value, json};
 
-use super::controlled_by;
+use super::{controlled_by, managed_resource};
 use crate::{
     binding,
     place::{Dialect, Place},
@@ -14,6 +21,7 @@ use crate::{
         policy::{self, Direction, Peer, Rule, Transport},
         sort,
     },
+    resolve::managed,
     world::{Kind, ObjectRef, World},
 };
 
@@ -29,9 +37,10 @@ pub(crate) fn plan(world: &World, namespace: &str, project: &str, environment: &
         return Plan::default();
     }
     if !is_needed(world, &owner, environment) {
-        let release = ObjectRef::new(Kind::Release, namespace, name);
+        let mut releases = resource_releases(world, &owner, environment);
+        releases.push(ObjectRef::new(Kind::Release, namespace, name));
         return Plan {
-            prune: controlled_by(world, [release], &owner).collect(),
+            prune: controlled_by(world, releases, &owner).collect(),
             ..Plan::default()
         };
     }
@@ -41,6 +50,7 @@ pub(crate) fn plan(world: &World, namespace: &str, project: &str, environment: &
             ..Plan::default()
         },
         Ok(place) => {
+            let (used, all_known) = managed::used_in(world, namespace, project, environment);
             let labels = Labels::new()
                 .organization(namespace)
                 .project(project)
@@ -55,15 +65,117 @@ pub(crate) fn plan(world: &World, namespace: &str, project: &str, environment: &
                     "owner": {"projectName": project},
                     "environmentName": environment,
                     "dataPlane": place.plane.name,
-                    "resources": render(&place),
+                    "resources": render(&place, !used.is_empty()),
                 },
             });
-            Plan {
+            let mut plan = Plan {
                 children: vec![Child::new(&owner, release)],
                 ..Plan::default()
-            }
+            };
+            resources(world, &owner, &place, &used, all_known, &mut plan);
+            plan
         }
     }
+}
+
+/// The releases of the managed resources that something in the cell uses. One that cannot be worked out stays as it is.
+fn resources(
+    world: &World,
+    owner: &ObjectRef,
+    place: &Place,
+    used: &BTreeMap<String, Option<String>>,
+    all_known: bool,
+    plan: &mut Plan,
+) {
+    let release_of = |resource: &str| names::resource_release(&place.project, &place.environment, resource);
+    for (resource, type_) in used {
+        let Some(managed) = plan
+            .problems
+            .take(managed::resolve(world, place, resource, type_.as_deref()))
+        else {
+            continue;
+        };
+        let name = release_of(resource);
+        let labels = Labels::new()
+            .organization(&place.organization)
+            .project(&place.project)
+            .environment(&place.environment)
+            .name(resource)
+            .with(labels::MANAGED_RESOURCE, resource)
+            .build();
+        let mut objects = managed.objects;
+        objects.extend(to_itself(place, resource, &managed.selector));
+        let release = json!({
+            "apiVersion": Kind::Release.api_version(),
+            "kind": "Release",
+            "metadata": {"name": name, "namespace": place.organization, "labels": labels},
+            "spec": {
+                "owner": {"projectName": place.project},
+                "environmentName": place.environment,
+                "dataPlane": place.plane.name,
+                "resources": sort(objects),
+            },
+        });
+        plan.children.push(Child::new(owner, release));
+    }
+    if !all_known {
+        return;
+    }
+    let wanted: BTreeSet<String> = used.keys().map(|r| release_of(r)).collect();
+    plan.prune.extend(
+        controlled_by(world, resource_releases(world, owner, &place.environment), owner)
+            .filter(|r| !wanted.contains(&r.key.name)),
+    );
+}
+
+/// The releases of managed resources in a cell.
+fn resource_releases(world: &World, project: &ObjectRef, environment: &str) -> Vec<ObjectRef> {
+    let environment = ObjectRef::new(Kind::Environment, &project.key.namespace, environment);
+    let of_project = |r: &&std::sync::Arc<Release>| {
+        r.spec.owner.project_name == project.key.name && managed_resource::of_release(r).is_some()
+    };
+    let releases = world.referring::<Release>(&environment).filter(of_project);
+    releases
+        .map(|r| {
+            ObjectRef::new(
+                Kind::Release,
+                &project.key.namespace,
+                kube::ResourceExt::name_any(r.as_ref()),
+            )
+        })
+        .collect()
+}
+
+/// The members of a resource may talk to each other.
+fn to_itself(place: &Place, resource: &str, selector: &BTreeMap<String, String>) -> Option<Value> {
+    if !place.default_deny {
+        return None;
+    }
+    let rule = Rule {
+        pods: Some(selector),
+        direction: Direction::Ingress,
+        peer: Peer::Pods(selector.clone()),
+        ports: &[],
+        requests: &[],
+        mutual: false,
+    };
+    let mut body = policy::render(place.plane.dialect, &rule)?.body;
+    let mut labels = Meta::of_cell(place).labels;
+    labels.insert(labels::MANAGED_RESOURCE.to_owned(), labels::label_value(resource));
+    labels.insert(
+        labels::RELEASE.to_owned(),
+        names::resource_release(&place.project, &place.environment, resource),
+    );
+    body.insert(
+        "metadata".to_owned(),
+        json!({
+            "name": names::resource_objects(resource),
+            "namespace": place.namespace,
+            "labels": labels,
+            "annotations": {labels::annotations::DECLARED_BY: format!("ManagedResource {resource:?}")},
+        }),
+    );
+    Some(Value::Object(body))
 }
 
 /// Whether something of the project runs, or ran, in the environment.
@@ -73,7 +185,7 @@ pub(crate) fn is_needed(world: &World, project: &ObjectRef, environment: &str) -
 }
 
 /// The objects of a cell.
-fn render(place: &Place) -> Vec<ReleaseResource> {
+fn render(place: &Place, has_resources: bool) -> Vec<ReleaseResource> {
     let meta = Meta::of_cell(place);
     let mut objects = vec![namespace(place, &meta)];
     objects.extend(quotas(place, &meta));
@@ -81,8 +193,27 @@ fn render(place: &Place) -> Vec<ReleaseResource> {
     objects.extend(registry_credentials(place, &meta));
     if place.default_deny && place.plane.dialect != Dialect::None {
         policies(place, &meta, &mut objects);
+        if has_resources {
+            objects.iter_mut().for_each(spare_resources);
+        }
     }
     sort(objects)
+}
+
+/// What lets pods of the cell, or of others, in does not let them into managed resources: those open to their consumers.
+fn spare_resources(object: &mut Value) {
+    let rules = |object: &Value| object.pointer("/spec/ingress").and_then(Value::as_array).cloned();
+    let lets_in =
+        rules(object).is_some_and(|rules| rules.iter().any(|r| r.as_object().is_some_and(|r| !r.is_empty())));
+    if !lets_in {
+        return;
+    }
+    let others = json!({"matchExpressions": [{"key": labels::MANAGED_RESOURCE, "operator": "DoesNotExist"}]});
+    for selector in ["/spec/podSelector", "/spec/endpointSelector"] {
+        if let Some(selector) = object.pointer_mut(selector) {
+            *selector = others.clone();
+        }
+    }
 }
 
 fn namespace(place: &Place, meta: &Meta) -> Value {

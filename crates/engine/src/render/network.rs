@@ -58,7 +58,22 @@ pub(super) fn render(input: &Input<'_>, meta: &Meta) -> Network {
         }
     }
     for egress in &input.connections.egress {
+        let declared_by = format!("workload connections[{}]", egress.connection);
         let (peer, ports) = match &egress.to {
+            // Out of these pods the cell is open to itself; the resource is closed to all whom nobody lets in.
+            EgressTo::Resource(pods, ports) => {
+                let rule = Rule {
+                    pods: Some(pods),
+                    direction: Direction::Ingress,
+                    peer: Peer::Pods(meta.selector.clone()),
+                    ports,
+                    requests: &[],
+                    mutual: false,
+                };
+                let name = meta.derived(&[&egress.connection, "resource"]);
+                network.add(input, meta, &name, &declared_by, &rule);
+                continue;
+            }
             EgressTo::Gateway(gateway) => (Peer::Gateway(gateway.clone()), Vec::new()),
             EgressTo::Host(host, port) => (Peer::Host(host.clone()), vec![(*port, Transport::Tcp)]),
             EgressTo::Address(address, port) => (
@@ -75,13 +90,7 @@ pub(super) fn render(input: &Input<'_>, meta: &Meta) -> Network {
             mutual: false,
         };
         let name = meta.derived(&[&egress.connection, "out"]);
-        network.add(
-            input,
-            meta,
-            &name,
-            &format!("workload connections[{}]", egress.connection),
-            &rule,
-        );
+        network.add(input, meta, &name, &declared_by, &rule);
     }
     network
 }

@@ -274,11 +274,12 @@ fn container(
 
 fn env(input: &Input<'_>, meta: &Meta, spec: &Container) -> Vec<Value> {
     let own = spec.env.iter().filter_map(|var| env_var(input, meta, var));
-    let injected = input
-        .connections
-        .variables
-        .iter()
-        .map(|v| json!({"name": v.name, "value": v.value}));
+    let injected = input.connections.variables.iter().map(|v| match &v.secret {
+        Some((name, key)) => {
+            json!({"name": v.name, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}})
+        }
+        None => json!({"name": v.name, "value": v.value}),
+    });
     own.chain(injected).collect()
 }
 

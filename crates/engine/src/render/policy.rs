@@ -25,6 +25,8 @@ pub enum Direction {
 pub enum Peer {
     /// Pods of the same cell.
     Cell,
+    /// The pods of the same cell with these labels.
+    Pods(BTreeMap<String, String>),
     /// Pods of every cell of this organization.
     Organization(String),
     /// The pods of a gateway.
@@ -166,6 +168,9 @@ fn cilium(rule: &Rule<'_>) -> Rendered {
         Peer::Cell => {
             entry.insert(format!("{side}Endpoints"), json!([{}]));
         }
+        Peer::Pods(labels) => {
+            entry.insert(format!("{side}Endpoints"), json!([{"matchLabels": labels}]));
+        }
         Peer::Organization(organization) => {
             let label = format!(
                 "k8s:io.cilium.k8s.namespace.labels.{}",
@@ -261,6 +266,7 @@ fn kubernetes(rule: &Rule<'_>) -> Rendered {
         .then(|| "mutual authentication within the cell: NetworkPolicy has no such rule".to_owned());
     let peers = match &rule.peer {
         Peer::Cell => json!([{"podSelector": {}}]),
+        Peer::Pods(labels) => json!([{"podSelector": {"matchLabels": labels}}]),
         Peer::Organization(organization) => {
             json!([{"namespaceSelector": {"matchLabels": {choreo_api::labels::ORGANIZATION: organization}}}])
         }

@@ -19,7 +19,11 @@ use crate::{
     expose::Exposed,
     place::{Gateway, Place},
     problem::{Problem, Problems, quoted_list},
-    resolve::overrides,
+    render::policy::Transport,
+    resolve::{
+        managed::{self, Output},
+        overrides,
+    },
     template::{Template, Variables},
     world::{ObjectRef, World},
 };
@@ -29,8 +33,10 @@ use crate::{
 pub struct Injected {
     /// Its name.
     pub name: String,
-    /// Its value.
+    /// Its value; empty for one that comes from a Secret.
     pub value: String,
+    /// Name and key of the Secret in the cell that it comes from, if it does.
+    pub secret: Option<(String, String)>,
     /// The connection that it comes from.
     pub connection: String,
 }
@@ -53,6 +59,8 @@ pub enum EgressTo {
     Host(String, u16),
     /// To an address outside, on one port.
     Address(std::net::IpAddr, u16),
+    /// To a managed resource in the same cell: the labels of its pods, and their ports.
+    Resource(BTreeMap<String, String>, Vec<(u16, Transport)>),
 }
 
 /// Everything that a workload's connections amount to.
@@ -82,14 +90,11 @@ pub fn resolve(
     let mut connections = Connections::default();
     for (name, connection) in &workload.connections {
         let field = format!("workload connections[{name}]");
+        let mut secrets = BTreeMap::new();
         let resolved = match connection.type_ {
             ConnectionType::Api => api(world, place, (consumer, name), connection, &field),
             ConnectionType::External => external(connection, &field),
-            ConnectionType::Managed => Err(Problem::error(
-                reasons::NOT_SUPPORTED,
-                format!("{field}.type: managed resources are not supported yet; use an external connection to an existing one"),
-            )
-            .into()),
+            ConnectionType::Managed => managed_resource(world, place, name, connection, &field, &mut secrets),
         };
         let Some((variables, egress, enforcement)) = problems.take(resolved) else {
             continue;
@@ -104,7 +109,8 @@ pub fn resolve(
         }
         let known = variables
             .iter()
-            .filter_map(|(name, value)| Some(((*name).to_owned(), value.as_ref().ok()?.clone())));
+            .filter(|(name, _)| !secrets.contains_key(*name))
+            .filter_map(|(name, value)| Some((name.clone(), value.as_ref().ok()?.clone())));
         connections.values.insert(name.clone(), known.collect());
         connections.egress.extend(egress.map(|to| Egress {
             connection: name.clone(),
@@ -115,11 +121,7 @@ pub fn resolve(
             match Template::parse(&injected.value) {
                 Err(error) => problems.invalid(format!("{value_field}: {error}")),
                 Ok(template) => match template.render(&variables) {
-                    Ok(value) => connections.variables.push(Injected {
-                        name: injected.name.clone(),
-                        value,
-                        connection: name.clone(),
-                    }),
+                    Ok(value) => inject(&mut connections.variables, name, &injected.name, value, &secrets),
                     Err(errors) => errors
                         .iter()
                         .for_each(|e| problems.invalid(format!("{value_field}: {e}"))),
@@ -129,6 +131,109 @@ pub fn resolve(
     }
     check_doubles(workload, &connections, &mut problems);
     problems.or_ok(connections)
+}
+
+/// Adds a variable. One that is a secret value comes from its Secret; one that has a secret in it refers to a variable
+/// before it that does, which the kubelet puts in: the value itself is nowhere but in the Secret and the container.
+fn inject(
+    variables: &mut Vec<Injected>,
+    connection: &str,
+    name: &str,
+    value: String,
+    secrets: &BTreeMap<String, SecretOutput>,
+) {
+    let from = |name: &str, secret: &SecretOutput| Injected {
+        name: name.to_owned(),
+        value: String::new(),
+        secret: Some((secret.name.clone(), secret.key.clone())),
+        connection: connection.to_owned(),
+    };
+    if let Some(secret) = secrets.values().find(|s| s.reference() == value) {
+        variables.push(from(name, secret));
+        return;
+    }
+    for secret in secrets.values().filter(|s| value.contains(&s.reference())) {
+        if !variables.iter().any(|v| v.name == secret.variable) {
+            variables.push(from(&secret.variable, secret));
+        }
+    }
+    variables.push(Injected {
+        name: name.to_owned(),
+        value,
+        secret: None,
+        connection: connection.to_owned(),
+    });
+}
+
+/// An output of a managed resource that must not be seen.
+struct SecretOutput {
+    /// Name of the Secret.
+    name: String,
+    /// Key in it.
+    key: String,
+    /// The variable through which other variables refer to it.
+    variable: String,
+}
+
+impl SecretOutput {
+    /// How a variable refers to it, as Kubernetes writes it.
+    fn reference(&self) -> String {
+        format!("$({})", self.variable)
+    }
+}
+
+fn managed_resource(
+    world: &World,
+    place: &Place,
+    name: &str,
+    connection: &Connection,
+    field: &str,
+    secrets: &mut BTreeMap<String, SecretOutput>,
+) -> Resolved {
+    let Some((resource, type_)) = managed::target(connection) else {
+        return Err(Problem::error(
+            reasons::INVALID,
+            format!("{field}.params.resourceRef: not given; name the managed resource"),
+        )
+        .into());
+    };
+    let found = managed::resolve(world, place, resource, type_).map_err(|problems| {
+        let told = problems.into_iter().map(|p| Problem {
+            message: format!("{field}: {}", p.message),
+            ..p
+        });
+        told.collect::<Problems>()
+    })?;
+    let mut variables = Variables::new();
+    for (output, value) in found.outputs {
+        let value = match value {
+            Output::Value(value) => value,
+            Output::Secret(secret, key) => {
+                let variable = format!("CHOREO_{name}_{output}")
+                    .chars()
+                    .map(|c| {
+                        if c.is_ascii_alphanumeric() {
+                            c.to_ascii_uppercase()
+                        } else {
+                            '_'
+                        }
+                    })
+                    .collect();
+                let secret = SecretOutput {
+                    name: secret,
+                    key,
+                    variable,
+                };
+                let reference = secret.reference();
+                secrets.insert(output.clone(), secret);
+                reference
+            }
+        };
+        variables.insert(output, Ok(value));
+    }
+    let why = "calls to a managed resource go straight to its pods";
+    let way = EgressTo::Resource(found.selector, found.ports);
+    Ok((variables, Some(way), Enforcement::None(why)))
 }
 
 /// A variable may have one origin only: which of two would win is not something to guess.
@@ -331,6 +436,7 @@ fn variables(access: &EndpointAccess) -> Variables {
         ("basePath", text(&access.base_path)),
     ]
     .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
     .collect()
 }
 
@@ -400,7 +506,10 @@ fn external(connection: &Connection, field: &str) -> Resolved {
     };
     let why = "calls to a system outside leave the cell directly, past every gateway";
     Ok((
-        variables.into_iter().collect(),
+        variables
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
         Some(egress),
         Enforcement::None(why),
     ))

@@ -8,7 +8,7 @@ use choreo_api::v1alpha1::{
 use imbl::OrdSet;
 
 use super::{AnyObject, Kind, ObjectRef};
-use crate::resolve::configuration;
+use crate::resolve::{configuration, managed};
 
 struct Edges<'a> {
     namespace: &'a str,
@@ -58,6 +58,12 @@ impl Edges<'_> {
         for target in workload.connections.values().filter_map(target_component) {
             self.to(Kind::Component, target);
         }
+        for (resource, type_) in workload.connections.values().filter_map(managed::target) {
+            self.to(Kind::ManagedResource, resource);
+            if let Some(type_) = type_ {
+                self.class(Kind::ResourceType, type_);
+            }
+        }
     }
 }
 
@@ -85,7 +91,12 @@ pub(super) fn of(object: &AnyObject) -> OrdSet<ObjectRef> {
         | AnyObject::ComponentType(_)
         | AnyObject::Trait(_)
         | AnyObject::ResourceType(_) => {}
-        AnyObject::ManagedResource(_) => {}
+        AnyObject::ManagedResource(o) => {
+            edges.class(Kind::ResourceType, &o.spec.type_);
+            if let Some(owner) = &o.spec.owner {
+                edges.to(Kind::Project, &owner.project_name);
+            }
+        }
         AnyObject::Environment(o) => edges.to(Kind::DataPlane, &o.spec.data_plane_ref),
         AnyObject::DeploymentPipeline(o) => {
             for path in &o.spec.promotion_paths {

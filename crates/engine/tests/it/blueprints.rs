@@ -443,3 +443,210 @@ fn environments_differ_by_their_configs() {
     );
     assert_eq!(resource(&made, "Deployment", "mailer")["spec"]["replicas"], 4);
 }
+
+const SHOP: &str = r#"
+apiVersion: openchoreo.dev/v1alpha1
+kind: ManagedResource
+metadata: {name: orders}
+spec:
+  owner: {projectName: default}
+  type: postgres
+  environmentConfigs: {production: {storageSize: 100Gi}}
+"#;
+
+/// A consumer of a managed resource, with its variables.
+fn consumer(params: &str, env: &str) -> String {
+    component("worker", "").replace(
+        "  endpoints:",
+        &format!(
+            "  connections: {{db: {{type: managed, params: {params}, inject: {{env: {env}}}}}}}\n  endpoints:"
+        ),
+    )
+}
+
+#[test]
+fn a_managed_database_is_made_once_in_the_cell_and_told_to_its_consumers() {
+    let env = r#"[{name: DB_HOST, value: "{{ .host }}:{{ .port }}"}, {name: DB_PASSWORD, value: "{{ .password }}"}, {name: DB_URL, value: "{{ .scheme }}://{{ .username }}:{{ .password }}@{{ .host }}/{{ .database }}"}]"#;
+    let yamls = [
+        shipped("worker"),
+        shipped("postgres"),
+        SHOP.to_owned(),
+        consumer("{resourceRef: orders}", env),
+    ];
+    let yamls: Vec<&str> = yamls.iter().map(String::as_str).collect();
+    let rendered = render(&yamls);
+    assert_eq!(problems(&rendered), Vec::<String>::new());
+
+    let release = choreo_api::names::resource_release("default", "development", "orders");
+    insta::assert_yaml_snapshot!("postgres-release", resources(&rendered, &release));
+
+    let made = resources(&rendered, "mailer-development");
+    let host = choreo_api::names::resource_objects("orders");
+    let secret = json!({"valueFrom": {"secretKeyRef": {"name": host, "key": "password"}}});
+    let variable = |name: &str, mut value: Value| {
+        value["name"] = json!(name);
+        value
+    };
+    let namespace = "dp-default-default-development-f8e58905";
+    let address = format!("{host}.{namespace}.svc.cluster.local");
+    let env = resource(&made, "Deployment", "mailer")
+        .pointer("/spec/template/spec/containers/0/env")
+        .unwrap()
+        .clone();
+    assert_eq!(
+        env,
+        json!([
+            {"name": "MODE", "value": "fast"},
+            {"name": "DB_HOST", "value": format!("{address}:5432")},
+            variable("DB_PASSWORD", secret.clone()),
+            // The kubelet puts one variable into the next: the password is in no object.
+            variable("CHOREO_DB_PASSWORD", secret),
+            {"name": "DB_URL", "value": format!("postgresql://app:$(CHOREO_DB_PASSWORD)@{address}/app")},
+        ])
+    );
+    // In to the database's pods from the consumer's only, to its port only; what opens the cell spares them.
+    let opened = resource(&made, "NetworkPolicy", "mailer-db-resource");
+    assert_eq!(
+        opened["spec"],
+        json!({
+            "podSelector": {"matchLabels": {"openchoreo.dev/managed-resource": "orders"}},
+            "policyTypes": ["Ingress"],
+            "ingress": [{
+                "from": [{"podSelector": {"matchLabels": {"openchoreo.dev/component": "mailer", "openchoreo.dev/deployment-track": "default"}}}],
+                "ports": [{"port": 5432, "protocol": "TCP"}],
+            }],
+        })
+    );
+    let cell = rendered
+        .objects
+        .iter()
+        .find(|o| {
+            o["metadata"]["name"]
+                .as_str()
+                .unwrap()
+                .starts_with("cell-default-development")
+        })
+        .unwrap();
+    let inside = cell["spec"]["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|r| r["id"] == "networkpolicy-allow-cell-in")
+        .unwrap();
+    assert_eq!(
+        inside["object"]["spec"]["podSelector"],
+        json!({"matchExpressions": [{"key": "openchoreo.dev/managed-resource", "operator": "DoesNotExist"}]})
+    );
+    let all = json!(rendered.objects).to_string();
+    assert!(!all.contains("stringData"), "no secret value is ever rendered");
+}
+
+#[rstest]
+#[case::nothing_of_that_name(
+    "{resourceRef: nope}",
+    "ManagedResource \"nope\" not found in namespace \"default\": create it, or give params.resourceType"
+)]
+#[case::no_type(
+    "{resourceRef: nope, resourceType: mysql}",
+    "ResourceType \"mysql\" of ManagedResource \"nope\" not found"
+)]
+fn what_is_missing_is_waited_for(#[case] params: &str, #[case] expected: &str) {
+    let rendered = render(&[&shipped("worker"), &shipped("postgres"), &consumer(params, "[]")]);
+    let (reason, message) = ready(&rendered.world, Kind::ComponentBinding, "mailer-development");
+    assert_eq!(reason, "ConnectionUnresolved");
+    assert!(message.contains(expected), "{message}");
+}
+
+#[test]
+fn an_unknown_output_is_told_with_its_place() {
+    let env = r#"[{name: X, value: "{{ .pasword }}"}]"#;
+    let rendered = render(&[
+        &shipped("worker"),
+        &shipped("postgres"),
+        SHOP,
+        &consumer("{resourceRef: orders}", env),
+    ]);
+    let (_, message) = ready(&rendered.world, Kind::ComponentBinding, "mailer-development");
+    assert!(
+        message.contains("workload connections[db].inject.env[0] (X): column 1: unknown variable \".pasword\"; this connection offers .database, .host, .password, .port, .scheme, .username"),
+        "{message}"
+    );
+}
+
+#[test]
+fn another_projects_resource_is_refused() {
+    let others = SHOP.replace("projectName: default", "projectName: other");
+    let rendered = render(&[
+        &shipped("worker"),
+        &shipped("postgres"),
+        &others,
+        &consumer("{resourceRef: orders}", "[]"),
+    ]);
+    let (_, message) = ready(&rendered.world, Kind::ComponentBinding, "mailer-development");
+    assert!(
+        message.contains("ManagedResource \"orders\" belongs to project \"other\", not to \"default\""),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_resource_that_nobody_declared_has_its_types_defaults() {
+    let rendered = render(&[
+        &shipped("worker"),
+        &shipped("redis"),
+        &consumer(
+            "{resourceRef: cache, resourceType: redis}",
+            r#"[{name: R, value: "{{ .host }}"}]"#,
+        ),
+    ]);
+    assert_eq!(problems(&rendered), Vec::<String>::new());
+    let release = choreo_api::names::resource_release("default", "development", "cache");
+    let made = resources(&rendered, &release);
+    let server = resource(&made, "StatefulSet", "resource-cache");
+    assert_eq!(server.pointer("/spec/volumeClaimTemplates"), None);
+    assert_eq!(
+        server.pointer("/spec/template/spec/volumes"),
+        Some(&json!([{"name": "data", "emptyDir": {}}]))
+    );
+}
+
+#[test]
+fn a_resource_that_nobody_uses_any_more_goes_and_its_status_says_where_it_is() {
+    let yamls = [
+        shipped("worker"),
+        shipped("postgres"),
+        SHOP.to_owned(),
+        consumer("{resourceRef: orders}", "[]"),
+    ];
+    let yamls: Vec<&str> = yamls.iter().map(String::as_str).collect();
+    let rendered = render(&yamls);
+    let plan = plan_of(&rendered.world, Kind::ManagedResource, "orders");
+    assert_eq!(
+        plan.status.unwrap().fields["environments"],
+        json!(["development"])
+    );
+
+    // The type, the resource and the binding all reach the cell.
+    let cell = choreo_engine::Target::Cell {
+        namespace: "default".to_owned(),
+        project: "default".to_owned(),
+        environment: "development".to_owned(),
+    };
+    for (kind, name) in [
+        (Kind::ResourceType, "postgres"),
+        (Kind::ManagedResource, "orders"),
+        (Kind::ComponentBinding, "mailer-development"),
+    ] {
+        assert!(
+            affected(&rendered.world, &object(kind, name)).contains(&cell),
+            "{name}"
+        );
+    }
+}
+
+#[rstest]
+#[case("postgres")]
+#[case("redis")]
+fn shipped_resource_types_have_no_mistakes(#[case] name: &str) {
+    assert_eq!(mistakes_of(&shipped(name)), Vec::<String>::new());
+}

@@ -135,8 +135,8 @@ fn a_component_says_what_it_waits_for(
     "ServiceClass \"default\" spec.serviceTemplate.ports: the workload's endpoints say them; remove it")]
 #[case("APIClass", "default", "/spec/restPolicy", json!({"defaults": {"rateLimit": {"requests": 10, "window": "30s"}}, "public": {"authentication": {"type": "oauth2", "oauth2": {"tokenUrl": "https://id"}}}}), "RenderFailed",
     "APIClass \"default\" rateLimit: window \"30s\" cannot be enforced exactly: the gateway counts by the second, minute, hour, day or week; write 1s, 1m, 1h, 1d or 7d; endpoint \"greeter-api\" is not exposed without it; APIClass \"default\" authentication: oauth2.jwks: not given; a token cannot be checked by the address where it is issued alone, so name the key set of the server; endpoint \"greeter-api\" is not exposed without it")]
-#[case("Workload", "greeter", "/spec/connections", json!({"db": {"type": "managed", "params": {"resourceRef": "x"}}}), "NotSupported",
-    "workload connections[db].type: managed resources are not supported yet; use an external connection to an existing one")]
+#[case("Workload", "greeter", "/spec/connections", json!({"db": {"type": "managed", "params": {"resourceRef": "x"}}}), "ConnectionUnresolved",
+    "workload connections[db]: ManagedResource \"x\" not found in namespace \"default\": create it, or give params.resourceType for one of a type's defaults")]
 #[case("Workload", "greeter", "/spec/connections", json!({"c": {"type": "api", "params": {"componentName": "cart"}}}), "ConnectionUnresolved",
     "workload connections[c]: Component \"cart\" not found in namespace \"default\": create it, or correct params.componentName")]
 #[case("Workload", "greeter", "/spec/connections", json!({"x": {"type": "external", "params": {"host": "a.example"}}}), "Invalid",

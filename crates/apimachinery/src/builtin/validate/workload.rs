@@ -139,6 +139,33 @@ pub(super) fn daemon_set(new: &Value, old: Option<&Value>, e: &mut Errors) {
     immutable(new, old, &["spec", "selector"], e);
 }
 
+/// The spec of a stateful set whose claims are volumes of its pods, as they will be.
+fn with_claims(spec: &Value) -> std::borrow::Cow<'_, Value> {
+    let claims = list(spec, "volumeClaimTemplates");
+    let mut spec = std::borrow::Cow::Borrowed(spec);
+    if claims.is_empty() {
+        return spec;
+    }
+    let volumes: Vec<Value> = claims
+        .iter()
+        .map(|claim| text(&claim["metadata"], "name"))
+        .map(|name| serde_json::json!({"name": name, "persistentVolumeClaim": {"claimName": name}}))
+        .collect();
+    if let Some(pod) = spec
+        .to_mut()
+        .pointer_mut("/template/spec")
+        .and_then(Value::as_object_mut)
+    {
+        // A claim stands in the place of a volume of the same name.
+        let declared = pod.entry("volumes").or_insert_with(|| Value::Array(Vec::new()));
+        if let Some(declared) = declared.as_array_mut() {
+            declared.retain(|v| volumes.iter().all(|claim| claim["name"] != v["name"]));
+            declared.extend(volumes);
+        }
+    }
+    spec
+}
+
 pub(super) fn stateful_set(new: &Value, old: Option<&Value>, e: &mut Errors) {
     let spec = &new["spec"];
     for field in ["replicas", "minReadySeconds"] {
@@ -159,7 +186,7 @@ pub(super) fn stateful_set(new: &Value, old: Option<&Value>, e: &mut Errors) {
         &path,
         &["RollingUpdate", "OnDelete"],
     );
-    selector_and_template(spec, true, e);
+    selector_and_template(&with_claims(spec), true, e);
     if let Some(old) = old {
         let fixed = |object: &Value| {
             let mut spec = object["spec"].clone();

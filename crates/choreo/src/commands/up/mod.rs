@@ -1,5 +1,6 @@
 //! `choreo up`: the whole platform in one process.
 
+mod admission;
 mod banner;
 mod first_run;
 mod folder;

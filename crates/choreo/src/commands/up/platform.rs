@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::admission::Blueprints;
 use super::banner::{Facts, Progress};
 use super::folder::DataFolder;
 use super::{Args, DEFAULT_PORT, first_run};
@@ -64,6 +65,7 @@ impl Platform {
             folder.store().clone(),
             Options {
                 clusters: vec![CONTROL.to_owned(), LOCAL.to_owned()],
+                admission: vec![Arc::new(Blueprints::in_cluster(CONTROL))],
                 ..Options::default()
             },
         )
