@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, cell, completion, convert, crds, delete, describe, get, kubeconfig, render, tree, up, validate,
-    version, wait,
+    apply, cell, completion, convert, crds, delete, describe, diff, explain, get, kubeconfig, render,
+    rollback, tree, up, validate, version, wait,
 };
 use crate::online::Connect;
 use crate::output::ColorChoice;
@@ -57,12 +57,18 @@ pub(crate) enum Command {
     Tree(tree::Args),
     /// Ask a cell's network policies who may talk to whom
     Cell(cell::Args),
+    /// Go back to what ran before in an environment
+    Rollback(rollback::Args),
     /// Print the Kubernetes objects that files lead to, without a server
     Render(render::Args),
+    /// Show what files would change, on a server or against other files
+    Diff(diff::Args),
     /// Check files without a server
     Validate(validate::Args),
     /// Rewrite older and short manifests as today's kinds
     Convert(convert::Args),
+    /// Show the fields of a kind, without a server
+    Explain(explain::Args),
     /// Print the custom resource definitions
     Crds(crds::Args),
     /// Print the path of the kubeconfig, or merge it into another one

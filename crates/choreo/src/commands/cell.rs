@@ -13,7 +13,7 @@ use crate::offline::files;
 use crate::offline::findings::report;
 use crate::offline::schemas::Schemas;
 use crate::offline::whole;
-use crate::online::{Connect, Kinds, Session};
+use crate::online::{self, Connect, Kinds, Session};
 use crate::output::{Format, Printer, style, to_json, yaml_documents};
 
 /// Arguments of `choreo cell`.
@@ -82,10 +82,7 @@ pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -
     let (world, organization) = if args.filename.is_empty() {
         let session = Session::open(connect).await?;
         let kinds = Kinds::fetch(&session).await?;
-        (
-            super::tree::world(&session, &kinds).await?,
-            session.namespace.clone(),
-        )
+        (online::world(&session, &kinds).await?, session.namespace.clone())
     } else {
         offline(args, connect, printer)?
     };

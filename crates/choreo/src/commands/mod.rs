@@ -7,9 +7,12 @@ pub(crate) mod convert;
 pub(crate) mod crds;
 pub(crate) mod delete;
 pub(crate) mod describe;
+pub(crate) mod diff;
+pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod kubeconfig;
 pub(crate) mod render;
+pub(crate) mod rollback;
 pub(crate) mod tree;
 pub(crate) mod up;
 pub(crate) mod validate;
@@ -34,7 +37,10 @@ pub(crate) fn run(cli: Cli, printer: &mut Printer) -> Outcome {
         Command::Wait(args) => block_on(wait::run(&args, &connect, printer)),
         Command::Tree(args) => block_on(tree::run(&args, &connect, printer)),
         Command::Cell(args) => block_on(cell::run(&args, &connect, printer)),
+        Command::Rollback(args) => block_on(rollback::run(&args, &connect, printer)),
         Command::Render(args) => render::run(&args, &connect, printer),
+        Command::Diff(args) => block_on(diff::run(&args, &connect, printer)),
+        Command::Explain(args) => explain::run(&args, printer),
         Command::Validate(args) => validate::run(&args, &connect, printer),
         Command::Convert(args) => convert::run(&args, printer),
         Command::Crds(args) => crds::run(&args, printer),

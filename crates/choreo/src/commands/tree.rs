@@ -1,13 +1,12 @@
 //! `choreo tree`.
 
 use choreo_engine::tree::{Health, Node, ROOTS, tree};
-use choreo_engine::{AnyObject, Kind as EngineKind, ObjectRef, World};
-use futures::future::try_join_all;
+use choreo_engine::{Kind as EngineKind, ObjectRef, World};
 use serde_json::Value;
 
 use crate::exit::ExitStatus;
 use crate::failure::{Failure, Outcome};
-use crate::online::{Connect, Kind, Kinds, Session, parse_addresses};
+use crate::online::{Connect, Kind, Kinds, Session, parse_addresses, world};
 use crate::output::{Format, Printer, style, to_json, yaml_documents};
 
 /// Arguments of `choreo tree`.
@@ -112,37 +111,6 @@ fn all_names(world: &World, kind: EngineKind, namespace: &str) -> Vec<String> {
         .filter(|reference| reference.key.namespace == namespace)
         .map(|reference| reference.key.name)
         .collect()
-}
-
-/// Everything of the platform that is in the organization.
-pub(crate) async fn world(session: &Session, kinds: &Kinds) -> Result<World, Failure> {
-    let lists = kinds
-        .in_category("choreo")
-        .filter(|kind| kind.namespaced)
-        .map(|kind| async move {
-            let path = kind.path(Some(&session.namespace), None);
-            let mut list = session
-                .get(&path)
-                .await
-                .map_err(|error| error.failure(format!("cannot list {}", kind.plural)))?;
-            let items = match list["items"].take() {
-                Value::Array(items) => items,
-                _ => vec![],
-            };
-            Ok::<_, Failure>((kind, items))
-        });
-    let mut world = World::default();
-    for (kind, items) in try_join_all(lists).await? {
-        for mut item in items {
-            item["apiVersion"] = format!("{}/{}", kind.group, kind.version).into();
-            item["kind"] = kind.kind.clone().into();
-            // Kinds that the engine has no use for, and objects of a newer form, are not part of any tree.
-            if let Ok(object) = AnyObject::from_value(&item) {
-                world.upsert(object);
-            }
-        }
-    }
-    Ok(world)
 }
 
 fn draw(root: &Node) -> String {

@@ -38,6 +38,8 @@ pub(crate) enum Body {
     Json(Value),
     /// A server-side apply configuration.
     Apply(Value),
+    /// A JSON patch (RFC 6902).
+    Patch(Value),
 }
 
 /// What the server answered, when it did what was asked.
@@ -164,6 +166,10 @@ impl Session {
             Body::Json(value) => (Some("application/json"), value.to_string().into_bytes()),
             Body::Apply(value) => (
                 Some("application/apply-patch+yaml"),
+                value.to_string().into_bytes(),
+            ),
+            Body::Patch(value) => (
+                Some("application/json-patch+json"),
                 value.to_string().into_bytes(),
             ),
         };

@@ -1,10 +1,13 @@
 //! The program as a user drives it: a process, real HTTP, a temporary folder.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod diff;
+mod explain;
 mod greeter;
 mod kubectl;
 mod offline;
 mod online;
+mod rollback;
 mod support;
 mod survival;
 mod up;
