@@ -25,6 +25,7 @@ use crate::{
 };
 
 pub use progress::{Outcome, Progress, progress};
+pub(crate) use workload::BUILT_BY;
 pub use workload::{Target, workload, workload_name};
 
 /// Group and version of the objects that a build consists of.

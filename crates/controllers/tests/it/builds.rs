@@ -85,7 +85,8 @@ async fn a_build_makes_a_workload_that_runs_by_digest() -> anyhow::Result<()> {
         workload.data["spec"]["endpoints"],
         json!({"orders": {"type": "REST", "port": 9090}})
     );
-    control.wait_ready("Component", "default", "shop").await?;
+    let component = control.wait_ready("Component", "default", "shop").await?;
+    assert_eq!(component.data["status"]["latestBuild"], "shop-1");
 
     let workflow = platform.local.get("Workflow", BUILDS, "shop-1").await?.unwrap();
     assert_eq!(

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use choreo_api::v1alpha1::Build;
+use choreo_api::{annotations, v1alpha1::Build};
 use choreo_apimachinery::{crd, registry::Registry};
 use choreo_apiserver::{ApiServer, UserInfo};
 use choreo_controllers::runtime::object::split_api_version;
@@ -126,6 +126,16 @@ fn definitions(folder: &Path) -> Vec<install::Definition> {
     all.iter().map(install::Definition::from).collect()
 }
 
+/// What a Secret is a copy of is put in when it is applied: here, credentials for no registry at all.
+fn fill_copy(object: &mut Value) {
+    let is_copy = object["metadata"]["annotations"]
+        .get(annotations::COPY_OF)
+        .is_some();
+    if is_copy && object["type"] == "kubernetes.io/dockerconfigjson" {
+        object["data"] = json!({".dockerconfigjson": "e30="});
+    }
+}
+
 /// Our own kinds, for their defaults.
 fn registry() -> Registry {
     let mut registry = Registry::builtin();
@@ -227,7 +237,8 @@ async fn what_the_corpus_renders_is_valid_by_third_parties_own_definitions() -> 
             .world
             .all::<Build>()
             .flat_map(|b| build::objects(b, &plane));
-        for object in released.chain(built) {
+        for mut object in released.chain(built) {
+            fill_copy(&mut object);
             let (kind, name) = (&object["kind"], &object["metadata"]["name"]);
             let namespace = if kind == "Namespace" {
                 name
@@ -245,7 +256,7 @@ async fn what_the_corpus_renders_is_valid_by_third_parties_own_definitions() -> 
                 .entry(kind.as_str().unwrap_or_default().to_owned())
                 .or_insert(0) += 1;
             if let Err(error) = check(&cluster, &served, &object).await {
-                failures.push(format!("{}: {kind} {name}: {error:#}", case.name));
+                failures.push(format!("{}: {kind} {name}: {error:#}", case.folder.display()));
             }
         }
     }
@@ -253,9 +264,9 @@ async fn what_the_corpus_renders_is_valid_by_third_parties_own_definitions() -> 
     server.drain();
     assert!(
         failures.is_empty(),
-        "{} refused:\n{}",
+        "{} refused, among them:\n{}",
         failures.len(),
-        failures.join("\n")
+        failures[..failures.len().min(20)].join("\n")
     );
     for kind in ["Deployment", "Service"] {
         assert!(

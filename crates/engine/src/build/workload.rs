@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// On a Workload: the build that it was written by. One without it was written by a person.
-const BUILT_BY: &str = "openchoreo.dev/built-by";
+pub(crate) const BUILT_BY: &str = "openchoreo.dev/built-by";
 
 /// Port of a web application of which nothing says on which port it listens.
 const WEB_PORT: i32 = 8080;

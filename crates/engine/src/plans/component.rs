@@ -7,7 +7,7 @@ use choreo_api::{
     labels::Labels,
     names,
     v1alpha1::{
-        Component, ComponentEnvironmentStatus, DeployableArtifact, DeploymentPipeline, Project,
+        Component, ComponentEnvironmentStatus, DeployableArtifact, DeploymentPipeline, Project, Workload,
         common::ReleaseState,
     },
 };
@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use super::{adoption, controlled_by, pipeline, status, step};
 use crate::{
     binding::Binding,
+    build::BUILT_BY,
     freeze::{self, Frozen},
     plan::{Child, Plan, Status},
     problem::{Problem, Problems},
@@ -259,12 +260,24 @@ fn summarize(
             .fields
             .insert("latestArtifact".to_owned(), json!(newest.name));
     }
+    if let Some(build) = build_that_runs(world, &namespace, component) {
+        status.fields.insert("latestBuild".to_owned(), json!(build));
+    }
     let environments: Vec<ComponentEnvironmentStatus> = bindings.iter().map(environment_status).collect();
     if !environments.is_empty() {
         let value = serde_json::to_value(environments).unwrap_or(Value::Null);
         status.fields.insert("environments".to_owned(), value);
     }
     status
+}
+
+/// The build that wrote the component's workload: the newest one that ended well.
+fn build_that_runs(world: &World, namespace: &str, component: &Component) -> Option<String> {
+    let reference = ObjectRef::new(Kind::Component, namespace, component.name_any());
+    world
+        .referring::<Workload>(&reference)
+        .filter(|workload| is_default_track(workload.spec.track()))
+        .find_map(|workload| workload.annotations().get(BUILT_BY).cloned())
 }
 
 fn environment_status(binding: &Binding) -> ComponentEnvironmentStatus {
