@@ -361,7 +361,7 @@ impl<'a> Affected<'a> {
 
     fn cells_and_bindings(&mut self, project: &ObjectRef) {
         for reference in binding::referring(self.world, project) {
-            let Some(head) = binding::head(self.world, &reference) else {
+            let Some(head) = binding::head(self.world, reference) else {
                 continue;
             };
             self.targets.insert(cell(project, head.environment.to_owned()));
@@ -372,7 +372,7 @@ impl<'a> Affected<'a> {
     fn bindings_of(&mut self, namespace: &str, component: &str, environment: Option<&str>) {
         let component = ObjectRef::new(Kind::Component, namespace, component);
         for reference in binding::referring(self.world, &component) {
-            let is_one = binding::head(self.world, &reference).is_some_and(|h| {
+            let is_one = binding::head(self.world, reference).is_some_and(|h| {
                 h.owner.component_name == component.key.name && environment.is_none_or(|e| e == h.environment)
             });
             if is_one {

@@ -137,8 +137,8 @@ impl Checker<'_> {
             NodeKind::Conditional(parts) => {
                 let [condition, then, otherwise] = parts.as_ref();
                 self.bool(condition, "?", facts);
-                let yes = with(facts, facts::when(self.program, condition, true));
-                let no = with(facts, facts::when(self.program, condition, false));
+                let yes = with(facts, &facts::when(self.program, condition, true));
+                let no = with(facts, &facts::when(self.program, condition, false));
                 let (yes, no) = (self.infer(then, &yes), self.infer(otherwise, &no));
                 if !comparable(&yes, &no) && yes != Type::Null && no != Type::Null {
                     let message = format!("the two results have different types: {yes} and {no}");
@@ -493,8 +493,8 @@ impl Checker<'_> {
     }
 }
 
-fn with(facts: &Facts, more: Facts) -> Facts {
-    facts.union(&more).cloned().collect()
+fn with(facts: &Facts, more: &Facts) -> Facts {
+    facts.union(more).cloned().collect()
 }
 
 /// The type that all fields of an object have in common.

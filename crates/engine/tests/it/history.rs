@@ -83,7 +83,7 @@ fn unused_artifacts_go_and_those_in_a_history_stay() {
         "revision 1 is of the old artifact"
     );
     // The history forgets it.
-    let mut forgotten = second.clone();
+    let mut forgotten = second;
     forgotten.remove(&object(Kind::Deployment, "greeter-development-1"));
     assert_eq!(pruned(&forgotten, Kind::Component, "greeter"), [old.as_str()]);
     // What somebody promoted stays.

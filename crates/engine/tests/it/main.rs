@@ -1,5 +1,10 @@
 //! The engine from outside: objects in, derived objects out.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::needless_pass_by_value
+)]
 
 mod blueprints;
 mod cases;

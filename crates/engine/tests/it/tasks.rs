@@ -161,7 +161,7 @@ fn what_has_run_does_not_run_again() {
 fn what_was_started_stays_in_the_release_while_suspended() {
     let active = binding(", runs: [a]");
     let rendered = render(&[CLASS, &task("ManualTask", "", MAIN), &active]);
-    let mut suspended = rendered.world.clone();
+    let mut suspended = rendered.world;
     add(&mut suspended, &binding(", runs: [a, b], releaseState: Suspend"));
     assert_eq!(jobs(&suspended), ["a"]);
     // And when it is undeployed, its end is remembered.
