@@ -185,8 +185,12 @@ impl<'a> Affected<'a> {
                 }
             }
             Kind::Project => {
-                self.add_referrers(changed, &[Kind::Component]);
                 self.cells_and_bindings(changed);
+                for component in self.referrers(changed, &[Kind::Component]) {
+                    // Who calls it needs its cell.
+                    self.consumers(&component.key.namespace, &component.key.name, None);
+                    self.add(component);
+                }
             }
             Kind::Component => {
                 self.bindings_of(namespace, name, None);
@@ -216,7 +220,7 @@ impl<'a> Affected<'a> {
                 }
                 // The binding of an API may leave to the API whose it is, and what it opens.
                 for binding in self.referrers(changed, &[Kind::APIBinding]) {
-                    self.binding_and_consumers(&binding);
+                    self.binding(&binding);
                 }
             }
             Kind::ServiceClass
@@ -278,22 +282,7 @@ impl<'a> Affected<'a> {
             | Kind::WebApplicationBinding
             | Kind::ScheduledTaskBinding
             | Kind::APIBinding
-            | Kind::ComponentBinding => {
-                self.binding_and_consumers(changed);
-                for rival in binding::KINDS {
-                    let rival = ObjectRef::new(rival, namespace, name);
-                    if self.world.get_any(&rival).is_some() {
-                        self.add(rival);
-                    }
-                }
-                if let Some(binding) = Binding::find(self.world, changed) {
-                    let project = ObjectRef::new(Kind::Project, namespace, &binding.owner.project_name);
-                    self.targets.insert(cell(&project, binding.environment.clone()));
-                    self.add(project);
-                    self.readers_of_status(&binding);
-                    self.providers(&binding);
-                }
-            }
+            | Kind::ComponentBinding => self.binding(changed),
             Kind::Deployment => {
                 if let Some(AnyObject::Deployment(deployment)) = self.world.get_any(changed)
                     && let Some(binding) = &deployment.spec.binding_ref
@@ -394,6 +383,25 @@ impl<'a> Affected<'a> {
             if here {
                 self.add(reference);
             }
+        }
+    }
+
+    /// Everything that a binding coming, changing or going means.
+    fn binding(&mut self, changed: &ObjectRef) {
+        let Key { namespace, name } = &changed.key;
+        self.binding_and_consumers(changed);
+        for rival in binding::KINDS {
+            let rival = ObjectRef::new(rival, namespace, name);
+            if self.world.get_any(&rival).is_some() {
+                self.add(rival);
+            }
+        }
+        if let Some(binding) = Binding::find(self.world, changed) {
+            let project = ObjectRef::new(Kind::Project, namespace, &binding.owner.project_name);
+            self.targets.insert(cell(&project, binding.environment.clone()));
+            self.add(project);
+            self.readers_of_status(&binding);
+            self.providers(&binding);
         }
     }
 
@@ -508,6 +516,9 @@ impl<'a> Affected<'a> {
         }
         if !expose::is_derived(&endpoint) {
             self.consumers(&reference.key.namespace, component, environment);
+            // It goes with its component, which sees to that.
+            let component = ObjectRef::new(Kind::Component, &reference.key.namespace, component);
+            self.add(component);
         }
     }
 }

@@ -329,3 +329,50 @@ async fn a_registrys_credentials_are_copied_into_the_cell_and_into_no_release() 
     platform.stop().await;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_route_stays_closed_when_what_guards_it_cannot_be_applied() -> anyhow::Result<()> {
+    let platform = Platform::start().await?;
+    let cell = cell("development");
+    let guarded = GREETER.replace(
+        "      type: REST\n      rest:",
+        "      type: REST\n      className: default-with-jwt-auth\n      rest:",
+    );
+    assert_ne!(guarded, GREETER);
+    platform.control.apply_yaml(GITHUB).await?;
+    platform.control.apply_yaml(&guarded).await?;
+    platform
+        .control
+        .wait_ready("Component", "default", "greeter")
+        .await?;
+    let guards = platform.local.list("SecurityPolicy", &cell).await?;
+    assert_eq!(guards.len(), 2, "one for each level");
+
+    // Taken away, and somebody puts objects of the same names there that let everybody through.
+    set_state(&platform, "Undeploy").await?;
+    platform.control.wait_gone("Release", "default", BINDING).await?;
+    for guard in &guards {
+        let open = json!({
+            "apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "SecurityPolicy",
+            "metadata": {"name": guard.name_any(), "namespace": cell}, "spec": {},
+        });
+        platform.local.apply(open).await?;
+    }
+    set_state(&platform, "Active").await?;
+    let release = platform
+        .control
+        .wait_unready("Release", "default", BINDING, "held back, because SecurityPolicy")
+        .await?;
+    assert!(ready_message(&release).contains("belongs to somebody else"));
+    assert!(platform.local.list("HTTPRoute", &cell).await?.is_empty());
+    assert!(
+        platform
+            .local
+            .get("Deployment.apps", &cell, "greeter")
+            .await?
+            .is_some(),
+        "the rest is applied"
+    );
+    platform.stop().await;
+    Ok(())
+}

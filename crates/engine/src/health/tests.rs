@@ -126,3 +126,34 @@ fn a_data_plane_teaches_kinds_and_overrules_what_is_known() {
     let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap"});
     assert_eq!(rules.assess(&config_map), assess(&config_map));
 }
+
+#[rstest]
+#[case(json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"generation": 1}, "spec": {"replicas": 2}, "status": {"observedGeneration": 1, "updatedReplicas": 2, "readyReplicas": 1}}), State::Progressing, "WaitingForReplicas")]
+#[case(json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"generation": 1}, "spec": {"replicas": 2}, "status": {"observedGeneration": 1, "updatedReplicas": 1, "readyReplicas": 2, "currentRevision": "a", "updateRevision": "b"}}), State::Progressing, "RollingOut")]
+#[case(json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"generation": 1}, "spec": {"replicas": 2}, "status": {"observedGeneration": 1, "updatedReplicas": 2, "readyReplicas": 2}}), State::Healthy, "Available")]
+#[case(json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"generation": 1}, "spec": {"replicas": 0}}), State::Suspended, "ScaledToZero")]
+#[case(json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"generation": 1}, "status": {"observedGeneration": 1, "desiredNumberScheduled": 3, "updatedNumberScheduled": 3, "numberAvailable": 2}}), State::Progressing, "WaitingForPods")]
+#[case(json!({"apiVersion": "batch/v1", "kind": "Job", "status": {"active": 1}}), State::Progressing, "Running")]
+#[case(json!({"apiVersion": "batch/v1", "kind": "Job", "status": {"conditions": [{"type": "Complete", "status": "True"}]}}), State::Healthy, "Complete")]
+#[case(json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "status": {"conditions": [{"type": "AbleToScale", "status": "False", "reason": "FailedGetScale"}]}}), State::Degraded, "FailedGetScale")]
+#[case(json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "status": {"conditions": [{"type": "ScalingActive", "status": "False", "reason": "ScalingDisabled"}]}}), State::Suspended, "ScalingDisabled")]
+#[case(json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "status": {"disruptionsAllowed": 0}}), State::Healthy, "Exists")]
+#[case(json!({"apiVersion": "gateway.networking.k8s.io/v1alpha2", "kind": "TCPRoute"}), State::Progressing, "NotAccepted")]
+#[case(json!({"apiVersion": "gateway.networking.k8s.io/v1alpha2", "kind": "UDPRoute", "status": {"parents": [{"conditions": [{"type": "Accepted", "status": "False", "reason": "NoMatchingParent"}]}]}}), State::Degraded, "NoMatchingParent")]
+#[case(json!({"apiVersion": "gateway.networking.k8s.io/v1alpha3", "kind": "TLSRoute", "status": {"parents": [{"conditions": [{"type": "Accepted", "status": "True"}, {"type": "ResolvedRefs", "status": "False", "reason": "BackendNotFound"}]}]}}), State::Degraded, "BackendNotFound")]
+#[case(json!({"apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "SecurityPolicy", "status": {"ancestors": [{"conditions": [{"type": "Accepted", "status": "False", "reason": "Invalid"}]}]}}), State::Degraded, "Invalid")]
+#[case(json!({"apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "BackendTrafficPolicy", "status": {"ancestors": [{"conditions": [{"type": "Accepted", "status": "True"}]}]}}), State::Healthy, "Accepted")]
+#[case(json!({"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "status": {"conditions": [{"type": "Valid", "status": "False", "reason": "Invalid"}]}}), State::Degraded, "Invalid")]
+#[case(json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}), State::Healthy, "Exists")]
+#[case(json!({"apiVersion": "secrets-store.csi.x-k8s.io/v1", "kind": "SecretProviderClass"}), State::Healthy, "Exists")]
+#[case(json!({"apiVersion": "v1", "kind": "Pod", "status": {"phase": "Pending", "initContainerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]}}), State::Degraded, "ImagePullBackOff")]
+#[case(json!({"apiVersion": "v1", "kind": "Pod", "status": {"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "CreateContainerConfigError", "message": "container has runAsNonRoot and image will run as root"}}}]}}), State::Degraded, "CreateContainerConfigError")]
+fn every_kind_that_is_rendered(#[case] object: Value, #[case] state: State, #[case] reason: &str) {
+    let health = assess(&object);
+    assert_eq!(
+        (health.state, health.reason.as_str()),
+        (state, reason),
+        "{}",
+        health.message
+    );
+}

@@ -75,3 +75,71 @@ pub fn sort(objects: Vec<Value>) -> Vec<ReleaseResource> {
 pub fn sort_for_deletion(objects: &mut [Value]) {
     objects.sort_by_key(|object| Reverse(phase(object)));
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Namespace, identities, configuration, workloads, routes; policies first where they close, last where they open.
+    const ORDER: [&str; 14] = [
+        "Namespace",
+        "ResourceQuota",
+        "NetworkPolicy deny",
+        "ServiceAccount",
+        "ConfigMap",
+        "NetworkPolicy out",
+        "Service",
+        "Deployment",
+        "HorizontalPodAutoscaler",
+        "SecurityPolicy",
+        "GRPCRoute",
+        "HTTPRoute",
+        "TCPRoute",
+        "NetworkPolicy in",
+    ];
+
+    fn objects() -> Vec<Value> {
+        let peers = json!([{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]);
+        ORDER
+            .iter()
+            .map(|what| {
+                let (kind, name) = what.split_once(' ').unwrap_or((what, "a"));
+                let spec = match name {
+                    "deny" => json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}),
+                    "out" => json!({"egress": peers}),
+                    "in" => json!({"ingress": [{"from": [{"podSelector": {}}]}]}),
+                    _ => json!({}),
+                };
+                json!({"kind": kind, "metadata": {"name": name}, "spec": spec})
+            })
+            .collect()
+    }
+
+    fn told(object: &Value) -> String {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        match object["metadata"]["name"].as_str().unwrap_or_default() {
+            "a" => kind.to_owned(),
+            name => format!("{kind} {name}"),
+        }
+    }
+
+    #[test]
+    fn whatever_order_they_come_in() {
+        let mut mixed = objects();
+        mixed.reverse();
+        mixed.rotate_left(5);
+        let sorted = sort(mixed);
+        let found: Vec<String> = sorted.iter().map(|r| told(&r.object)).collect();
+        assert_eq!(found, ORDER);
+        let mut all: Vec<Value> = sorted.into_iter().map(|r| r.object).collect();
+        sort_for_deletion(&mut all);
+        let phases: Vec<u8> = all.iter().map(phase).collect();
+        assert!(phases.is_sorted_by(|a, b| a >= b), "{phases:?}");
+        assert_eq!(
+            (told(&all[0]).as_str(), told(&all[13]).as_str()),
+            ("NetworkPolicy in", "Namespace")
+        );
+    }
+}

@@ -8,6 +8,7 @@
 
 mod blueprints;
 mod cases;
+mod completeness;
 mod configuration;
 mod corpus;
 mod errors;
