@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use choreo_api::conditions::reasons;
 use choreo_api::v1alpha1::{
     DeployableArtifactSpec, RawObject, ReleaseResource, WorkloadTemplate,
     common::{Overrides, ReleaseState},
@@ -14,7 +15,7 @@ use serde_json::Value;
 use crate::{
     expose::Exposure,
     place::Place,
-    problem::Problems,
+    problem::{Problem, Problems},
     resolve::{configuration::Configuration, connections::Connections},
     world::Kind,
 };
@@ -122,6 +123,7 @@ pub fn render(input: &Input<'_>) -> Result<Output, Problems> {
     }
     let mut unenforced = input.connections.unenforced.clone();
 
+    problems.extend(useless_overrides(input));
     objects.extend(problems.take(config::render(input, &meta)).unwrap_or_default());
     match Family::of(input.source) {
         Family::LongRunning => {
@@ -147,4 +149,34 @@ pub fn render(input: &Input<'_>) -> Result<Output, Problems> {
         resources: sort(objects),
         unenforced,
     })
+}
+
+/// Overrides that would change nothing: whoever wrote them expects something of them.
+fn useless_overrides(input: &Input<'_>) -> Vec<Problem> {
+    let Overrides {
+        replicas,
+        containers: _,
+        autoscaling,
+        disruption,
+        schedule,
+        time_zone,
+    } = input.overrides;
+    let of_pods = [
+        ("replicas", replicas.is_some()),
+        ("autoscaling", autoscaling.is_some()),
+        ("disruption", disruption.is_some()),
+    ];
+    let of_tasks = [
+        ("schedule", schedule.is_some()),
+        ("timeZone", time_zone.is_some()),
+    ];
+    let (useless, why) = match Family::of(input.source) {
+        Family::LongRunning => (of_tasks.to_vec(), "only a task has a schedule; remove it"),
+        Family::Task => (of_pods.to_vec(), "a task has no replicas; remove it"),
+        Family::Api | Family::Custom => return Vec::new(),
+    };
+    let given = useless.into_iter().filter(|(_, given)| *given);
+    given
+        .map(|(field, _)| Problem::error(reasons::INVALID, format!("overrides.{field}: {why}")))
+        .collect()
 }

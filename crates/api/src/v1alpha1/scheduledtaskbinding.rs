@@ -101,7 +101,7 @@ pub struct ScheduledTaskBindingStatus {
     /// Name of the release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
-    /// The runs that somebody asked for.
+    /// The runs that somebody asked for, and of those whose names were taken away the last 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
     pub runs: Vec<TaskRun>,

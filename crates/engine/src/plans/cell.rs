@@ -225,7 +225,8 @@ fn namespace(place: &Place, meta: &Meta) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place.namespace, "labels": labels}})
 }
 
-/// The credentials of the data plane's registry. What is in them never gets into a release: whoever applies it puts that in.
+/// The credentials of the data plane's registry. What is in them never gets into a release: whoever applies it puts content and
+/// type in.
 fn registry_credentials(place: &Place, meta: &Meta) -> Option<Value> {
     let name = place.plane.registry.as_ref()?.secret_ref.as_deref()?;
     let by = format!("DataPlane {:?} spec.registry.secretRef", place.plane.name);
@@ -237,7 +238,6 @@ fn registry_credentials(place: &Place, meta: &Meta) -> Option<Value> {
     {
         annotations.insert(annotations::COPY_OF.to_owned(), json!(name));
     }
-    object.insert("type".to_owned(), json!("kubernetes.io/dockerconfigjson"));
     Some(Value::Object(object))
 }
 

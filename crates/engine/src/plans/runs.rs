@@ -24,10 +24,26 @@ pub(super) fn wanted(world: &World, binding: &Binding) -> Vec<String> {
         .collect()
 }
 
-/// What is known of each run.
+/// How many runs are remembered whose names were taken away.
+const REMEMBERED: usize = 64;
+
+/// What is known of each run: first of those whose names were taken away, so that they do not start again.
 pub(super) fn observed(world: &World, binding: &Binding) -> Vec<TaskRun> {
     let release = release(world, binding);
-    let mut runs: Vec<TaskRun> = Vec::new();
+    let mut runs: Vec<TaskRun> = binding
+        .known_runs
+        .iter()
+        .filter(|known| !binding.runs.contains(&known.id))
+        .cloned()
+        .map(|mut gone| {
+            if matches!(gone.phase, RunPhase::Pending | RunPhase::Running) {
+                gone.phase = RunPhase::Failed;
+                gone.message = Some("its name was taken away before the run had ended".to_owned());
+            }
+            gone
+        })
+        .collect();
+    runs.drain(..runs.len().saturating_sub(REMEMBERED));
     for id in &binding.runs {
         let known = binding.known_runs.iter().find(|r| r.id == *id);
         let job = task::job_name(&binding.owner.component_name, &binding.track, id);

@@ -150,6 +150,15 @@ fn what_has_run_does_not_run_again() {
     // As after a removal from the cluster: the status knows the run, no release has it.
     assert_eq!(jobs(&with_status("[a, b]", "Active", known)), ["b"]);
     assert_eq!(jobs(&with_status("[a, b]", "Active", "{}")), ["a", "b"]);
+    // A name that was taken away and given again has run, too; and what it was is not forgotten meanwhile.
+    let without = with_status("[b]", "Active", known);
+    let plan = plan_of(&without, Kind::ScheduledTaskBinding, "report-development");
+    let status = json!(plan.status.unwrap().fields["runs"]);
+    assert_eq!(status[0]["id"], "a");
+    assert_eq!(
+        jobs(&with_status("[b, a]", "Active", &format!("{{runs: {status}}}"))),
+        ["b"]
+    );
     // While suspended nothing new starts.
     assert_eq!(
         jobs(&with_status("[a, b]", "Suspend", known)),
@@ -227,4 +236,17 @@ fn a_class_cannot_say_what_is_the_platforms(#[case] template: &str, #[case] why:
     let (reason, message) = ready(&world(&[&class]), Kind::ScheduledTaskClass, "default");
     assert_eq!(reason, "Invalid");
     assert!(message.contains(why), "{message}");
+}
+
+#[rstest]
+#[case("replicas: 2", "overrides.replicas: a task has no replicas; remove it")]
+#[case(
+    "autoscaling: {maxReplicas: 2}",
+    "overrides.autoscaling: a task has no replicas; remove it"
+)]
+fn overrides_that_would_change_nothing_are_refused(#[case] overrides: &str, #[case] why: &str) {
+    let spec = format!(", overrides: {{{overrides}}}");
+    let rendered = render(&[CLASS, &task("ScheduledTask", &spec, MAIN)]);
+    let (_, message) = ready(&rendered.world, Kind::ScheduledTaskBinding, "report-development");
+    assert_eq!(message, why);
 }
