@@ -290,10 +290,8 @@ async fn rendered(
 
 /// Prints a pair if its sides differ.
 fn show(mut pair: Pair, args: &Args, printer: &mut Printer) -> Result<bool, Failure> {
-    for side in [&mut pair.before, &mut pair.after] {
-        if let Some(object) = side {
-            strip(object);
-        }
+    for object in [&mut pair.before, &mut pair.after].into_iter().flatten() {
+        strip(object);
     }
     if pair.before == pair.after {
         return Ok(false);
@@ -397,6 +395,7 @@ fn hide_secrets(before: Option<&mut Value>, after: Option<&mut Value>) {
 mod tests {
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value)] // its callers write the value in place
     fn secret(data: Value) -> Value {
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "data": data})
     }

@@ -1,6 +1,11 @@
 //! The controllers against the embedded API: whole flows, faults and deletions, in process.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::needless_pass_by_value
+)]
 
 mod blueprints;
 mod builds;

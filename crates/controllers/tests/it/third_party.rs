@@ -25,6 +25,8 @@ use kube::discovery::Discovery;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+// What only the engine's own tests use of it is not used here.
+#[allow(dead_code)]
 #[path = "../../../engine/tests/it/cases.rs"]
 pub(crate) mod cases;
 
