@@ -1,0 +1,226 @@
+//! A thousand components in three environments, from apply to every release applied; then what it costs to look at all of it
+//! again. `cargo bench -p choreo-controllers --bench scale [-- COMPONENTS]` prints the figures.
+//!
+//! The platform is in memory and in this process, without a simulated node: what is measured is our own work and the embedded
+//! API's.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use choreo_engine::{AnyObject, World, offline};
+use choreo_testkit::{Options, Platform, conditions};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::{Value, json};
+
+const ENVIRONMENTS: [&str; 3] = ["development", "staging", "production"];
+/// Requests of the one who applies that are in flight at once.
+const CONCURRENCY: usize = 16;
+/// After this much time without a finished run of any controller, all is done.
+const QUIET: Duration = Duration::from_millis(500);
+
+fn main() {
+    let components = std::env::args()
+        .skip(1)
+        .find_map(|argument| argument.parse().ok());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(run(components.unwrap_or(1_000))).unwrap();
+}
+
+async fn run(components: usize) -> anyhow::Result<()> {
+    let threads = std::thread::available_parallelism().map_or(0, usize::from);
+    println!(
+        "{components} components in {} environments, {threads} cores",
+        ENVIRONMENTS.len()
+    );
+    let mut platform = Platform::start_with(Options {
+        without_node: true,
+        ..Options::default()
+    })
+    .await?;
+    let documents = documents(&platform, components).await?;
+    let bindings = components * ENVIRONMENTS.len();
+    let empty = memory();
+
+    let began = Instant::now();
+    let apply = stream::iter(documents).map(|document| platform.control.apply(document));
+    let apply = apply.buffer_unordered(CONCURRENCY).try_collect::<Vec<_>>();
+    let applied = all_applied(&platform, bindings);
+    let (sent, done) = tokio::try_join!(async { Ok((apply.await?, began.elapsed())) }, async {
+        applied.await?;
+        anyhow::Ok(began.elapsed())
+    })?;
+    println!(
+        "{} objects sent:                 {:>8.2} s",
+        sent.0.len(),
+        sent.1.as_secs_f64()
+    );
+    println!(
+        "all {bindings} releases applied:        {:>8.2} s, {:.0} a second",
+        done.as_secs_f64(),
+        bindings as f64 / done.as_secs_f64()
+    );
+    settle(&platform).await;
+    println!(
+        "all at rest:                       {:>8.2} s",
+        (began.elapsed() - QUIET).as_secs_f64()
+    );
+    println!(
+        "memory, with all objects of both clusters: {:.1} KB for a binding",
+        (memory().saturating_sub(empty)) as f64 / bindings as f64
+    );
+
+    platform.stop_controllers().await;
+    let without = memory();
+    let before = platform.metrics.writes();
+    let began = Instant::now();
+    platform.start_controllers().await;
+    settle(&platform).await;
+    println!(
+        "look at all again (controllers started anew): {:.2} s",
+        (began.elapsed() - QUIET).as_secs_f64()
+    );
+    println!(
+        "memory of the controllers' views:  {:.1} KB for a binding",
+        (memory().saturating_sub(without)) as f64 / bindings as f64
+    );
+    println!(
+        "writes while looking:              {}",
+        platform.metrics.writes() - before
+    );
+    platform.stop().await;
+    Ok(())
+}
+
+/// Everything that is applied: the components, and their bindings in the later environments. The artifacts' names are a
+/// function of what is applied, and are known before.
+async fn documents(platform: &Platform, components: usize) -> anyhow::Result<Vec<Value>> {
+    let mut world = World::new();
+    for kind in [
+        "Organization",
+        "DataPlane",
+        "Environment",
+        "DeploymentPipeline",
+        "Project",
+        "ServiceClass",
+        "APIClass",
+    ] {
+        let namespace = if kind == "Organization" { "" } else { "default" };
+        for object in platform.control.list(kind, namespace).await? {
+            let mut value = serde_json::to_value(object)?;
+            value["kind"] = kind.into();
+            value["apiVersion"] = "openchoreo.dev/v1alpha1".into();
+            world.upsert(AnyObject::from_value(&value)?);
+        }
+    }
+    let mut all: Vec<Value> = (0..components)
+        .flat_map(|index| component(&format!("service-{index}")))
+        .collect();
+    for document in &all {
+        world.upsert(AnyObject::from_value(document)?);
+    }
+    let rendered = offline::render(&world);
+    for artifact in rendered
+        .objects
+        .iter()
+        .filter(|object| object["kind"] == "DeployableArtifact")
+    {
+        let owner = &artifact["spec"]["owner"];
+        for environment in &ENVIRONMENTS[1..] {
+            let name = format!(
+                "{}-{environment}",
+                owner["componentName"].as_str().unwrap_or_default()
+            );
+            all.push(json!({
+                "apiVersion": "openchoreo.dev/v1alpha1", "kind": "ServiceBinding",
+                "metadata": {"name": name, "namespace": "default"},
+                "spec": {"owner": owner, "environment": environment, "className": "default",
+                         "artifactRef": artifact["metadata"]["name"]},
+            }));
+        }
+    }
+    anyhow::ensure!(
+        all.len() == components * 5,
+        "{} documents: {:?}",
+        all.len(),
+        rendered.problems
+    );
+    Ok(all)
+}
+
+fn component(name: &str) -> [Value; 3] {
+    let owner = json!({"projectName": "default", "componentName": name});
+    let object = |kind: &str, spec: Value| {
+        json!({"apiVersion": "openchoreo.dev/v1alpha1", "kind": kind,
+               "metadata": {"name": name, "namespace": "default"}, "spec": spec})
+    };
+    [
+        object(
+            "Component",
+            json!({"owner": {"projectName": "default"}, "type": "Service"}),
+        ),
+        object(
+            "Workload",
+            json!({"owner": owner, "containers": {"main": {"image": "registry.example.com/app:1"}},
+                   "endpoints": {"api": {"type": "REST", "port": 8080}}}),
+        ),
+        object(
+            "Service",
+            json!({"owner": owner, "workloadName": name, "className": "default",
+                   "apis": {"api": {"type": "REST", "className": "default",
+                                    "rest": {"backend": {"port": 8080, "basePath": "/"}, "exposeLevels": ["Public"]}}}}),
+        ),
+    ]
+}
+
+/// Waits until as many releases of components say that they are applied.
+async fn all_applied(platform: &Platform, bindings: usize) -> anyhow::Result<()> {
+    use kube::runtime::watcher;
+    let api = platform.control.api("Release", "default").await?;
+    let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()));
+    let mut applied = std::collections::BTreeSet::new();
+    while let Some(event) = events.next().await {
+        let (watcher::Event::Apply(release) | watcher::Event::InitApply(release)) = event? else {
+            continue;
+        };
+        let of_component = release.data["spec"]["owner"]["componentName"].is_string();
+        let is_applied = conditions(&release)
+            .iter()
+            .any(|(type_, status, ..)| type_ == "Applied" && status == "True");
+        if of_component && is_applied {
+            applied.insert(release.metadata.name);
+        }
+        if applied.len() == bindings {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the controllers have nothing more to do.
+async fn settle(platform: &Platform) {
+    let runs = || -> u64 {
+        let figures = platform.metrics.figures();
+        figures.values().map(|f| f.succeeded + f.failed + f.depth).sum()
+    };
+    let mut last = runs();
+    loop {
+        tokio::time::sleep(QUIET).await;
+        let now = runs();
+        if now == last {
+            return;
+        }
+        last = now;
+    }
+}
+
+/// Resident memory in kilobytes.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .unwrap_or_default()
+}
