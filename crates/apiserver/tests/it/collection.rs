@@ -16,19 +16,12 @@ async fn until(
     what: &str,
     wanted: impl Fn(Option<&Value>) -> bool,
 ) -> Option<Value> {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    loop {
+    let ask = async || {
         let answer = server.get(path).await;
         let found = (answer.status == 200).then(|| answer.json());
-        if wanted(found.as_ref()) {
-            return found;
-        }
-        assert!(
-            std::time::Instant::now() < deadline,
-            "{path}: waited for {what}: {found:?}"
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
+        wanted(found.as_ref()).then_some(found)
+    };
+    server.until(&format!("{path}: {what}"), ask).await
 }
 
 async fn owner(server: &TestServer, name: &str) -> String {

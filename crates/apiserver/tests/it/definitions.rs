@@ -4,15 +4,6 @@ use serde_json::json;
 
 use crate::support::{CRDS, TestServer, WIDGETS, widget, widgets};
 
-/// Waits for a path to answer 404; the server's own controllers work in the background.
-async fn until_gone(server: &TestServer, path: &str) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while server.get(path).await.status != 404 {
-        assert!(std::time::Instant::now() < deadline, "{path} is still there");
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    }
-}
-
 #[tokio::test]
 async fn a_definition_is_served_at_once_and_takes_its_objects_along() {
     let server = TestServer::start();
@@ -31,9 +22,15 @@ async fn a_definition_is_served_at_once_and_takes_its_objects_along() {
     assert_eq!(widget["spec"]["color"], "red");
     let path = format!("{CRDS}/widgets.example.dev");
     server.delete(&path).await.expect(200);
-    until_gone(&server, &path).await;
-    // The definition is gone from the store a moment before its objects' paths are.
-    until_gone(&server, WIDGETS).await;
+    server
+        .until("the definition to go", async || {
+            (server.get(&path).await.status == 404).then_some(())
+        })
+        .await;
+    // The definition is gone from the store a moment before its objects' paths are, and nothing is written then.
+    while server.get(WIDGETS).await.status != 404 {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(server.get(WIDGETS).await.text, "404 page not found\n");
 }
 

@@ -1,5 +1,7 @@
 //! A server in memory and short ways to talk to it.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use choreo_apiserver::{ApiServer, Options, UserInfo};
 use choreo_store::Store;
@@ -62,6 +64,22 @@ impl TestServer {
             server,
             _shutdown: shutdown.drop_guard(),
         }
+    }
+
+    /// Asks anew after every write until the answer is as wanted: the server's own controllers work in the background.
+    pub(crate) async fn until<T>(&self, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+        let control = self.server.store().cluster("control");
+        let mut writes = control.watch(None, None, control.revision()).unwrap();
+        let asking = async {
+            loop {
+                if let Some(answer) = ask().await {
+                    return answer;
+                }
+                writes.next().await.unwrap();
+            }
+        };
+        let answer = tokio::time::timeout(Duration::from_secs(20), asking).await;
+        answer.unwrap_or_else(|_| panic!("waited for {what}"))
     }
 
     pub(crate) fn client(&self) -> kube::Client {

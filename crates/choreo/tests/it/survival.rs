@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, mpsc};
 
 use crate::support::{PATIENCE, Up};
 
@@ -14,6 +13,7 @@ fn write_until_the_end(
     mut shell: TlsShell,
     writer: usize,
     acknowledged: &Mutex<BTreeMap<String, u64>>,
+    count: &mpsc::Sender<()>,
     stop: &AtomicBool,
 ) {
     for number in 0.. {
@@ -28,6 +28,8 @@ fn write_until_the_end(
         match shell.apply(&name, &body.to_string()) {
             Some(true) => {
                 acknowledged.lock().unwrap().insert(name, number);
+                // Nobody listens any more once the process is killed.
+                let _ = count.send(());
             }
             Some(false) => panic!("the server refused a write"),
             None => return,
@@ -119,16 +121,16 @@ fn every_acknowledged_write_survives_sigkill() {
         let up = Up::start(folder.path(), &[]);
         let acknowledged = Mutex::new(BTreeMap::new());
         let stop = AtomicBool::new(false);
+        let (count, counted) = mpsc::channel();
         std::thread::scope(|scope| {
             for writer in 0..4 {
-                let (acknowledged, stop) = (&acknowledged, &stop);
+                let (acknowledged, stop, count) = (&acknowledged, &stop, count.clone());
                 let shell = TlsShell::connect(&up);
-                scope.spawn(move || write_until_the_end(shell, writer, acknowledged, stop));
+                scope.spawn(move || write_until_the_end(shell, writer, acknowledged, &count, stop));
             }
             // In the middle of it, at a different place in each round.
-            let deadline = Instant::now() + PATIENCE;
-            while acknowledged.lock().unwrap().len() < 40 + 30 * round && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(1));
+            for _ in 0..40 + 30 * round {
+                counted.recv_timeout(PATIENCE).expect("writes go on");
             }
             let process = up.process();
             assert!(

@@ -1,6 +1,6 @@
 //! A cluster in memory with the controllers on it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use choreo_apiserver::{ApiServer, Options, UserInfo};
 use choreo_store::Store;
@@ -14,12 +14,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) struct Cluster {
     pub(crate) client: Client,
+    store: Store,
     _shutdown: DropGuard,
 }
 
 impl Cluster {
     pub(crate) fn start() -> Self {
-        let server = ApiServer::new(Store::in_memory(), Options::default()).unwrap();
+        let store = Store::in_memory();
+        let server = ApiServer::new(store.clone(), Options::default()).unwrap();
         let shutdown = CancellationToken::new();
         server.start_controllers(&shutdown);
         let client = server.cluster_client("control", &UserInfo::admin());
@@ -30,6 +32,7 @@ impl Cluster {
         ));
         Self {
             client,
+            store,
             _shutdown: shutdown.drop_guard(),
         }
     }
@@ -75,39 +78,42 @@ impl Cluster {
 
     /// Waits until the object is as wanted. The controllers work in the background.
     pub(crate) async fn until(&self, kind: &str, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            let found = self
-                .api(kind)
-                .get_opt(name)
-                .await
-                .unwrap()
-                .map(|object| serde_json::to_value(object).unwrap());
-            if let Some(found) = found.as_ref().filter(|found| wanted(found)) {
-                return found.clone();
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{kind} {name} did not become as wanted: {found:#?}"
-            );
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        let api = self.api(kind);
+        let ask = async || {
+            let found = api.get_opt(name).await.unwrap()?;
+            Some(serde_json::to_value(found).unwrap()).filter(|found| wanted(found))
+        };
+        match self.after_writes(ask).await {
+            Some(found) => found,
+            None => panic!(
+                "{kind} {name} did not become as wanted: {:#?}",
+                api.get_opt(name).await.unwrap()
+            ),
         }
     }
 
     /// Waits until the list of a kind is as wanted.
     pub(crate) async fn until_all(&self, kind: &str, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            let found = self.list(kind).await;
-            if wanted(&found) {
-                return found;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{kind} did not become as wanted: {found:#?}"
-            );
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        let ask = async || Some(self.list(kind).await).filter(|found| wanted(found));
+        match self.after_writes(ask).await {
+            Some(found) => found,
+            None => panic!("{kind} did not become as wanted: {:#?}", self.list(kind).await),
         }
+    }
+
+    /// Asks now and after every write, until there is an answer or patience ends.
+    async fn after_writes<T>(&self, mut ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+        let cluster = self.store.cluster("control");
+        let mut writes = cluster.watch(None, None, cluster.revision()).unwrap();
+        let asking = async {
+            loop {
+                if let Some(answer) = ask().await {
+                    return answer;
+                }
+                writes.next().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), asking).await.ok()
     }
 }
 
