@@ -1,10 +1,11 @@
 //! May the user do that?
 //!
-//! The first cut knows one rule: members of `system:masters` may everything, nobody else may anything. The shape of
-//! [`authorize`] is that of an authorizer over [`RequestInfo`], so that role-based rules can take its place.
+//! Members of `system:masters` may everything; everybody else what the roles that are bound to them say ([`crate::rbac`]).
 
 use choreo_apimachinery::status::{ApiError, Result};
+use choreo_store::Snapshot;
 
+use crate::rbac::{self, Attributes};
 use crate::request::RequestInfo;
 use crate::user::{MASTERS, UserInfo};
 
@@ -27,7 +28,12 @@ pub(crate) fn is_public(info: &RequestInfo) -> bool {
 ///
 /// # Errors
 /// 401 for somebody unknown, 403 with the message that clients know.
-pub(crate) fn authorize(user: Option<&UserInfo>, info: &RequestInfo, method: &str) -> Result<()> {
+pub(crate) fn authorize(
+    user: Option<&UserInfo>,
+    info: &RequestInfo,
+    method: &str,
+    snapshot: impl FnOnce() -> Snapshot,
+) -> Result<()> {
     if is_public(info) {
         return Ok(());
     }
@@ -37,33 +43,38 @@ pub(crate) fn authorize(user: Option<&UserInfo>, info: &RequestInfo, method: &st
     if user.is_in(MASTERS) {
         return Ok(());
     }
-    if !info.is_resource {
-        let message = format!(
-            "User {:?} cannot {} path {:?}",
-            user.name,
-            method.to_ascii_lowercase(),
-            info.path
-        );
-        return Err(ApiError::forbidden("", "", "", &message));
+    let wanted = Attributes::of(info, method);
+    let decision = rbac::decide(&snapshot(), user, &wanted);
+    if decision.allowed {
+        return Ok(());
     }
-    let resource = match info.subresource.as_str() {
-        "" => info.resource.clone(),
-        sub => format!("{}/{sub}", info.resource),
+    Err(refusal(user, &wanted, &decision.reason))
+}
+
+/// 403 with the words that clients know.
+pub(crate) fn refusal(user: &UserInfo, wanted: &Attributes, reason: &str) -> ApiError {
+    let because = if reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {reason}")
     };
-    let place = match info.namespace.as_str() {
+    if let Some(path) = &wanted.path {
+        let message = format!(
+            "User {:?} cannot {} path {path:?}{because}",
+            user.name, wanted.verb
+        );
+        return ApiError::forbidden("", "", "", &message);
+    }
+    let place = match wanted.namespace.as_str() {
         "" => " at the cluster scope".to_owned(),
         ns => format!(" in the namespace {ns:?}"),
     };
     let message = format!(
-        "User {:?} cannot {} resource {resource:?} in API group {:?}{place}",
+        "User {:?} cannot {} resource {:?} in API group {:?}{place}{because}",
         user.name,
-        info.verb.as_str(),
-        info.group
+        wanted.verb,
+        wanted.combined(),
+        wanted.group
     );
-    Err(ApiError::forbidden(
-        &info.group,
-        &info.resource,
-        &info.name,
-        &message,
-    ))
+    ApiError::forbidden(&wanted.group, &wanted.resource, &wanted.name, &message)
 }

@@ -153,7 +153,7 @@ const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kub
 
 /// Makes what clients rely on from the first request on.
 fn bootstrap(store: &choreo_store::Cluster) -> Result<(), ServerError> {
-    let missing: Vec<Write> = NAMESPACES
+    let mut missing: Vec<Write> = NAMESPACES
         .iter()
         .map(|name| (*name, Key::new("namespaces", "", name)))
         .filter(|(_, key)| store.get(key).is_none())
@@ -173,6 +173,7 @@ fn bootstrap(store: &choreo_store::Cluster) -> Result<(), ServerError> {
             }),
         })
         .collect();
+    missing.extend(crate::rbac::bootstrap(&store.snapshot()));
     if missing.is_empty() {
         return Ok(());
     }

@@ -15,6 +15,7 @@ use crate::discovery;
 use crate::handlers;
 use crate::health;
 use crate::negotiate::negotiate_plain;
+use crate::rbac;
 use crate::request::{Query, RequestInfo};
 use crate::respond;
 use crate::server::ApiServer;
@@ -51,22 +52,29 @@ pub(crate) async fn dispatch(
     let user = parts.extensions.get::<UserInfo>();
     let head = parts.method == Method::HEAD;
 
-    if let Err(error) = authz::authorize(user, &info, parts.method.as_str()) {
-        return respond::error(answer, &error);
-    }
     let cluster = match cluster.as_deref().or(info.cluster.as_deref()) {
         None => server.default_cluster().clone(),
         Some(name) => match server.cluster(name) {
             Some(cluster) => cluster.clone(),
-            None => return respond::page_not_found(),
+            None if user.is_some() => return respond::page_not_found(),
+            // A stranger does not learn which clusters there are.
+            None => return respond::error(answer, &ApiError::unauthorized()),
         },
     };
+    let user = match acting(&cluster, user, &parts.headers) {
+        Ok(user) => user,
+        Err(error) => return respond::error(answer, &error),
+    };
+    let snapshot = || cluster.store().snapshot();
+    if let Err(error) = authz::authorize(user.as_ref(), &info, parts.method.as_str(), snapshot) {
+        return respond::error(answer, &error);
+    }
     let context = Context {
         cluster,
         query,
         method: parts.method,
         headers: parts.headers,
-        user: user.cloned().unwrap_or_else(UserInfo::anonymous),
+        user: user.unwrap_or_else(UserInfo::anonymous),
         info,
         server,
     };
@@ -94,6 +102,19 @@ pub(crate) async fn dispatch(
     } else {
         response
     }
+}
+
+/// As whom the request counts: whom its headers name, if the user may act as them, or the user.
+fn acting(cluster: &Cluster, user: Option<&UserInfo>, headers: &HeaderMap) -> Result<Option<UserInfo>> {
+    let Some(user) = user else { return Ok(None) };
+    if !headers
+        .keys()
+        .any(|name| name.as_str().starts_with("impersonate-"))
+    {
+        return Ok(Some(user.clone()));
+    }
+    let other = rbac::effective_user(&cluster.store().snapshot(), user, headers)?;
+    Ok(Some(other.unwrap_or_else(|| user.clone())))
 }
 
 async fn route(context: Context, body: Body) -> Result<Response> {

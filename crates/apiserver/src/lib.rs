@@ -20,8 +20,7 @@
 //! `/clusters/<name>/`; the first one is also served on the plain path.
 //!
 //! # What is not there yet
-//! Authorization is "members of `system:masters` may everything, others nothing". Bodies are JSON or YAML, not protobuf.
-//! Custom resources convert by their version alone, without webhooks.
+//! Bodies are JSON or YAML; protobuf is read, not written. Custom resources convert by their version alone, without webhooks.
 
 mod authz;
 mod cluster;
@@ -34,6 +33,7 @@ mod gc;
 mod handlers;
 mod health;
 mod namespaces;
+mod rbac;
 mod respond;
 mod reviews;
 mod server;

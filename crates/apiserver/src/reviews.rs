@@ -1,12 +1,16 @@
 //! Reviews: questions in the form of objects that are answered and not kept.
 
 use axum::response::Response;
+use choreo_apimachinery::field::{FieldError, FieldPath};
+use choreo_apimachinery::registry::ResourceInfo;
 use choreo_apimachinery::status::{ApiError, Result};
+use choreo_store::Snapshot;
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::dispatch::Context;
 use crate::negotiate::{Answer, Transform};
+use crate::rbac::{self, Attributes, Decision, Rule};
 use crate::respond;
 use crate::user::{MASTERS, UserInfo};
 use crate::verbs::Target;
@@ -28,13 +32,34 @@ pub(crate) fn answer(
         review["metadata"] = json!({});
     }
     let user = &context.user;
+    let snapshot = context.cluster.store().snapshot();
+    let decide = |user: &UserInfo, wanted: &Attributes| access(&rbac::decide(&snapshot, user, wanted));
     review["status"] = match info.plural.as_str() {
-        "selfsubjectaccessreviews" => access(user.is_in(MASTERS)),
+        "selfsubjectaccessreviews" => decide(user, &attributes(info, &review)?),
         "subjectaccessreviews" | "localsubjectaccessreviews" => {
-            let groups = review.pointer("/spec/groups").and_then(Value::as_array);
-            access(groups.into_iter().flatten().any(|g| g.as_str() == Some(MASTERS)))
+            let wanted = attributes(info, &review)?;
+            if info.namespaced && wanted.namespace != target.namespace {
+                let path = FieldPath::ROOT;
+                let (spec, attributes) = (path.child("spec"), "resourceAttributes");
+                let error = FieldError::invalid(
+                    &spec.child(attributes).child("namespace"),
+                    wanted.namespace,
+                    "must match metadata.namespace",
+                );
+                return Err(ApiError::invalid(&info.group, &info.kind, "", &[error]));
+            }
+            decide(&subject(info, &review)?, &wanted)
         }
-        "selfsubjectrulesreviews" => rules(user.is_in(MASTERS)),
+        "selfsubjectrulesreviews" => {
+            let namespace = review
+                .pointer("/spec/namespace")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            if namespace.is_empty() {
+                return Err(ApiError::bad_request("no namespace on request"));
+            }
+            rules(&snapshot, user, namespace)
+        }
         "selfsubjectreviews" => json!({"userInfo": user_info(user)}),
         "tokenreviews" => {
             json!({"authenticated": false, "user": {}, "error": "tokens are not reviewed by this server yet"})
@@ -54,24 +79,83 @@ pub(crate) fn answer(
     respond::object(answer, StatusCode::CREATED, &review, &[])
 }
 
-/// The one rule of the first cut; see [`crate::authz`].
-fn access(allowed: bool) -> Value {
-    if allowed {
-        json!({"allowed": true, "reason": format!("the user is a member of {MASTERS}")})
-    } else {
-        json!({"allowed": false, "reason": format!("only members of {MASTERS} have access")})
+fn access(decision: &Decision) -> Value {
+    let mut status = json!({"allowed": decision.allowed});
+    if !decision.reason.is_empty() {
+        status["reason"] = decision.reason.as_str().into();
+    }
+    status
+}
+
+/// What a review asks about.
+fn attributes(info: &ResourceInfo, review: &Value) -> Result<Attributes> {
+    let spec = &review["spec"];
+    let text = |object: &Value, field: &str| object[field].as_str().unwrap_or_default().to_owned();
+    match (&spec["resourceAttributes"], &spec["nonResourceAttributes"]) {
+        (resource @ Value::Object(_), Value::Null) => Ok(Attributes {
+            verb: text(resource, "verb"),
+            group: text(resource, "group"),
+            resource: text(resource, "resource"),
+            subresource: text(resource, "subresource"),
+            namespace: text(resource, "namespace"),
+            name: text(resource, "name"),
+            path: None,
+        }),
+        (Value::Null, path @ Value::Object(_)) => Ok(Attributes {
+            verb: text(path, "verb"),
+            path: Some(text(path, "path")),
+            ..Attributes::default()
+        }),
+        _ => {
+            let error = FieldError::invalid(
+                &FieldPath::ROOT.child("spec").child("resourceAttributes"),
+                spec["resourceAttributes"].clone(),
+                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+            );
+            Err(ApiError::invalid(&info.group, &info.kind, "", &[error]))
+        }
     }
 }
 
-fn rules(allowed: bool) -> Value {
-    if !allowed {
-        return json!({"resourceRules": [], "nonResourceRules": [], "incomplete": false});
+/// About whom a review asks.
+fn subject(info: &ResourceInfo, review: &Value) -> Result<UserInfo> {
+    let spec = &review["spec"];
+    let texts = |value: &Value| -> Vec<String> {
+        let items = value.as_array().into_iter().flatten();
+        items.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let user = UserInfo {
+        name: spec["user"].as_str().unwrap_or_default().to_owned(),
+        uid: spec["uid"].as_str().unwrap_or_default().to_owned(),
+        groups: texts(&spec["groups"]),
+        ..UserInfo::default()
+    };
+    if user.name.is_empty() && user.groups.is_empty() {
+        let error = FieldError::invalid(
+            &FieldPath::ROOT.child("spec").child("user"),
+            user.name,
+            "at least one of user or group must be specified",
+        );
+        return Err(ApiError::invalid(&info.group, &info.kind, "", &[error]));
     }
-    json!({
-        "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
-        "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
-        "incomplete": false,
-    })
+    Ok(user)
+}
+
+/// Every rule that the user has in a namespace.
+fn rules(snapshot: &Snapshot, user: &UserInfo, namespace: &str) -> Value {
+    if user.is_in(MASTERS) {
+        return json!({
+            "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
+            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+            "incomplete": false,
+        });
+    }
+    let granted = rbac::granted(snapshot, user, namespace);
+    let (paths, resources): (Vec<&Rule>, Vec<&Rule>) = granted
+        .iter()
+        .map(|granted| &granted.rule)
+        .partition(|rule| !rule.non_resource_urls.is_empty());
+    json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false})
 }
 
 fn user_info(user: &UserInfo) -> Value {

@@ -108,6 +108,11 @@ impl Platform {
         Cluster::new(name, self.server.cluster_client(name, &UserInfo::admin()))
     }
 
+    /// The control plane as somebody sees it.
+    pub fn control_as(&self, user: &UserInfo) -> Cluster {
+        Cluster::new("control", self.server.cluster_client("control", user))
+    }
+
     /// Stops the controllers, in the middle of whatever they do. Everything else goes on.
     pub async fn stop_controllers(&mut self) {
         if let Some((controllers, shutdown)) = self.controllers.take() {

@@ -69,6 +69,7 @@ pub(crate) fn admit(
     dry_run: bool,
 ) -> Result<()> {
     lifecycle::admit(target, operation, subresource, name)?;
+    crate::rbac::admit(target, operation, name, old, object.as_ref())?;
     for plugin in target.cluster.admission() {
         let changed = plugin.review(&AdmissionRequest {
             cluster: target.cluster.name(),

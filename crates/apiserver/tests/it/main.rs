@@ -6,6 +6,7 @@
     clippy::needless_pass_by_value
 )]
 
+mod access;
 mod apply;
 mod basics;
 mod collection;

@@ -1,5 +1,6 @@
 //! Older manifests, organizations, and kinds that nothing acts upon yet.
 
+use choreo_apiserver::UserInfo;
 use choreo_testkit::{Platform, conditions};
 use serde_json::json;
 
@@ -90,6 +91,55 @@ async fn a_kind_that_is_not_acted_upon_says_so() -> anyhow::Result<()> {
                 .any(|(_, status, reason, _)| status == "Unknown" && reason == "NotYetSupported")
         })
         .await?;
+    platform.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_organization_gives_each_role_its_rights_in_its_namespace_only() -> anyhow::Result<()> {
+    let platform = Platform::start().await?;
+    let acme = json!({
+        "apiVersion": "openchoreo.dev/v1alpha1", "kind": "Organization", "metadata": {"name": "acme"},
+        "spec": {"access": [{"role": "developer", "groups": ["builders"]}, {"role": "viewer", "users": ["joe"]}]},
+    });
+    platform.control.apply(acme).await?;
+    platform.control.wait_ready("Organization", "", "acme").await?;
+    let component = |namespace: &str| {
+        json!({
+            "apiVersion": "openchoreo.dev/v1alpha1", "kind": "Component",
+            "metadata": {"name": "cart", "namespace": namespace},
+            "spec": {"owner": {"projectName": "shop"}, "type": "Service"},
+        })
+    };
+    let environment = json!({
+        "apiVersion": "openchoreo.dev/v1alpha1", "kind": "Environment",
+        "metadata": {"name": "test", "namespace": "acme"}, "spec": {"dataPlaneRef": "default"},
+    });
+    let refused = |outcome: anyhow::Result<_>, what: &str| {
+        let error = outcome.map(|_: kube::api::DynamicObject| ()).expect_err(what);
+        assert!(format!("{error:#}").contains("is forbidden"), "{what}: {error:#}");
+    };
+
+    let builder = platform.control_as(&UserInfo::new("ann", ["builders"]));
+    builder.apply(component("acme")).await?;
+    refused(builder.apply(component("default")).await, "another organization");
+    refused(builder.apply(environment).await, "a platform engineer's kind");
+
+    let joe = platform.control_as(&UserInfo::new("joe", ["others"]));
+    assert_eq!(joe.list("Component", "acme").await?.len(), 1);
+    refused(joe.apply(component("acme")).await, "a viewer writes");
+
+    // A grant that is withdrawn is gone.
+    let without = json!({
+        "apiVersion": "openchoreo.dev/v1alpha1", "kind": "Organization", "metadata": {"name": "acme"},
+        "spec": {"access": []},
+    });
+    platform.control.apply(without).await?;
+    platform
+        .control
+        .wait_gone("RoleBinding.rbac.authorization.k8s.io", "acme", "choreo-viewer")
+        .await?;
+    assert!(joe.list("Component", "acme").await.is_err());
     platform.stop().await;
     Ok(())
 }
