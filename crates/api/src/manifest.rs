@@ -93,25 +93,37 @@ impl Document {
     }
 }
 
+/// Most documents that one file may have.
+pub const MAX_DOCUMENTS: usize = 100_000;
+
 /// The documents of a file, in order. Empty ones are left out.
 ///
 /// # Errors
 ///
 /// The first place that is not valid YAML. JSON is read as well, since it is YAML.
 pub fn read(file: &str, text: &str) -> Result<Vec<Document>, SyntaxError> {
-    let documents: Vec<Spanned<Node>> = serde_saphyr::from_multiple(text).map_err(|error| {
-        let (line, column) = error
-            .location()
-            .map_or((1, 1), |location| (location.line(), location.column()));
-        SyntaxError {
-            position: Position {
-                file: file.to_owned(),
-                line,
-                column,
-            },
-            message: first_line(&error),
-        }
-    })?;
+    // The parser's bounds against hostile input hold, but for the size of what is merely large.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_documents: MAX_DOCUMENTS,
+            max_events: 20_000_000,
+            max_nodes: 10_000_000,
+        },
+    };
+    let documents: Vec<Spanned<Node>> =
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
+            let (line, column) = error
+                .location()
+                .map_or((1, 1), |location| (location.line(), location.column()));
+            SyntaxError {
+                position: Position {
+                    file: file.to_owned(),
+                    line,
+                    column,
+                },
+                message: first_line(&error),
+            }
+        })?;
     Ok(documents
         .into_iter()
         .filter(|root| root.value != Node::Null)
@@ -269,6 +281,12 @@ impl<'de> Visitor<'de> for NodeVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_may_have_thousands_of_documents() {
+        let text = "kind: ConfigMap\n---\n".repeat(5_000);
+        assert_eq!(read("many.yaml", &text).unwrap().len(), 5_000);
+    }
 
     const TWO: &str = "\
 # a comment

@@ -15,6 +15,12 @@ mod output;
 mod text;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
+
+/// Objects are trees of small allocations that one thread makes and another one drops, which the system's allocator does slowly
+/// and gives back late.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> std::process::ExitCode {
     // Before anything can open a connection: rustls panics at the first handshake when it has to guess a provider.

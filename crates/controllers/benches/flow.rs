@@ -19,6 +19,10 @@ const SINGLE: usize = 30;
 /// Components applied at once.
 const MANY: usize = 200;
 
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -19,6 +19,10 @@ const CONCURRENCY: usize = 16;
 /// After this much time without a finished run of any controller, all is done.
 const QUIET: Duration = Duration::from_millis(500);
 
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let components = std::env::args()
         .skip(1)
@@ -68,6 +72,19 @@ async fn run(components: usize) -> anyhow::Result<()> {
         "all at rest:                       {:>8.2} s",
         (began.elapsed() - QUIET).as_secs_f64()
     );
+    for (controller, figures) in platform.metrics.figures() {
+        println!(
+            "  runs of {controller:<20} {:>6.1} for a binding, {} failed",
+            figures.succeeded as f64 / bindings as f64,
+            figures.failed
+        );
+    }
+    for ((plane, verb), count) in platform.metrics.calls() {
+        println!(
+            "  {verb:<7} in {plane:<8} {:>6.1} for a binding",
+            count as f64 / bindings as f64
+        );
+    }
     println!(
         "memory, with all objects of both clusters: {:.1} KB for a binding",
         (memory().saturating_sub(empty)) as f64 / bindings as f64
