@@ -377,6 +377,10 @@ impl<'a> Affected<'a> {
         for artifact in self.referrers(&target, &[Kind::DeployableArtifact]) {
             found.extend(self.referrers(&artifact, &binding::KINDS));
         }
+        // An API in front of the component, whose binding says itself what runs.
+        for api in self.referrers(&target, &[Kind::API]) {
+            found.extend(self.referrers(&api, &binding::KINDS));
+        }
         for reference in found {
             let here = binding::head(self.world, &reference)
                 .is_some_and(|h| environment.is_none_or(|e| e == h.environment));

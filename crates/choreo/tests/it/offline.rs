@@ -134,7 +134,8 @@ fn definitions_are_printed() {
     );
 }
 
-const TALK: &str = "\
+/// A service that is public and calls one system outside.
+pub(crate) const TALK: &str = "\
 apiVersion: openchoreo.dev/v1alpha1
 kind: Component
 metadata: {name: front}

@@ -200,3 +200,42 @@ fn the_kubeconfig_can_be_found_and_merged() {
     let error = up.choreo(["--context", "none", "get", "projects"]).fails(2);
     assert!(error.contains("its contexts are: choreo, local"), "{error}");
 }
+
+#[test]
+fn a_cell_explains_what_its_policies_allow() {
+    let up = Up::in_memory();
+    up.apply(crate::offline::TALK).ok();
+    up.choreo([
+        "wait",
+        "component/front",
+        "--for=condition=Ready",
+        "--timeout=60s",
+    ])
+    .ok();
+    let allowed = up.choreo(["cell", "explain", "gateway/public -> front"]).ok();
+    assert!(
+        allowed.contains("allowed by CiliumNetworkPolicy")
+            && allowed.contains("workload endpoints[web].visibility"),
+        "{allowed}"
+    );
+    // Policies name no path for a request that nobody describes.
+    up.choreo([
+        "cell",
+        "explain",
+        "gateway/public",
+        "front",
+        "--request",
+        "GET /",
+        "-e",
+        "development",
+    ])
+    .ok();
+    let denied = up.choreo(["cell", "explain", "gateway/organization", "front"]);
+    assert_eq!(denied.status, 1, "{}", denied.out);
+    let json = up.choreo(["cell", "explain", "front", "internet", "-o", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert!(
+        report["paths"][0]["hops"][0]["explanation"]["egress"]["closed"]["by"].is_array(),
+        "{report}"
+    );
+}

@@ -1,4 +1,5 @@
 //! From where an endpoint can be reached, through which route, and guarded by what.
+#![allow(clippy::needless_pass_by_value)] // The calls read better.
 
 use choreo_engine::{AnyObject, Kind, World, offline};
 use rstest::rstest;

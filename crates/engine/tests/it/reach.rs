@@ -1,4 +1,5 @@
 //! Who may talk to whom: the evaluator against what the languages document, and what is rendered against what is declared.
+#![allow(clippy::needless_pass_by_value)] // The calls read better.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -426,6 +427,14 @@ fn exactly_what_was_declared(graph: &Graph, cilium: bool) -> Result<(), TestCase
         .filter(|o| o["kind"] == "Release")
         .flat_map(|o| o["spec"]["resources"].as_array().unwrap())
         .map(|r| &r["object"]);
+    let all: Vec<&Value> = all.collect();
+    for object in all
+        .iter()
+        .filter(|o| o["kind"].as_str().unwrap().ends_with("NetworkPolicy"))
+    {
+        let by = &object["metadata"]["annotations"]["openchoreo.dev/declared-by"];
+        prop_assert!(by.as_str().is_some_and(|b| !b.is_empty()), "{}", object);
+    }
     let policies = Policies::of(all).unwrap();
     let check = |what: &str, from: &Party, to: &Party, port: u16, transport, expected: bool| {
         let flow = Flow {

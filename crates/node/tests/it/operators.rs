@@ -155,3 +155,49 @@ async fn external_secrets_get_simulated_values() {
         .unwrap();
     cluster.until_all(secrets, |secrets| secrets.is_empty()).await;
 }
+
+const TCP_ROUTE: &str = "gateway.networking.k8s.io/v1/TCPRoute/tcproutes";
+
+#[tokio::test]
+async fn a_raw_listener_takes_one_route_of_its_protocol() {
+    let cluster = Cluster::start();
+    for kind in [GATEWAY, TCP_ROUTE] {
+        define(&cluster, kind).await;
+    }
+    let gateway = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "public"},
+        "spec": {"gatewayClassName": "any", "listeners": [
+            {"name": "web", "port": 80, "protocol": "HTTP"}, {"name": "raw", "port": 9000, "protocol": "TCP"}]},
+    });
+    cluster.create(GATEWAY, gateway).await;
+    let route = |name: &str, section: &str| {
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "TCPRoute", "metadata": {"name": name},
+            "spec": {"parentRefs": [{"name": "public", "sectionName": section}], "rules": [{"backendRefs": [{"name": "db", "port": 5432}]}]},
+        })
+    };
+    let accepted = |route: &Value, status: &str, says: &str| {
+        let conditions = &route["status"]["parents"][0]["conditions"];
+        let message = conditions[0]["message"].as_str().unwrap_or_default();
+        is(conditions, "Accepted", status) && message.contains(says)
+    };
+    cluster.create(TCP_ROUTE, route("a", "raw")).await;
+    cluster.until(TCP_ROUTE, "a", |r| accepted(r, "True", "")).await;
+    cluster.create(TCP_ROUTE, route("b", "raw")).await;
+    cluster
+        .until(TCP_ROUTE, "b", |r| {
+            accepted(r, "False", "has the listener already")
+        })
+        .await;
+    cluster.create(TCP_ROUTE, route("c", "web")).await;
+    cluster
+        .until(TCP_ROUTE, "c", |r| accepted(r, "False", "TCPRoute needs: TCP"))
+        .await;
+    // When the first goes, the next has it.
+    cluster
+        .api(TCP_ROUTE)
+        .delete("a", &Default::default())
+        .await
+        .unwrap();
+    cluster.until(TCP_ROUTE, "b", |r| accepted(r, "True", "")).await;
+}
