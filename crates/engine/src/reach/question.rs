@@ -16,6 +16,9 @@ use crate::{
     world::World,
 };
 
+/// What the names of gateways begin with.
+const GATEWAY: &str = "gateway/";
+
 /// The answer to a question.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -141,6 +144,8 @@ pub fn explain(
         environment,
         policies: Policies::of(objects).map_err(QuestionError::Policy)?,
     };
+    // A gateway leads to what is behind it, and to no other gateway.
+    let is_gateway = from.trim().starts_with(GATEWAY);
     let (from, to) = (scene.spot(from, false)?, scene.spot(to, true)?);
     let mut paths = Vec::new();
     for (port, transport) in &to.ports {
@@ -148,7 +153,7 @@ pub fn explain(
         paths.push(Path { hops: vec![direct] });
         let same_cell =
             matches!((&from.party, &to.party), (Party::Pod(a), Party::Pod(b)) if a.namespace == b.namespace);
-        if same_cell {
+        if same_cell || is_gateway {
             continue;
         }
         for (level, gateway) in scene.gateways_to(&to, *port)? {
@@ -201,7 +206,7 @@ impl Scene<'_> {
                 resources: Vec::new(),
             });
         }
-        if let Some(name) = text.strip_prefix("gateway/") {
+        if let Some(name) = text.strip_prefix(GATEWAY) {
             let level = match name {
                 "public" => ExposeLevel::Public,
                 "organization" => ExposeLevel::Organization,

@@ -583,6 +583,8 @@ fn a_question_is_answered_with_the_objects_that_decide() {
     assert!(ask("internet", "c1:80").unwrap().allowed());
     assert!(!ask("internet", "c0:80").unwrap().allowed());
     assert!(ask("gateway/public", "c1:80").unwrap().allowed());
+    // One gateway is no way to the other.
+    assert_eq!(ask("gateway/public", "c1:80").unwrap().paths.len(), 1);
     assert!(ask("c0", "https://pay.example.com").unwrap().allowed());
     assert!(!ask("c0", "mail.example.com:443").unwrap().allowed());
     for (from, to, says) in [
