@@ -396,14 +396,14 @@ mod tests {
     use super::*;
 
     #[allow(clippy::needless_pass_by_value)] // its callers write the value in place
-    fn secret(data: Value) -> Value {
+    fn secret(data: &Value) -> Value {
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "data": data})
     }
 
     #[test]
     fn values_of_secrets_are_hidden_and_their_changes_are_not() {
-        let mut before = secret(json!({"same": "c2FtZQ==", "other": "b2xk", "gone": "Z29uZQ=="}));
-        let mut after = secret(json!({"same": "c2FtZQ==", "other": "bmV3", "new": "bmV3"}));
+        let mut before = secret(&json!({"same": "c2FtZQ==", "other": "b2xk", "gone": "Z29uZQ=="}));
+        let mut after = secret(&json!({"same": "c2FtZQ==", "other": "bmV3", "new": "bmV3"}));
         hide_secrets(Some(&mut before), Some(&mut after));
         assert_eq!(
             before["data"],

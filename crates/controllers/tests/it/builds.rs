@@ -28,7 +28,7 @@ spec:
 "#;
 
 /// A build of it, with more of the spec's parameters or annotations.
-fn build(name: &str, annotations: serde_json::Value, revision: serde_json::Value) -> serde_json::Value {
+fn build(name: &str, annotations: &serde_json::Value, revision: &serde_json::Value) -> serde_json::Value {
     json!({
         "apiVersion": "openchoreo.dev/v1alpha1",
         "kind": "Build",
@@ -58,7 +58,7 @@ async fn a_build_makes_a_workload_that_runs_by_digest() -> anyhow::Result<()> {
     control.wait_ready("BuildPlane", "default", "default").await?;
     control.apply_yaml(SHOP).await?;
     control
-        .apply(build("shop-1", json!({}), json!({"commit": "0a1b2c3d"})))
+        .apply(build("shop-1", &json!({}), &json!({"commit": "0a1b2c3d"})))
         .await?;
     let built = control.wait_ready("Build", "default", "shop-1").await?;
     let status = &built.data["status"];
@@ -118,7 +118,7 @@ async fn a_failed_build_says_which_step_and_why_and_changes_nothing() -> anyhow:
         "simulate.openchoreo.dev/behavior": "crash-loop",
         "simulate.openchoreo.dev/container": "push-step",
     });
-    control.apply(build("broken", crash, json!({}))).await?;
+    control.apply(build("broken", &crash, &json!({}))).await?;
     let failed = control
         .wait_unready("Build", "default", "broken", "step \"push-step\"")
         .await?;
@@ -126,20 +126,20 @@ async fn a_failed_build_says_which_step_and_why_and_changes_nothing() -> anyhow:
     assert!(condition(&failed, "Ready").2.contains("exit code 1"));
 
     // What the template needs, and the build does not give.
-    let mut incomplete = build("incomplete", json!({}), json!({}));
+    let mut incomplete = build("incomplete", &json!({}), &json!({}));
     incomplete["spec"]["templateRef"]["parameters"] = json!([]);
     control.apply(incomplete).await?;
     control
         .wait_unready("Build", "default", "incomplete", "docker-context")
         .await?;
-    let mut unknown = build("unknown", json!({}), json!({}));
+    let mut unknown = build("unknown", &json!({}), &json!({}));
     unknown["spec"]["templateRef"] = json!({"name": "kaniko"});
     control.apply(unknown).await?;
     control
         .wait_unready("Build", "default", "unknown", "\"kaniko\" not found")
         .await?;
     // A parameter that is not the developer's is told before anything starts.
-    let mut reserved = build("reserved", json!({}), json!({}));
+    let mut reserved = build("reserved", &json!({}), &json!({}));
     reserved["spec"]["templateRef"]["parameters"] = json!([{"name": "image-name", "value": "other"}]);
     control.apply(reserved).await?;
     control
@@ -180,7 +180,7 @@ async fn a_workload_that_a_person_wrote_gets_the_image_and_nothing_else() -> any
         },
     });
     control.apply(by_hand).await?;
-    control.apply(build("first", json!({}), json!({}))).await?;
+    control.apply(build("first", &json!({}), &json!({}))).await?;
     let first = control.wait_ready("Build", "default", "first").await?;
     assert!(condition(&first, "WorkloadUpdated").2.contains("written by hand"));
     let workload = control.get("Workload", "default", "shop-runtime").await?.unwrap();
@@ -203,8 +203,8 @@ async fn a_workload_that_a_person_wrote_gets_the_image_and_nothing_else() -> any
     control
         .apply(build(
             "second",
-            json!({"simulate.openchoreo.dev/behavior": "not-ready"}),
-            json!({"branch": "next"}),
+            &json!({"simulate.openchoreo.dev/behavior": "not-ready"}),
+            &json!({"branch": "next"}),
         ))
         .await?;
     control
