@@ -25,6 +25,21 @@ spec:
     db: {type: managed, params: {resourceRef: orders}, inject: {env: [{name: DB_URL, value: "postgresql://{{ .username }}:{{ .password }}@{{ .host }}"}]}}
 "#;
 
+/// Keeps the cell there when the others go.
+const NEIGHBOUR: &str = r#"
+apiVersion: openchoreo.dev/v1alpha1
+kind: Component
+metadata: {name: neighbour, namespace: default}
+spec: {owner: {projectName: default}, type: worker}
+---
+apiVersion: openchoreo.dev/v1alpha1
+kind: Workload
+metadata: {name: neighbour, namespace: default}
+spec:
+  owner: {projectName: default, componentName: neighbour}
+  containers: {main: {image: "example.com/neighbour:1"}}
+"#;
+
 const ORDERS: &str = "
 apiVersion: openchoreo.dev/v1alpha1
 kind: ManagedResource
@@ -43,6 +58,7 @@ async fn password(platform: &Platform) -> anyhow::Result<Option<String>> {
 async fn a_worker_with_a_volume_and_a_database_runs_and_its_password_is_nowhere_else() -> anyhow::Result<()> {
     let platform = Platform::start().await?;
     let control = &platform.control;
+    control.apply_yaml(NEIGHBOUR).await?;
     control.apply_yaml(MAILER).await?;
     control
         .wait_unready(

@@ -135,9 +135,17 @@ async fn an_organization_gives_each_role_its_rights_in_its_namespace_only() -> a
         "spec": {"access": []},
     });
     platform.control.apply(without).await?;
+    let nobody =
+        |binding: &kube::api::DynamicObject| binding.data["subjects"].as_array().is_none_or(Vec::is_empty);
     platform
         .control
-        .wait_gone("RoleBinding.rbac.authorization.k8s.io", "acme", "choreo-viewer")
+        .wait_for(
+            "RoleBinding.rbac.authorization.k8s.io",
+            "acme",
+            "choreo-viewer",
+            "for nobody",
+            nobody,
+        )
         .await?;
     assert!(joe.list("Component", "acme").await.is_err());
     platform.stop().await;

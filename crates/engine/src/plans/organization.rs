@@ -50,14 +50,12 @@ pub(super) fn plan(organization: &Organization) -> Plan {
         objects.push(json!({
             "apiVersion": format!("{RBAC}/v1"), "kind": "Role", "metadata": metadata, "rules": rules(role),
         }));
-        let subjects = subjects(&organization.spec.access, role);
-        if !subjects.is_empty() {
-            objects.push(json!({
-                "apiVersion": format!("{RBAC}/v1"), "kind": "RoleBinding", "metadata": metadata,
-                "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": role_name(role)},
-                "subjects": subjects,
-            }));
-        }
+        // Without anybody, too: a binding that is not written any more would go on granting what was withdrawn.
+        objects.push(json!({
+            "apiVersion": format!("{RBAC}/v1"), "kind": "RoleBinding", "metadata": metadata,
+            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": role_name(role)},
+            "subjects": subjects(&organization.spec.access, role),
+        }));
     }
     let mut status = summary(
         &organization.metadata,
