@@ -111,6 +111,8 @@ pub struct Plane {
     pub gateways: Option<Gateways>,
     /// Where secrets come from.
     pub secret_store: Option<SecretStoreRef>,
+    /// Whether it has External Secrets Operator, if that is known.
+    pub external_secrets: Option<bool>,
     /// Where images come from.
     pub registry: Option<Registry>,
 }
@@ -165,6 +167,9 @@ impl Plane {
             mtls: feature(|f| f.mtls, false),
             gateways,
             secret_store: plane.spec.secret_store_ref.clone(),
+            external_secrets: declared
+                .and_then(|f| f.external_secrets)
+                .or_else(|| detected.and_then(|f| f.external_secrets)),
             registry: plane.spec.registry.clone(),
         }
     }

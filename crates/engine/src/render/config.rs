@@ -122,6 +122,15 @@ fn secret_object(
             return Ok(Value::Object(object));
         }
     };
+    if input.place.plane.external_secrets == Some(false) {
+        return Err(Problem::error(
+            reasons::INVALID,
+            format!(
+                "{by} has a vaultKey, but DataPlane {:?} has no External Secrets Operator (its feature externalSecrets is false): install it, or give spec.secretStoreRef of kind SecretProviderClass",
+                input.place.plane.name
+            ),
+        ));
+    }
     let data: Vec<Value> = keys
         .iter()
         .map(|(key, vault)| {
