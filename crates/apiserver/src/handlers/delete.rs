@@ -22,7 +22,7 @@ pub(super) async fn delete(context: &Context, target: &Target, body: &Body) -> R
             transform: Transform::None,
             ..answer
         };
-        return respond::object(answer, StatusCode::OK, &status, &[]);
+        return respond::object(answer, StatusCode::OK, &status, &deleted.warnings);
     }
     // Who asked for dependents not to be orphaned, in the old way, is told that it is not done yet.
     let status = if !deleted.gone && options.orphan_dependents == Some(false) {
@@ -30,7 +30,14 @@ pub(super) async fn delete(context: &Context, target: &Target, body: &Body) -> R
     } else {
         StatusCode::OK
     };
-    object(answer, status, target, &deleted.view, &[], &context.query)
+    object(
+        answer,
+        status,
+        target,
+        &deleted.view,
+        &deleted.warnings,
+        &context.query,
+    )
 }
 
 /// Deletes the selected objects of a collection.

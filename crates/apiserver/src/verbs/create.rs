@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::sync::Arc;
 
 use super::{Target, View, Written, convert, decode, fields, metadata, metadata_mut, strategy, text};
-use crate::admission::{self, Operation};
+use crate::admission::{Operation, Review};
 use crate::cluster::Refused;
 use crate::crds;
 use crate::request::CreateOptions;
@@ -69,26 +69,29 @@ async fn attempt_create(
         let manager = fields::Manager::of(target, options.field_manager.as_deref(), subresource);
         fields::track(info, None, &mut object, &manager);
     }
+    let name = text(&object, "/metadata/name").to_owned();
+    let mut review = Review {
+        target,
+        operation: Operation::Create,
+        subresource,
+        name: &name,
+        old: None,
+        dry_run: options.dry_run,
+        warnings: Vec::new(),
+    };
+    if review.mutate(&mut object).await? {
+        object = decode::admitted(target, object)?;
+    }
     // What the server itself decides belongs to nobody.
     strategy::prepare_create(info, &mut object);
-    let name = text(&object, "/metadata/name").to_owned();
-    let mut admitted = Some(object);
-    admission::admit(
-        target,
-        Operation::Create,
-        subresource,
-        &name,
-        None,
-        &mut admitted,
-        options.dry_run,
-    )?;
-    let mut object = admitted.unwrap_or_default();
 
     // Definitions and the registry change together, one definition at a time.
     let _definitions = crds::lock(target).await;
     crds::prepare(target, None, &mut object)?;
     let addresses = target.cluster.services().for_create(info, &mut object)?;
     strategy::validate(target, &name, &object, None)?;
+    review.validate(Some(&object)).await?;
+    let warnings = review.warnings;
     if options.dry_run {
         if target.cluster.store().get(&target.key(&name)).is_some() {
             return Err(ApiError::already_exists(&info.group, &info.plural, &name));
@@ -96,7 +99,7 @@ async fn attempt_create(
         return Ok(Written {
             view: View::Made(Arc::new(object), 0),
             created: true,
-            warnings: Vec::new(),
+            warnings,
         });
     }
     let write = Write::Create {
@@ -110,7 +113,7 @@ async fn attempt_create(
             Ok(Written {
                 view: target.view(stored),
                 created: true,
-                warnings: Vec::new(),
+                warnings,
             })
         }
         Err(Refused::Fault(error)) => Err(error),

@@ -30,6 +30,14 @@ pub(super) fn decode(
     Ok((object, warnings))
 }
 
+/// What admission has made of an object, as if a client had sent it: pruned, with defaults.
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn admitted(target: &Target, object: Value) -> Result<Value> {
+    decode(target, object, FieldValidation::Ignore).map(|(object, _)| object)
+}
+
 /// The same without defaults.
 ///
 /// # Errors

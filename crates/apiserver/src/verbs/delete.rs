@@ -7,7 +7,7 @@ use choreo_store::{Object, Write};
 use serde_json::{Value, json};
 
 use super::{Target, View, is_deleting, metadata_mut, text, to_version};
-use crate::admission::{self, Operation};
+use crate::admission::{Operation, Review};
 use crate::cluster::Refused;
 use crate::crds;
 use crate::request::{DeleteOptions, Propagation};
@@ -28,6 +28,8 @@ pub struct Deleted {
     pub view: View,
     /// Whether it is gone.
     pub gone: bool,
+    /// What the client should be told in `Warning` headers.
+    pub warnings: Vec<String>,
 }
 
 impl Deleted {
@@ -88,15 +90,17 @@ async fn attempt(
         old
     };
     check_preconditions(target, name, &old, options)?;
-    admission::admit(
+    let mut review = Review {
         target,
-        Operation::Delete,
-        "",
+        operation: Operation::Delete,
+        subresource: "",
         name,
-        Some(&old),
-        &mut None,
-        options.dry_run,
-    )?;
+        old: Some(&old),
+        dry_run: options.dry_run,
+        warnings: Vec::new(),
+    };
+    review.validate(None).await?;
+    let warnings = review.warnings;
 
     let mut new = (*old).clone();
     set_finalizers(target, &mut new, options);
@@ -120,6 +124,7 @@ async fn attempt(
             return Ok(Some(Deleted {
                 view: View::Made(old, current.revision()),
                 gone: true,
+                warnings,
             }));
         }
         let write = Write::Delete {
@@ -132,6 +137,7 @@ async fn attempt(
                 Ok(Some(Deleted {
                     view: target.view(last),
                     gone: true,
+                    warnings,
                 }))
             }
             Err(Refused::NotFound) => Err(target.not_found(name)),
@@ -143,6 +149,7 @@ async fn attempt(
         return Ok(Some(Deleted {
             view: View::Made(Arc::new(new), current.revision()),
             gone: false,
+            warnings,
         }));
     }
     let write = Write::Update {
@@ -156,6 +163,7 @@ async fn attempt(
             Ok(Some(Deleted {
                 view: target.view(stored),
                 gone: false,
+                warnings,
             }))
         }
         Err(Refused::NotFound) => Err(target.not_found(name)),

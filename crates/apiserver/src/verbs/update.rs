@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{
     Target, View, Written, convert, create, decode, delete, fields, metadata, strategy, text, to_version,
 };
-use crate::admission::{self, Operation};
+use crate::admission::{Operation, Review};
 use crate::cluster::Refused;
 use crate::crds;
 use crate::request::{CreateOptions, FieldValidation, UpdateOptions};
@@ -196,18 +196,20 @@ async fn attempt(
         let manager = fields::Manager::of(target, change.field_manager, change.subresource.name());
         fields::track(info, Some(&old), &mut new, &manager);
     }
-    let mut admitted = Some(new);
-    let subresource = change.subresource.name();
-    admission::admit(
+    let mut review = Review {
         target,
-        Operation::Update,
-        subresource,
+        operation: Operation::Update,
+        subresource: change.subresource.name(),
         name,
-        Some(&old),
-        &mut admitted,
-        change.dry_run,
-    )?;
-    let mut new = admitted.unwrap_or_default();
+        old: Some(&old),
+        dry_run: change.dry_run,
+        warnings,
+    };
+    if review.mutate(&mut new).await? {
+        new = decode::admitted(target, new)?;
+        metadata::carry_over(target, name, &old, &mut new)?;
+        strategy::prepare_update(info, change.subresource, &old, &mut new);
+    }
     crds::prepare(target, Some(&old), &mut new)?;
     let addresses = target.cluster.services().for_update(info, &old, &mut new)?;
 
@@ -215,6 +217,8 @@ async fn attempt(
     if !same {
         strategy::validate(target, name, &new, Some(&old))?;
     }
+    review.validate(Some(&new)).await?;
+    let warnings = review.warnings;
     let finished = delete::is_finished(&new);
     let made = |value: Value| Written {
         view: View::Made(Arc::new(value), current.revision()),

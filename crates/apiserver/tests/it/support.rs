@@ -53,10 +53,20 @@ impl TestServer {
     }
 
     pub(crate) fn over(store: Store) -> TestServer {
-        let options = Options {
+        TestServer::set_up(store, |_| {})
+    }
+
+    /// A server with other options.
+    pub(crate) fn with(change: impl FnOnce(&mut Options)) -> TestServer {
+        TestServer::set_up(Store::in_memory(), change)
+    }
+
+    fn set_up(store: Store, change: impl FnOnce(&mut Options)) -> TestServer {
+        let mut options = Options {
             clusters: vec!["control".into(), "local".into()],
             ..Options::default()
         };
+        change(&mut options);
         let server = ApiServer::new(store, options).unwrap();
         let shutdown = CancellationToken::new();
         server.start_controllers(&shutdown);

@@ -3,7 +3,6 @@
 use choreo_apimachinery::status::{ApiError, Result, StatusCause};
 use choreo_apiserver::{Admission, AdmissionRequest, Operation};
 use choreo_engine::blueprint;
-use serde_json::Value;
 
 /// The kinds that are looked at.
 const KINDS: [&str; 3] = ["ComponentType", "Trait", "ResourceType"];
@@ -21,26 +20,34 @@ impl Blueprints {
 }
 
 impl Admission for Blueprints {
-    fn review(&self, request: &AdmissionRequest<'_>) -> Result<Option<Value>> {
+    fn name(&self) -> &str {
+        "Blueprints"
+    }
+
+    fn handles(&self, request: &AdmissionRequest<'_>) -> bool {
         let info = request.resource;
-        let concerned = request.cluster == self.cluster
+        request.cluster == self.cluster
             && info.group == choreo_api::labels::GROUP
             && KINDS.contains(&info.kind.as_str())
             && request.subresource.is_empty()
-            && request.operation != Operation::Delete;
-        let Some(object) = request.object.filter(|_| concerned) else {
-            return Ok(None);
+            && request.operation != Operation::Delete
+    }
+
+    fn validate(&self, request: &AdmissionRequest<'_>, _warnings: &mut Vec<String>) -> Result<()> {
+        let info = request.resource;
+        let Some(object) = request.object else {
+            return Ok(());
         };
         // What was let in once stays writable in all other respects: its condition says what is wrong with it.
         if request
             .old
             .is_some_and(|old| old.get("spec") == object.get("spec"))
         {
-            return Ok(None);
+            return Ok(());
         }
         let problems = blueprint::object_problems(object).unwrap_or_default();
         if problems.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let causes: Vec<StatusCause> = problems
             .into_iter()
@@ -71,7 +78,8 @@ impl Admission for Blueprints {
 mod tests {
     use choreo_apimachinery::registry::Registry;
     use choreo_apiserver::user::UserInfo;
-    use serde_json::json;
+    use choreo_store::Store;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -82,6 +90,7 @@ mod tests {
         info.kind = "ComponentType".to_owned();
         let request = AdmissionRequest {
             cluster,
+            snapshot: &Store::in_memory().cluster(cluster).snapshot(),
             user: &UserInfo::system("test"),
             operation: if old.is_some() {
                 Operation::Update
@@ -96,8 +105,11 @@ mod tests {
             object: Some(object),
             dry_run: false,
         };
-        let answer = Blueprints::in_cluster("control").review(&request);
-        answer.map(|_| ()).map_err(|e| e.message)
+        let step = Blueprints::in_cluster("control");
+        if !step.handles(&request) {
+            return Ok(());
+        }
+        step.validate(&request, &mut Vec::new()).map_err(|e| e.message)
     }
 
     fn type_with(name: &str) -> Value {
