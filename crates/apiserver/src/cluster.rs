@@ -76,6 +76,8 @@ pub struct Cluster {
     /// Wakes whoever follows the registry.
     pub(crate) registry_changed: tokio::sync::watch::Sender<u64>,
     services: OnceLock<Allocator>,
+    /// What watches have been told in protobuf lately.
+    pub(crate) binary: crate::negotiate::protobuf::Recent,
 }
 
 impl Cluster {
@@ -96,6 +98,7 @@ impl Cluster {
             definitions: tokio::sync::Mutex::default(),
             registry_changed: tokio::sync::watch::Sender::new(0),
             services: OnceLock::new(),
+            binary: crate::negotiate::protobuf::Recent::default(),
         })
     }
 

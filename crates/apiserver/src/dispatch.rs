@@ -14,12 +14,13 @@ use crate::cluster::Cluster;
 use crate::discovery;
 use crate::handlers;
 use crate::health;
-use crate::negotiate::negotiate_plain;
+use crate::negotiate::{Answer, Offer, negotiate, negotiate_plain};
 use crate::rbac;
-use crate::request::{Query, RequestInfo};
+use crate::request::{Query, RequestInfo, Verb};
 use crate::respond;
 use crate::server::ApiServer;
 use crate::user::UserInfo;
+use crate::verbs::Target;
 
 /// What a handler gets to know about its request.
 pub(crate) struct Context {
@@ -37,6 +38,19 @@ pub(crate) struct Context {
     pub headers: HeaderMap,
     /// By whom.
     pub user: UserInfo,
+}
+
+impl Context {
+    /// The form of the answer for an object or a collection of the target.
+    pub(crate) fn negotiate(&self, target: &Target, collection: bool) -> Result<Answer> {
+        let offer = Offer {
+            collection,
+            // The scale of a custom resource is of a built-in kind.
+            protobuf: !target.resource.is_crd || self.info.subresource == "scale",
+            stream: self.info.verb == Verb::Watch,
+        };
+        negotiate(&self.headers, &self.query, offer)
+    }
 }
 
 /// Answers a request. A panic in a handler is answered with a 500 and logged; the connection lives on.

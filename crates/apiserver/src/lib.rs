@@ -20,7 +20,7 @@
 //! `/clusters/<name>/`; the first one is also served on the plain path.
 //!
 //! # What is not there yet
-//! Bodies are JSON or YAML; protobuf is read, not written. Custom resources convert by their version alone, without webhooks.
+//! Bodies are JSON or YAML, and protobuf for built-in kinds. Custom resources convert by their version alone, without webhooks.
 
 mod authz;
 mod cluster;

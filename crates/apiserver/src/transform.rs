@@ -43,13 +43,7 @@ pub(crate) fn list(
     query: &Query,
 ) -> Result<Value> {
     let values: Vec<_> = listed.items.iter().map(crate::verbs::View::value).collect();
-    let mut metadata = json!({"resourceVersion": listed.revision.to_string()});
-    if !listed.continue_token.is_empty() {
-        metadata["continue"] = listed.continue_token.as_str().into();
-    }
-    if let Some(remaining) = listed.remaining {
-        metadata["remainingItemCount"] = remaining.into();
-    }
+    let metadata = list_metadata(listed);
     Ok(match transform {
         Transform::None => json!({
             "kind": info.list_kind, "apiVersion": info.api_version(), "metadata": metadata,
@@ -66,6 +60,18 @@ pub(crate) fn list(
             "items": values.iter().map(|v| metadata_only(v, version)).collect::<Vec<_>>(),
         }),
     })
+}
+
+/// The metadata of a list.
+pub(crate) fn list_metadata(listed: &Listed) -> Value {
+    let mut metadata = json!({"resourceVersion": listed.revision.to_string()});
+    if !listed.continue_token.is_empty() {
+        metadata["continue"] = listed.continue_token.as_str().into();
+    }
+    if let Some(remaining) = listed.remaining {
+        metadata["remainingItemCount"] = remaining.into();
+    }
+    metadata
 }
 
 fn metadata_only(value: &Value, version: &str) -> Value {

@@ -1,22 +1,25 @@
 //! Discovery with everything in one document: `apidiscovery.k8s.io`.
 
 use choreo_apimachinery::registry::{Group, Registry, ResourceInfo};
-use choreo_apimachinery::status::{ApiError, Result};
+use choreo_apimachinery::status::Result;
 use serde_json::{Value, json};
 
 use super::texts;
-use crate::negotiate::accepted;
+use crate::negotiate::{Codec, accepted};
 
-/// The version of the aggregated form that an `Accept` header asks for; none when it wants the old form.
-pub(super) fn wanted(accept: &str) -> Option<&'static str> {
+/// The encoding and version of the aggregated form that an `Accept` header asks for; none when it wants the old form.
+pub(super) fn wanted(accept: &str) -> Option<(Codec, &'static str)> {
     for clause in accepted(accept) {
-        if !matches!(clause.name.as_str(), "application/json" | "*/*" | "application/*") {
-            continue;
-        }
+        let codec = match Codec::for_accept(&clause) {
+            Some(codec @ (Codec::Json | Codec::Protobuf)) => codec,
+            _ => continue,
+        };
         match (clause.param("g"), clause.param("as"), clause.param("v")) {
-            (Some("apidiscovery.k8s.io"), Some("APIGroupDiscoveryList"), Some("v2")) => return Some("v2"),
+            (Some("apidiscovery.k8s.io"), Some("APIGroupDiscoveryList"), Some("v2")) => {
+                return Some((codec, "v2"));
+            }
             (Some("apidiscovery.k8s.io"), Some("APIGroupDiscoveryList"), Some("v2beta1")) => {
-                return Some("v2beta1");
+                return Some((codec, "v2beta1"));
             }
             (None, None, None) => return None,
             _ => {}
@@ -26,12 +29,13 @@ pub(super) fn wanted(accept: &str) -> Option<&'static str> {
 }
 
 /// The content type of the document.
-pub(super) fn content_type(version: &str) -> String {
-    format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList")
+pub(super) fn content_type(codec: Codec, version: &str) -> String {
+    let name = codec.media_type();
+    format!("{name};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList")
 }
 
 /// The document: the core group, or all others.
-pub(super) fn list(registry: &Registry, core: bool, version: &str) -> Result<Vec<u8>> {
+pub(super) fn list(registry: &Registry, core: bool, codec: Codec, version: &str) -> Result<Vec<u8>> {
     let items: Vec<Value> = registry
         .groups()
         .filter(|g| g.name().is_empty() == core)
@@ -43,7 +47,7 @@ pub(super) fn list(registry: &Registry, core: bool, version: &str) -> Result<Vec
         "metadata": {},
         "items": items,
     });
-    serde_json::to_vec(&list).map_err(ApiError::internal)
+    codec.encode(&list, false)
 }
 
 fn describe(group: &Group) -> Value {

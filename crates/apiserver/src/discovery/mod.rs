@@ -40,11 +40,12 @@ pub(crate) fn answer(context: &Context) -> Result<Response> {
         ["", "", ""] => plain(context, &legacy::paths(registry)),
         ["api" | "apis", "", ""] => {
             let core = parts[0] == "api";
-            if let Some(version) = aggregated::wanted(header(&context.headers, "accept")) {
-                let name = format!("{path} {version}");
-                let document =
-                    served.document(&name, |registry| aggregated::list(registry, core, version))?;
-                return Ok(tagged(context, &document, &aggregated::content_type(version)));
+            if let Some((codec, version)) = aggregated::wanted(header(&context.headers, "accept")) {
+                let content_type = aggregated::content_type(codec, version);
+                let document = served.document(&format!("{path} {content_type}"), |registry| {
+                    aggregated::list(registry, core, codec, version)
+                })?;
+                return Ok(tagged(context, &document, &content_type));
             }
             if core {
                 plain(context, &legacy::core_versions(host(context)))
@@ -67,12 +68,8 @@ fn host(context: &Context) -> &str {
 }
 
 fn plain(context: &Context, value: &Value) -> Result<Response> {
-    respond::object(
-        negotiate_plain(&context.headers, &context.query),
-        StatusCode::OK,
-        value,
-        &[],
-    )
+    let answer = negotiate_plain(&context.headers, &context.query);
+    respond::object(answer, StatusCode::OK, value, &[])
 }
 
 fn plain_some(context: &Context, value: Option<Value>) -> Result<Response> {

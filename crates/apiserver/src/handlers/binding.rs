@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::dispatch::Context;
-use crate::negotiate::{Answer, Body, Transform, negotiate};
+use crate::negotiate::{Answer, Body, Transform};
 use crate::request::CreateOptions;
 use crate::respond;
 use crate::verbs::{Change, Subresource, Target, modify, now, text};
@@ -16,7 +16,7 @@ use crate::verbs::{Change, Subresource, Target, modify, now, text};
 pub(super) async fn bind(context: &Context, target: &Target, body: &Body) -> Result<Response> {
     let answer = Answer {
         transform: Transform::None,
-        ..negotiate(&context.headers, &context.query, false)?
+        ..context.negotiate(target, false)?
     };
     let options = CreateOptions::parse(&context.query, "CreateOptions")?;
     let name = context.info.name.as_str();

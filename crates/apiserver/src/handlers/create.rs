@@ -5,14 +5,14 @@ use choreo_apimachinery::status::{ApiError, Result};
 
 use super::written;
 use crate::dispatch::Context;
-use crate::negotiate::{Body, negotiate};
+use crate::negotiate::Body;
 use crate::request::CreateOptions;
 use crate::reviews;
 use crate::verbs::{self, Target};
 
 /// Creates an object. Reviews are answered and not kept.
 pub(super) async fn create(context: &Context, target: &Target, body: &Body) -> Result<Response> {
-    let answer = negotiate(&context.headers, &context.query, false)?;
+    let answer = context.negotiate(target, false)?;
     let options = CreateOptions::parse(&context.query, "CreateOptions")?;
     let document = body.decode()?;
     if !target.resource.stored() {

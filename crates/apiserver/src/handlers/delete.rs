@@ -6,15 +6,14 @@ use http::StatusCode;
 
 use super::{list, object};
 use crate::dispatch::Context;
-use crate::negotiate::{Body, Transform, negotiate};
+use crate::negotiate::{Body, Transform};
 use crate::request::{DeleteOptions, ListOptions};
 use crate::respond;
-use crate::transform;
 use crate::verbs::{self, Filter, Target};
 
 /// Deletes an object.
 pub(super) async fn delete(context: &Context, target: &Target, body: &Body) -> Result<Response> {
-    let answer = negotiate(&context.headers, &context.query, false)?;
+    let answer = context.negotiate(target, false)?;
     let options = DeleteOptions::parse(&context.query, body.decode_optional()?.as_ref())?;
     let deleted = verbs::delete(target, &context.info.name, &options).await?;
     if let Some(status) = deleted.body(target) {
@@ -42,7 +41,7 @@ pub(super) async fn delete(context: &Context, target: &Target, body: &Body) -> R
 
 /// Deletes the selected objects of a collection.
 pub(super) async fn delete_collection(context: &Context, target: &Target, body: &Body) -> Result<Response> {
-    let answer = negotiate(&context.headers, &context.query, true)?;
+    let answer = context.negotiate(target, true)?;
     let list_options = ListOptions::parse(&context.query, false)?;
     let options = DeleteOptions::parse(&context.query, body.decode_optional()?.as_ref())?;
     let filter = Filter::parse(
@@ -51,11 +50,5 @@ pub(super) async fn delete_collection(context: &Context, target: &Target, body: 
         &list_options.field_selector,
     )?;
     let listed = verbs::delete_collection(target, &list_options, &filter, &options).await?;
-    match answer.transform {
-        Transform::None => respond::json(answer, StatusCode::OK, list::plain(target, &listed).into(), &[]),
-        _ => {
-            let shown = transform::list(answer.transform, &target.resource, &listed, &context.query)?;
-            respond::object(answer, StatusCode::OK, &shown, &[])
-        }
-    }
+    list::listed_as(context, answer, target, &listed)
 }

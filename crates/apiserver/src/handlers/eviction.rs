@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::other;
 use crate::dispatch::Context;
-use crate::negotiate::{Answer, Body, Transform, negotiate};
+use crate::negotiate::{Answer, Body, Transform};
 use crate::request::{CreateOptions, DeleteOptions};
 use crate::respond;
 use crate::verbs::{self, Target, text};
@@ -19,7 +19,7 @@ use crate::verbs::{self, Target, text};
 pub(super) async fn evict(context: &Context, target: &Target, body: &Body) -> Result<Response> {
     let answer = Answer {
         transform: Transform::None,
-        ..negotiate(&context.headers, &context.query, false)?
+        ..context.negotiate(target, false)?
     };
     let options = CreateOptions::parse(&context.query, "CreateOptions")?;
     let name = context.info.name.as_str();

@@ -6,13 +6,12 @@ use http::StatusCode;
 
 use super::object;
 use crate::dispatch::Context;
-use crate::negotiate::negotiate;
 use crate::request::GetOptions;
 use crate::verbs::{Target, require_revision};
 
 /// Answers with an object, as it is now: the newest state is never older than what a client may ask for.
 pub(super) fn get(context: &Context, target: &Target) -> Result<Response> {
-    let answer = negotiate(&context.headers, &context.query, false)?;
+    let answer = context.negotiate(target, false)?;
     let options = GetOptions::parse(&context.query);
     require_revision(target, options.resource_version.as_deref())?;
     let view = target.get(&context.info.name)?;

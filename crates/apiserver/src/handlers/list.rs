@@ -2,11 +2,11 @@
 
 use axum::response::Response;
 use choreo_apimachinery::field::quote;
-use choreo_apimachinery::status::Result;
+use choreo_apimachinery::status::{ApiError, Result};
 use http::StatusCode;
 
 use crate::dispatch::Context;
-use crate::negotiate::{Transform, negotiate};
+use crate::negotiate::{Answer, Codec, Transform, protobuf};
 use crate::request::ListOptions;
 use crate::respond;
 use crate::transform;
@@ -14,21 +14,48 @@ use crate::verbs::{self, Filter, Listed, Target};
 
 /// Answers with the selected objects of a collection.
 pub(super) fn list(context: &Context, target: &Target) -> Result<Response> {
-    let answer = negotiate(&context.headers, &context.query, true)?;
+    let answer = context.negotiate(target, true)?;
     let options = ListOptions::parse(&context.query, false)?;
     let filter = Filter::parse(&target.resource, &options.label_selector, &options.field_selector)?;
     let listed = verbs::list(target, &options, &filter)?;
-    match answer.transform {
-        Transform::None => respond::json(answer, StatusCode::OK, plain(target, &listed).into(), &[]),
+    listed_as(context, answer, target, &listed)
+}
+
+/// Answers with a list in the negotiated form.
+pub(super) fn listed_as(
+    context: &Context,
+    answer: Answer,
+    target: &Target,
+    listed: &Listed,
+) -> Result<Response> {
+    match (answer.transform, answer.codec) {
+        (Transform::None, Codec::Protobuf) => {
+            let bytes = binary(target, listed)?;
+            Ok(respond::bytes_response(answer, StatusCode::OK, bytes.into(), &[]))
+        }
+        (Transform::None, _) => respond::json(answer, StatusCode::OK, plain(target, listed).into(), &[]),
         _ => {
-            let shown = transform::list(answer.transform, &target.resource, &listed, &context.query)?;
+            let shown = transform::list(answer.transform, &target.resource, listed, &context.query)?;
             respond::object(answer, StatusCode::OK, &shown, &[])
         }
     }
 }
 
+/// The list as protobuf.
+fn binary(target: &Target, listed: &Listed) -> Result<Vec<u8>> {
+    let info = &target.resource;
+    let api_version = info.api_version();
+    protobuf::encode_list(
+        (&api_version, &info.list_kind),
+        (&api_version, &info.kind),
+        &transform::list_metadata(listed),
+        listed.items.iter().map(verbs::View::value),
+    )
+    .map_err(ApiError::internal)
+}
+
 /// The list as JSON, put together from the objects' own bytes.
-pub(super) fn plain(target: &Target, listed: &Listed) -> Vec<u8> {
+fn plain(target: &Target, listed: &Listed) -> Vec<u8> {
     let items: Vec<bytes::Bytes> = listed.items.iter().map(verbs::View::json).collect();
     let size: usize = items.iter().map(|item| item.len() + 1).sum();
     let mut out = Vec::with_capacity(size + 256);

@@ -20,7 +20,7 @@ use http::{Method, StatusCode};
 use std::sync::Arc;
 
 use crate::dispatch::Context;
-use crate::negotiate::{Answer, Body, Transform, header, read_body};
+use crate::negotiate::{Answer, Body, Codec, Transform, header, protobuf, read_body};
 use crate::request::Verb;
 use crate::respond;
 use crate::transform;
@@ -151,6 +151,10 @@ fn object(
     query: &crate::request::Query,
 ) -> Result<Response> {
     match answer.transform {
+        Transform::None if answer.codec == Codec::Protobuf => {
+            let bytes = protobuf::encode(&view.value()).map_err(ApiError::internal)?;
+            Ok(respond::bytes_response(answer, status, bytes.into(), warnings))
+        }
         Transform::None => respond::json(answer, status, view.json(), warnings),
         _ => {
             let value = view.value();

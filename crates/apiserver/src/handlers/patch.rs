@@ -5,7 +5,7 @@ use choreo_apimachinery::status::Result;
 
 use super::written;
 use crate::dispatch::Context;
-use crate::negotiate::{Body, negotiate};
+use crate::negotiate::Body;
 use crate::request::PatchOptions;
 use crate::verbs::{self, PatchKind, Subresource, Target};
 
@@ -17,7 +17,7 @@ pub(super) async fn patch(
     body: &Body,
 ) -> Result<Response> {
     let kind = PatchKind::parse(&body.content_type, target.resource.is_crd)?;
-    let answer = negotiate(&context.headers, &context.query, false)?;
+    let answer = context.negotiate(target, false)?;
     let options = PatchOptions::parse(&context.query, kind == PatchKind::Apply)?;
     let outcome = verbs::patch(target, &context.info.name, part, kind, &body.bytes, &options).await?;
     written(context, answer, target, &outcome)

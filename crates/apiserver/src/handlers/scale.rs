@@ -5,7 +5,7 @@ use choreo_apimachinery::status::{ApiError, Result};
 use http::StatusCode;
 
 use crate::dispatch::Context;
-use crate::negotiate::{Answer, Body, Transform, negotiate};
+use crate::negotiate::{Answer, Body, Transform};
 use crate::request::{PatchOptions, UpdateOptions, Verb};
 use crate::respond;
 use crate::verbs::{self, PatchKind, Target};
@@ -14,7 +14,7 @@ use crate::verbs::{self, PatchKind, Target};
 pub(super) async fn scale(context: &Context, target: &Target, body: &Body) -> Result<Response> {
     let answer = Answer {
         transform: Transform::None,
-        ..negotiate(&context.headers, &context.query, false)?
+        ..context.negotiate(target, false)?
     };
     let name = &context.info.name;
     match context.info.verb {

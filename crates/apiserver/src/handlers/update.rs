@@ -5,7 +5,7 @@ use choreo_apimachinery::status::Result;
 
 use super::written;
 use crate::dispatch::Context;
-use crate::negotiate::{Body, negotiate};
+use crate::negotiate::Body;
 use crate::request::UpdateOptions;
 use crate::verbs::{self, Subresource, Target};
 
@@ -16,7 +16,7 @@ pub(super) async fn update(
     part: Subresource,
     body: &Body,
 ) -> Result<Response> {
-    let answer = negotiate(&context.headers, &context.query, false)?;
+    let answer = context.negotiate(target, false)?;
     let options = UpdateOptions::parse(&context.query, "UpdateOptions")?;
     let document = body.decode()?;
     let outcome = verbs::update(target, &context.info.name, part, &document, &options).await?;

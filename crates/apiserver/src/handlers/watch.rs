@@ -1,7 +1,7 @@
 //! Following a collection.
 //!
-//! A watch is a stream of frames, one JSON document per line. Each is put together from the object's own bytes, which were
-//! encoded once when it was written, however many clients follow.
+//! A watch is a stream of frames: one JSON document per line, or protobuf messages behind their length. Each is put together
+//! from the object's own bytes, which were encoded once, however many clients follow.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::dispatch::Context;
-use crate::negotiate::{Codec, Transform, negotiate};
+use crate::negotiate::{Codec, Transform, protobuf};
 use crate::request::{ListOptions, Query};
 use crate::transform;
 use crate::verbs::{self, Filter, Target, View, metadata_mut};
@@ -42,10 +42,7 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 /// Answers with a stream of changes.
 pub(super) fn watch(context: &Context, target: &Target) -> Result<Response> {
-    let answer = negotiate(&context.headers, &context.query, true)?;
-    if answer.codec != Codec::Json {
-        return Err(ApiError::not_acceptable(&["application/json"]));
-    }
+    let answer = context.negotiate(target, true)?;
     let options = ListOptions::parse(&context.query, true)?;
     let mut filter = Filter::parse(&target.resource, &options.label_selector, &options.field_selector)?;
     if !context.info.name.is_empty() {
@@ -58,6 +55,7 @@ pub(super) fn watch(context: &Context, target: &Target) -> Result<Response> {
     let mut frames = Frames {
         target: target.clone(),
         filter,
+        codec: answer.codec,
         transform: answer.transform,
         query: context.query.clone(),
         titled: false,
@@ -76,7 +74,10 @@ pub(super) fn watch(context: &Context, target: &Target) -> Result<Response> {
     }));
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
-    let kind = HeaderValue::from_static(Codec::Json.media_type());
+    let kind = HeaderValue::from_static(match answer.codec {
+        Codec::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        _ => Codec::Json.media_type(),
+    });
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
         .headers_mut()
@@ -88,6 +89,7 @@ pub(super) fn watch(context: &Context, target: &Target) -> Result<Response> {
 struct Frames {
     target: Target,
     filter: Filter,
+    codec: Codec,
     transform: Transform,
     query: Query,
     /// Whether a Table with column definitions has been sent; later ones come without.
@@ -179,10 +181,9 @@ impl Frames {
     }
 
     fn queue_error(&mut self, error: &ApiError) {
-        let mut frame =
-            serde_json::to_vec(&json!({"type": "ERROR", "object": error.to_value()})).unwrap_or_default();
-        frame.push(b'\n');
-        self.waiting.push_back(frame.into());
+        let mut buffer = Vec::new();
+        self.put(&mut buffer, "ERROR", &error.to_value());
+        self.waiting.push_back(buffer.into());
     }
 
     /// The next piece of the stream; none at its end.
@@ -280,11 +281,19 @@ impl Frames {
     }
 
     fn frame(&mut self, buffer: &mut Vec<u8>, kind: &str, view: &View) {
-        buffer.extend_from_slice(b"{\"type\":\"");
-        buffer.extend_from_slice(kind.as_bytes());
-        buffer.extend_from_slice(b"\",\"object\":");
-        match self.transform {
-            Transform::None => buffer.extend_from_slice(&view.json()),
+        match (self.transform, self.codec) {
+            (Transform::None, Codec::Protobuf) => {
+                let make = || protobuf::encode(&view.value());
+                let bytes = match view {
+                    View::Stored(object) => self.target.cluster.binary.get(object.revision(), make),
+                    View::Made(..) => make().map(Bytes::from),
+                };
+                match bytes {
+                    Ok(bytes) => protobuf::frame(buffer, kind, &bytes),
+                    Err(error) => self.put(buffer, "ERROR", &ApiError::internal(error).to_value()),
+                }
+            }
+            (Transform::None, _) => json_frame(buffer, kind, &view.json()),
             _ => {
                 let shown =
                     transform::object(self.transform, &self.target.resource, &view.value(), &self.query);
@@ -295,10 +304,22 @@ impl Frames {
                     }
                     self.titled = true;
                 }
-                buffer.extend_from_slice(&serde_json::to_vec(&shown).unwrap_or_default());
+                self.put(buffer, kind, &shown);
             }
         }
-        buffer.extend_from_slice(b"}\n");
+    }
+
+    /// Adds a frame with an object that is not encoded yet.
+    fn put(&self, buffer: &mut Vec<u8>, kind: &str, object: &Value) {
+        if self.codec == Codec::Protobuf {
+            match protobuf::encode(object) {
+                Ok(bytes) => protobuf::frame(buffer, kind, &bytes),
+                // Everything that comes here has a message: errors, metadata and bookmarks.
+                Err(error) => tracing::error!(%error, "frame of a watch"),
+            }
+        } else {
+            json_frame(buffer, kind, &serde_json::to_vec(object).unwrap_or_default());
+        }
     }
 
     fn queue_bookmark(&mut self) {
@@ -330,9 +351,14 @@ impl Frames {
                 json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata})
             }
         };
-        buffer.extend_from_slice(
-            &serde_json::to_vec(&json!({"type": "BOOKMARK", "object": object})).unwrap_or_default(),
-        );
-        buffer.push(b'\n');
+        self.put(buffer, "BOOKMARK", &object);
     }
+}
+
+fn json_frame(buffer: &mut Vec<u8>, kind: &str, object: &[u8]) {
+    buffer.extend_from_slice(b"{\"type\":\"");
+    buffer.extend_from_slice(kind.as_bytes());
+    buffer.extend_from_slice(b"\",\"object\":");
+    buffer.extend_from_slice(object);
+    buffer.extend_from_slice(b"}\n");
 }

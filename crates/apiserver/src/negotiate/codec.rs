@@ -13,16 +13,13 @@ pub enum Codec {
     Json,
     /// `application/yaml`.
     Yaml,
-    /// `application/vnd.kubernetes.protobuf`; read only, for built-in kinds.
+    /// `application/vnd.kubernetes.protobuf`; for built-in kinds, and for what is said about others: errors and metadata.
     Protobuf,
 }
 
 impl Codec {
-    /// The media types that can be written, as messages list them.
-    pub const MEDIA_TYPES: [&'static str; 2] = ["application/json", "application/yaml"];
-
-    /// The media types that can be read, as messages list them.
-    pub const READABLE: [&'static str; 3] = [
+    /// The media types that are read and written, as messages list them.
+    pub const MEDIA_TYPES: [&'static str; 3] = [
         "application/json",
         "application/yaml",
         "application/vnd.kubernetes.protobuf",
@@ -33,6 +30,7 @@ impl Codec {
         match clause.name.as_str() {
             "application/json" | "*/*" | "application/*" => Some(Codec::Json),
             "application/yaml" => Some(Codec::Yaml),
+            "application/vnd.kubernetes.protobuf" => Some(Codec::Protobuf),
             _ => None,
         }
     }
@@ -46,7 +44,7 @@ impl Codec {
             "" | "application/json" => Ok(Codec::Json),
             "application/yaml" => Ok(Codec::Yaml),
             "application/vnd.kubernetes.protobuf" => Ok(Codec::Protobuf),
-            _ => Err(ApiError::unsupported_media_type(&Codec::READABLE)),
+            _ => Err(ApiError::unsupported_media_type(&Codec::MEDIA_TYPES)),
         }
     }
 
@@ -83,7 +81,10 @@ impl Codec {
         match self {
             Codec::Json if pretty => serde_json::to_vec_pretty(value).map_err(ApiError::internal),
             Codec::Json => serde_json::to_vec(value).map_err(ApiError::internal),
-            Codec::Protobuf => Err(ApiError::not_acceptable(&Codec::MEDIA_TYPES)),
+            Codec::Protobuf => {
+                let value = serde_json::to_value(value).map_err(ApiError::internal)?;
+                protobuf::encode(&value).map_err(ApiError::internal)
+            }
             Codec::Yaml => serde_saphyr::to_string(&value)
                 .map(String::into_bytes)
                 .map_err(ApiError::internal),

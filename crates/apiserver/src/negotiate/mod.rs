@@ -1,12 +1,12 @@
 //! Which form a request's body has and which form the answer takes.
 //!
-//! Two independent choices are made from an `Accept` header: the [`Codec`] (JSON, YAML; further ones slot in there) and
-//! the [`Transform`] (the object itself, a `Table`, only its metadata).
+//! Two choices are made from an `Accept` header: the [`Codec`] (JSON, YAML, protobuf; further ones slot in there) and the
+//! [`Transform`] (the object itself, a `Table`, only its metadata).
 
 mod body;
 mod codec;
 mod media;
-mod protobuf;
+pub(crate) mod protobuf;
 
 pub use body::{BODY_LIMIT, Body, read_body};
 pub use codec::Codec;
@@ -53,11 +53,41 @@ impl Answer {
     };
 }
 
-/// Negotiates the answer for an object (`collection` false) or a collection.
+/// What can be answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// Whether it is a collection.
+    pub collection: bool,
+    /// Whether the objects have a protobuf form, which custom resources do not. Their metadata has one all the same.
+    pub protobuf: bool,
+    /// Whether it is a stream of changes, of which there is no YAML.
+    pub stream: bool,
+}
+
+/// The forms of a stream, as messages list them.
+const STREAMS: [&str; 2] = [
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
+];
+
+impl Offer {
+    fn has(self, codec: Codec, transform: Transform) -> bool {
+        match (codec, transform) {
+            (Codec::Json, _) => true,
+            (Codec::Yaml, _) => !self.stream,
+            (Codec::Protobuf, Transform::None) => self.protobuf,
+            (Codec::Protobuf, Transform::Metadata(_)) => true,
+            // Cells are of no type.
+            (Codec::Protobuf, Transform::Table(_)) => false,
+        }
+    }
+}
+
+/// Negotiates the answer for what is on offer.
 ///
 /// # Errors
 /// 406 listing the encodings that are there.
-pub fn negotiate(headers: &HeaderMap, query: &Query, collection: bool) -> Result<Answer> {
+pub fn negotiate(headers: &HeaderMap, query: &Query, offer: Offer) -> Result<Answer> {
     let accept = header(headers, ACCEPT.as_str());
     let clauses = accepted(accept);
     let base = Answer {
@@ -74,22 +104,31 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, collection: bool) -> Result
         let Some(codec) = Codec::for_accept(clause) else {
             continue;
         };
-        let Some(transform) = transform(clause, collection) else {
+        let Some(transform) = transform(clause, offer.collection) else {
             continue;
         };
+        if !offer.has(codec, transform) {
+            continue;
+        }
         return Ok(Answer {
             codec,
             transform,
             ..base
         });
     }
-    Err(ApiError::not_acceptable(&Codec::MEDIA_TYPES))
+    Err(if offer.stream {
+        ApiError::not_acceptable(&STREAMS)
+    } else {
+        ApiError::not_acceptable(&Codec::MEDIA_TYPES)
+    })
 }
 
 /// Negotiates the encoding of something that has only one form, such as a `Status` or a discovery document.
 pub fn negotiate_plain(headers: &HeaderMap, query: &Query) -> Answer {
     let codec = accepted(header(headers, ACCEPT.as_str()))
         .iter()
+        // A clause that wants something made of an object is not about this.
+        .filter(|clause| clause.param("as").is_none())
         .find_map(Codec::for_accept)
         .unwrap_or(Codec::Json);
     Answer {
@@ -146,7 +185,48 @@ mod tests {
     fn ask(accept: &str, collection: bool) -> Result<Answer> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, accept.parse().unwrap());
-        negotiate(&headers, &Query::default(), collection)
+        let offer = Offer {
+            collection,
+            protobuf: true,
+            ..Offer::default()
+        };
+        negotiate(&headers, &Query::default(), offer)
+    }
+
+    fn ask_for_custom(accept: &str, stream: bool) -> Result<Answer> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, accept.parse().unwrap());
+        let offer = Offer {
+            collection: true,
+            protobuf: false,
+            stream,
+        };
+        negotiate(&headers, &Query::default(), offer)
+    }
+
+    #[test]
+    fn protobuf_is_for_built_in_kinds_and_for_metadata() {
+        const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+        let metadata = format!("{PROTOBUF};as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
+        let table = format!("{PROTOBUF};as=Table;g=meta.k8s.io;v=v1");
+        assert_eq!(ask(PROTOBUF, true).unwrap().codec, Codec::Protobuf);
+        assert_eq!(ask_for_custom(&metadata, false).unwrap().codec, Codec::Protobuf);
+        assert_eq!(
+            ask_for_custom(&format!("{PROTOBUF},application/json"), true)
+                .unwrap()
+                .codec,
+            Codec::Json
+        );
+        for answer in [ask(&table, true), ask_for_custom(PROTOBUF, false)] {
+            assert_eq!(
+                answer.unwrap_err().message,
+                "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+            );
+        }
+        assert_eq!(
+            ask_for_custom("application/yaml", true).unwrap_err().message,
+            "only the following media types are accepted: application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
+        );
     }
 
     #[test]
@@ -158,7 +238,10 @@ mod tests {
     #[test]
     fn first_possible_clause_wins() {
         let answer = ask("application/vnd.kubernetes.protobuf,application/json", true).unwrap();
-        assert_eq!((answer.codec, answer.transform), (Codec::Json, Transform::None));
+        assert_eq!(
+            (answer.codec, answer.transform),
+            (Codec::Protobuf, Transform::None)
+        );
         let answer = ask(
             "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/yaml",
             false,
@@ -184,7 +267,7 @@ mod tests {
             (error.code, error.message.as_str()),
             (
                 406,
-                "only the following media types are accepted: application/json, application/yaml"
+                "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
             )
         );
         assert_eq!(

@@ -14,5 +14,6 @@ mod collection;
 mod definitions;
 mod discovery;
 mod kubectl;
+mod protobuf;
 mod support;
 mod watches;

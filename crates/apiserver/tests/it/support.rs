@@ -22,6 +22,7 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: http::HeaderMap,
     pub(crate) text: String,
+    pub(crate) bytes: bytes::Bytes,
 }
 
 impl Answer {
@@ -121,6 +122,7 @@ impl TestServer {
             status: parts.status,
             headers: parts.headers,
             text: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes,
         }
     }
 

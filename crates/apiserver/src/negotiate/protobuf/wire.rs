@@ -90,3 +90,55 @@ fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
     }
     Err(Malformed::Wire("number too long"))
 }
+
+fn put_tag(out: &mut Vec<u8>, number: u32, wire_type: u8) {
+    put_raw_varint(out, u64::from(number) << 3 | u64::from(wire_type));
+}
+
+fn put_raw_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number > 0x7f {
+        out.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Appends a number or truth value.
+pub(super) fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
+    put_tag(out, number, 0);
+    put_raw_varint(out, value);
+}
+
+/// Appends eight bytes.
+pub(super) fn put_fixed64(out: &mut Vec<u8>, number: u32, bits: u64) {
+    put_tag(out, number, 1);
+    out.extend_from_slice(&bits.to_le_bytes());
+}
+
+/// Appends text or bytes.
+pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    put_tag(out, number, 2);
+    put_raw_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Appends a message whose fields `write` appends.
+pub(super) fn put_nested<E>(
+    out: &mut Vec<u8>,
+    number: u32,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    put_tag(out, number, 2);
+    // The length is known afterwards: most fit into the one byte kept for it, otherwise what was written moves up.
+    let at = out.len();
+    out.push(0);
+    write(out)?;
+    let mut length = Vec::new();
+    put_raw_varint(&mut length, (out.len() - at - 1) as u64);
+    if let [one] = length[..] {
+        out[at] = one;
+    } else {
+        out.splice(at..=at, length);
+    }
+    Ok(())
+}
