@@ -12,12 +12,34 @@ use serde_json::Value;
 
 use crate::{Key, WriteError};
 
-/// Parsed values kept for reuse, over all stores of the process. The text is what is kept for good: it is a fraction
-/// of the parsed form's size.
-const PARSED_KEPT: usize = 4096;
+/// Text whose parsed values are kept for reuse, in bytes, over all stores of the process. The text is what is kept for good: it is
+/// a fraction of the parsed form's size.
+const PARSED_KEPT: usize = 4 << 20;
 
-static PARSED: LazyLock<Mutex<VecDeque<Arc<Value>>>> =
-    LazyLock::new(|| Mutex::new(VecDeque::with_capacity(PARSED_KEPT)));
+static PARSED: LazyLock<Mutex<Parsed>> = LazyLock::new(Mutex::default);
+
+/// The parsed values that were used last, with the sizes of their texts.
+#[derive(Default)]
+struct Parsed {
+    values: VecDeque<(usize, Arc<Value>)>,
+    size: usize,
+}
+
+impl Parsed {
+    /// Keeps a value, and gives those that have to go for it.
+    fn keep(&mut self, size: usize, value: Arc<Value>) -> Vec<Arc<Value>> {
+        self.values.push_back((size, value));
+        self.size += size;
+        let mut dropped = Vec::new();
+        while self.size > PARSED_KEPT
+            && let Some((size, value)) = self.values.pop_front()
+        {
+            self.size -= size;
+            dropped.push(value);
+        }
+        dropped
+    }
+}
 
 /// One version of an object. Immutable.
 ///
@@ -70,14 +92,7 @@ impl Object {
 
     fn keep(&self, value: &Arc<Value>) {
         *self.parsed.lock() = Arc::downgrade(value);
-        let mut kept = PARSED.lock();
-        let dropped = if kept.len() >= PARSED_KEPT {
-            kept.pop_front()
-        } else {
-            None
-        };
-        kept.push_back(Arc::clone(value));
-        drop(kept);
+        let dropped = PARSED.lock().keep(self.json.len(), Arc::clone(value));
         // Freed outside the lock: a value may be large.
         drop(dropped);
     }
@@ -248,6 +263,23 @@ mod tests {
             assert_eq!(later.json(), &serde_json::to_vec(&expected).unwrap());
             assert_eq!(*later.value(), expected);
         }
+    }
+
+    #[test]
+    fn what_is_kept_parsed_is_bounded_by_its_text() {
+        let mut parsed = Parsed::default();
+        let value = |n: u64| Arc::new(json!(n));
+        for n in 0..4 {
+            assert!(parsed.keep(PARSED_KEPT / 4, value(n)).is_empty());
+        }
+        assert_eq!(parsed.keep(1, value(4)), [value(0)]);
+        assert_eq!(
+            parsed.keep(PARSED_KEPT, value(5)),
+            [value(1), value(2), value(3), value(4)]
+        );
+        // One that is larger than all that may be kept is not kept.
+        assert_eq!(parsed.keep(PARSED_KEPT + 1, value(6)), [value(5), value(6)]);
+        assert_eq!(parsed.size, 0);
     }
 
     #[test]

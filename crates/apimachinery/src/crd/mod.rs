@@ -4,10 +4,32 @@ mod rows;
 mod validate;
 mod versions;
 
-pub use rows::rows;
+pub use rows::Definition;
 pub use validate::validate;
 
 use serde_json::{Map, Value, json};
+
+use crate::{
+    field::{FieldError, FieldPath},
+    registry::ResourceInfo,
+};
+
+/// Makes the rows of a definition that is at hand as a value; see [`Definition::rows`].
+///
+/// # Errors
+/// When it is no definition.
+pub fn rows(definition: &Value) -> Result<Vec<ResourceInfo>, Vec<FieldError>> {
+    let unreadable = |error: serde_json::Error| {
+        vec![FieldError::invalid(
+            &FieldPath::new("spec"),
+            definition["spec"].clone(),
+            error.to_string(),
+        )]
+    };
+    Definition::read(definition.to_string())
+        .map_err(unreadable)?
+        .rows()
+}
 
 /// Fills in what a definition leaves out, as the real server does before it looks at one: singular and list names, and the
 /// conversion strategy.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use choreo_apimachinery::status::Result;
-use choreo_store::EventKind;
-use serde_json::Value;
+use choreo_store::{EventKind, Object};
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{FINALIZER, RESOURCE, status};
@@ -36,7 +37,7 @@ async fn follow(cluster: &Arc<Cluster>) {
         let snapshot = cluster.store().snapshot();
         let mut waiting: BTreeSet<String> = snapshot
             .iter(RESOURCE, None, None)
-            .filter(|object| wants_cleanup(&object.value()))
+            .filter(|object| stored_wants_cleanup(object))
             .map(|object| object.key().name().to_owned())
             .collect();
         let Ok(mut watch) = cluster.store().watch(Some(RESOURCE), None, snapshot.revision()) else {
@@ -65,7 +66,7 @@ async fn follow(cluster: &Arc<Cluster>) {
             match next {
                 None => {}
                 Some(Ok(event)) if event.kind == EventKind::Deleted => reconsider(cluster).await,
-                Some(Ok(event)) if wants_cleanup(&event.object.value()) => {
+                Some(Ok(event)) if stored_wants_cleanup(&event.object) => {
                     waiting.insert(event.object.key().name().to_owned());
                 }
                 Some(Ok(_)) => {}
@@ -74,6 +75,16 @@ async fn follow(cluster: &Arc<Cluster>) {
             }
         }
     }
+}
+
+/// Reads only what decides: a start would otherwise parse every schema of a thousand definitions.
+fn stored_wants_cleanup(definition: &Object) -> bool {
+    #[derive(Deserialize)]
+    struct Outline {
+        metadata: Value,
+    }
+    let outline: std::result::Result<Outline, _> = serde_json::from_slice(definition.json());
+    outline.is_ok_and(|outline| wants_cleanup(&json!({"metadata": outline.metadata})))
 }
 
 fn wants_cleanup(definition: &Value) -> bool {

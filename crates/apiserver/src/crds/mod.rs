@@ -31,31 +31,31 @@ pub(crate) fn is_definition(target: &Target) -> bool {
 /// Adds the definitions of a store to a registry.
 pub(crate) fn load(registry: &mut Registry, snapshot: &Snapshot) {
     for object in snapshot.iter(RESOURCE, None, None) {
-        serve(registry, &object.value());
+        serve(registry, object);
     }
 }
 
 /// Serves a definition's versions, if its names were accepted.
-fn serve(registry: &mut Registry, definition: &Value) {
-    let (group, plural) = (
-        text(definition, "/spec/group"),
-        text(definition, "/spec/names/plural"),
-    );
-    if !status::is_true(definition, "Established") {
+fn serve(registry: &mut Registry, stored: &Object) {
+    let definition = match crd::Definition::read(stored.json().clone()) {
+        Ok(definition) => definition,
+        Err(error) => {
+            tracing::error!(definition = %stored.key(), "stored definition is not served: {error}");
+            return;
+        }
+    };
+    let (group, plural) = (definition.group(), definition.plural());
+    if !definition.is_established() {
         return registry.remove_crd(group, plural);
     }
-    match crd::rows(definition) {
+    match definition.rows() {
         Ok(rows) => registry.add_crd(rows),
         Err(errors) => {
-            let name = text(definition, "/metadata/name");
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
             tracing::error!(
-                definition = name,
+                definition = definition.name(),
                 "stored definition is not served: {}",
-                errors
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join("; ")
+                errors.join("; ")
             );
             registry.remove_crd(group, plural);
         }
@@ -142,7 +142,7 @@ pub(crate) fn prepare_delete(target: &Target, definition: &mut Value) {
 /// Follows a written definition.
 pub(crate) fn written(target: &Target, stored: &Arc<Object>) {
     if is_definition(target) {
-        change(target, |registry| serve(registry, &stored.value()));
+        change(target, |registry| serve(registry, stored));
     }
 }
 
