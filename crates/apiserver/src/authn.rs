@@ -5,6 +5,7 @@
 //! may read only the health and version paths ([`is_open_path`]).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -59,12 +60,16 @@ pub enum TokenFileError {
 pub struct Unauthorized;
 
 /// Finds out who a request is from.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Authenticator {
     // Digests rather than tokens: they are compared in constant time, and what a comparison could still tell by its
     // timing is about a digest, from which no token can be built up byte by byte.
     tokens: Vec<([u8; 32], UserInfo)>,
+    others: Option<TokenSource>,
 }
+
+/// Says whose a bearer token is, by the path of the request and the token.
+pub type TokenSource = Arc<dyn Fn(&str, &str) -> Option<UserInfo> + Send + Sync>;
 
 impl std::fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -126,7 +131,27 @@ impl Authenticator {
         self
     }
 
-    /// Who a request with these headers is from, on a connection whose client certificate named `peer`. `Ok(None)` is
+    /// Also asks somebody else about tokens that are not known here.
+    #[must_use]
+    pub fn with_tokens(mut self, source: TokenSource) -> Self {
+        self.others = Some(source);
+        self
+    }
+
+    /// Whose token it is, of those that were added one by one.
+    pub(crate) fn token(&self, token: &str) -> Option<UserInfo> {
+        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let mut found = None;
+        // Every token is looked at, whether one has matched or not.
+        for (own, user) in &self.tokens {
+            if equal(own, &digest) {
+                found = Some(user);
+            }
+        }
+        found.cloned()
+    }
+
+    /// Who a request to this path with these headers is from, on a connection whose client certificate named `peer`. `Ok(None)` is
     /// somebody anonymous.
     ///
     /// # Errors
@@ -134,6 +159,7 @@ impl Authenticator {
     pub fn authenticate(
         &self,
         peer: Option<&UserInfo>,
+        path: &str,
         headers: &HeaderMap,
     ) -> Result<Option<UserInfo>, Unauthorized> {
         if let Some(user) = peer {
@@ -147,15 +173,10 @@ impl Authenticator {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
             _ => return Err(Unauthorized),
         };
-        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let mut found = None;
-        // Every token is looked at, whether one has matched or not.
-        for (own, user) in &self.tokens {
-            if equal(own, &digest) {
-                found = Some(user);
-            }
-        }
-        found.cloned().map(Some).ok_or(Unauthorized)
+        self.token(token)
+            .or_else(|| self.others.as_ref()?(path, token))
+            .map(Some)
+            .ok_or(Unauthorized)
     }
 }
 
@@ -208,13 +229,13 @@ mod tests {
         std::fs::write(&path, "# ours\ns3cret,jane,42,\"dev, ops\"\nplain,joe\n").unwrap();
         let authenticator = Authenticator::new().with_token_file(&path).unwrap();
         let jane = authenticator
-            .authenticate(None, &bearer("Bearer s3cret"))
+            .authenticate(None, "/api", &bearer("Bearer s3cret"))
             .unwrap()
             .unwrap();
         assert_eq!((jane.name.as_str(), jane.uid.as_str()), ("jane", "42"));
         assert_eq!(jane.groups, ["dev", "ops", "system:authenticated"]);
         let joe = authenticator
-            .authenticate(None, &bearer("bearer plain"))
+            .authenticate(None, "/api", &bearer("bearer plain"))
             .unwrap()
             .unwrap();
         assert_eq!(joe.groups, ["system:authenticated"]);
@@ -240,10 +261,13 @@ mod tests {
     #[test]
     fn unknown_credentials_are_refused_and_none_are_anonymous() {
         let authenticator = Authenticator::new().with_token("right", UserInfo::new("jane", ["dev"]));
-        assert_eq!(authenticator.authenticate(None, &HeaderMap::new()), Ok(None));
+        assert_eq!(
+            authenticator.authenticate(None, "/api", &HeaderMap::new()),
+            Ok(None)
+        );
         for wrong in ["Bearer wrong", "Bearer ", "Basic cmlnaHQ=", "right"] {
             assert_eq!(
-                authenticator.authenticate(None, &bearer(wrong)),
+                authenticator.authenticate(None, "/api", &bearer(wrong)),
                 Err(Unauthorized),
                 "{wrong}"
             );
@@ -255,7 +279,7 @@ mod tests {
         let authenticator = Authenticator::new();
         let peer = UserInfo::new("admin", ["system:masters"]);
         assert_eq!(
-            authenticator.authenticate(Some(&peer), &bearer("Bearer wrong")),
+            authenticator.authenticate(Some(&peer), "/api", &bearer("Bearer wrong")),
             Ok(Some(peer.clone()))
         );
     }

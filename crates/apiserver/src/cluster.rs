@@ -10,6 +10,7 @@ use choreo_store::{Key, Object, Write, WriteError};
 use parking_lot::Mutex;
 use serde_json::json;
 
+use crate::accounts::Issuer;
 use crate::admission::Admission;
 use crate::crds;
 use crate::error::ServerError;
@@ -65,12 +66,36 @@ impl Served {
     }
 }
 
+/// What all logical clusters of a server have in common.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    /// The embedder's steps of admission.
+    pub(crate) admission: Arc<[Arc<dyn Admission>]>,
+    /// Who issues tokens of service accounts.
+    pub(crate) issuer: Arc<Issuer>,
+    /// The certificates by which the server's clients know it, in PEM.
+    pub(crate) certificate_authority: Arc<str>,
+}
+
+#[cfg(test)]
+impl Settings {
+    /// Settings without anything in particular.
+    pub(crate) fn plain() -> Settings {
+        let key = crate::accounts::SigningKey::generate().unwrap();
+        Settings {
+            admission: Arc::new([]),
+            issuer: Arc::new(Issuer::new(crate::accounts::ISSUER, key)),
+            certificate_authority: Arc::from(""),
+        }
+    }
+}
+
 /// One logical cluster.
 pub struct Cluster {
     name: String,
     store: choreo_store::Cluster,
     served: ArcSwap<Served>,
-    admission: Arc<[Arc<dyn Admission>]>,
+    settings: Settings,
     /// Held while a definition is written, so that definitions and registry change together and in order.
     pub(crate) definitions: tokio::sync::Mutex<()>,
     /// Wakes whoever follows the registry.
@@ -85,7 +110,7 @@ impl Cluster {
     pub(crate) fn open(
         name: &str,
         store: choreo_store::Cluster,
-        admission: Arc<[Arc<dyn Admission>]>,
+        settings: Settings,
     ) -> Result<Cluster, ServerError> {
         bootstrap(&store)?;
         let mut registry = Registry::builtin();
@@ -94,7 +119,7 @@ impl Cluster {
             name: name.to_owned(),
             store,
             served: ArcSwap::new(Served::new(registry)),
-            admission,
+            settings,
             definitions: tokio::sync::Mutex::default(),
             registry_changed: tokio::sync::watch::Sender::new(0),
             services: OnceLock::new(),
@@ -119,7 +144,17 @@ impl Cluster {
 
     /// The product's own checks, in order.
     pub(crate) fn admission(&self) -> &[Arc<dyn Admission>] {
-        &self.admission
+        &self.settings.admission
+    }
+
+    /// Who issues tokens of service accounts.
+    pub(crate) fn issuer(&self) -> &Issuer {
+        &self.settings.issuer
+    }
+
+    /// The certificates by which the server's clients know it, in PEM; empty when there are none.
+    pub(crate) fn certificate_authority(&self) -> &str {
+        &self.settings.certificate_authority
     }
 
     /// Cluster IPs and node ports; what is in use is read from the store the first time.

@@ -10,6 +10,9 @@ pub enum ServerError {
     /// The first objects cannot be written.
     #[error("the namespaces of a new cluster cannot be written: {0}")]
     Bootstrap(String),
+    /// There is no key for tokens.
+    #[error(transparent)]
+    Key(#[from] crate::accounts::KeyError),
     /// The store refuses.
     #[error(transparent)]
     Store(#[from] choreo_store::StoreError),

@@ -22,6 +22,7 @@
 //! # What is not there yet
 //! Bodies are JSON or YAML, and protobuf for built-in kinds. Custom resources convert by their version alone, without webhooks.
 
+mod accounts;
 mod authz;
 mod cluster;
 mod crds;
@@ -51,6 +52,7 @@ pub mod tls;
 pub mod user;
 pub mod verbs;
 
+pub use accounts::{ISSUER, KeyError, SigningKey};
 pub use admission::{Admission, AdmissionRequest, Operation};
 pub use cluster::{Cluster, Served};
 pub use error::ServerError;

@@ -61,9 +61,7 @@ pub(crate) fn answer(
             rules(&snapshot, user, namespace)
         }
         "selfsubjectreviews" => json!({"userInfo": user_info(user)}),
-        "tokenreviews" => {
-            json!({"authenticated": false, "user": {}, "error": "tokens are not reviewed by this server yet"})
-        }
+        "tokenreviews" => token(context, &review)?,
         _ => {
             return Err(ApiError::method_not_supported(
                 &info.group,
@@ -156,6 +154,35 @@ fn rules(snapshot: &Snapshot, user: &UserInfo, namespace: &str) -> Value {
         .map(|granted| &granted.rule)
         .partition(|rule| !rule.non_resource_urls.is_empty());
     json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false})
+}
+
+/// Whose token a review asks about.
+fn token(context: &Context, review: &Value) -> Result<Value> {
+    let token = review
+        .pointer("/spec/token")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if token.is_empty() {
+        let why = "token is required for TokenReview in authentication";
+        return Err(ApiError::bad_request(why));
+    }
+    let audiences: Vec<String> = review
+        .pointer("/spec/audiences")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
+    Ok(match context.server.review(&context.cluster, token, &audiences) {
+        Ok(verified) => json!({
+            "authenticated": true,
+            "user": user_info(&verified.user),
+            "audiences": verified.audiences,
+        }),
+        Err(None) => json!({"user": {}, "error": "invalid bearer token"}),
+        Err(Some(why)) => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),
+    })
 }
 
 fn user_info(user: &UserInfo) -> Value {

@@ -227,7 +227,7 @@ impl Caller {
     async fn answer(&self, mut request: Request<Body>) -> Response {
         match self
             .authenticator
-            .authenticate(self.user.as_ref(), request.headers())
+            .authenticate(self.user.as_ref(), request.uri().path(), request.headers())
         {
             Ok(Some(user)) => {
                 request.extensions_mut().insert(user);

@@ -10,10 +10,13 @@ use http::Request;
 use tokio_util::sync::CancellationToken;
 use tower::service_fn;
 
+use crate::accounts::{ISSUER, Issuer, SigningKey, Verified};
 use crate::admission::Admission;
-use crate::cluster::Cluster;
+use crate::authn::Authenticator;
+use crate::cluster::{Cluster, Settings};
 use crate::dispatch;
 use crate::error::ServerError;
+use crate::request::RequestInfo;
 use crate::user::UserInfo;
 
 /// How to set a server up.
@@ -22,6 +25,15 @@ pub struct Options {
     pub clusters: Vec<String>,
     /// Checks and changes of objects before they are written, in this order, behind the server's own.
     pub admission: Vec<Arc<dyn Admission>>,
+    /// Who is known apart from service accounts; see [`ApiServer::authenticator`].
+    pub authenticator: Authenticator,
+    /// The issuer that tokens of service accounts name, which is also the audience of this server.
+    pub issuer: String,
+    /// The key that signs tokens of service accounts. Without one, a key is made that lasts as long as the server.
+    pub signing_key: Option<SigningKey>,
+    /// The certificates, in PEM, by which clients in Pods know this server; each namespace gets them as a ConfigMap. Empty for
+    /// none.
+    pub certificate_authority: String,
     /// The product's version as `/version` tells it behind the Kubernetes version, for example `choreo.0.1.0`.
     pub build: String,
 }
@@ -31,6 +43,10 @@ impl Default for Options {
         Options {
             clusters: vec!["control".to_owned()],
             admission: Vec::new(),
+            authenticator: Authenticator::new(),
+            issuer: ISSUER.to_owned(),
+            signing_key: None,
+            certificate_authority: String::new(),
             build: concat!("choreo.", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -51,6 +67,7 @@ struct Inner {
     default: Arc<Cluster>,
     store: Store,
     build: String,
+    authenticator: Authenticator,
     draining: CancellationToken,
 }
 
@@ -59,13 +76,21 @@ impl ApiServer {
     /// [`ApiServer::start_controllers`].
     ///
     /// # Errors
-    /// When no cluster is named or the store refuses.
+    /// When no cluster is named, no key can be made or the store refuses.
     pub fn new(store: Store, options: Options) -> Result<ApiServer, ServerError> {
-        let admission: Arc<[Arc<dyn Admission>]> = options.admission.into();
+        let key = match options.signing_key {
+            Some(key) => key,
+            None => SigningKey::generate()?,
+        };
+        let settings = Settings {
+            admission: options.admission.into(),
+            issuer: Arc::new(Issuer::new(&options.issuer, key)),
+            certificate_authority: options.certificate_authority.into(),
+        };
         let mut clusters = BTreeMap::new();
         let mut default = None;
         for name in &options.clusters {
-            let cluster = Arc::new(Cluster::open(name, store.cluster(name), admission.clone())?);
+            let cluster = Arc::new(Cluster::open(name, store.cluster(name), settings.clone())?);
             default.get_or_insert_with(|| cluster.clone());
             clusters.insert(name.clone(), cluster);
         }
@@ -76,6 +101,7 @@ impl ApiServer {
                 default,
                 store,
                 build: options.build,
+                authenticator: options.authenticator,
                 draining: CancellationToken::new(),
             }),
         })
@@ -104,6 +130,70 @@ impl ApiServer {
     /// The build as `/version` tells it.
     pub(crate) fn build(&self) -> &str {
         &self.inner.build
+    }
+
+    /// Knows whom [`Options::authenticator`] knows, and the tokens of service accounts. For [`crate::serve::serve`].
+    pub fn authenticator(&self) -> Authenticator {
+        let server = self.clone();
+        self.inner
+            .authenticator
+            .clone()
+            .with_tokens(Arc::new(move |path: &str, token: &str| {
+                let cluster = match RequestInfo::cluster_of(path) {
+                    None => server.default_cluster(),
+                    Some(name) => server.cluster(&name)?,
+                };
+                let wanted = cluster.issuer().audiences();
+                match server.review_account(cluster, token, &wanted) {
+                    Ok(verified) => Some(verified.user),
+                    Err(why) => {
+                        tracing::debug!("a bearer token does not count: {}", why.unwrap_or_default());
+                        None
+                    }
+                }
+            }))
+    }
+
+    /// Whose token it is in a logical cluster, for any of the audiences.
+    ///
+    /// # Errors
+    /// None when it is nobody's; else why it does not count.
+    pub(crate) fn review(
+        &self,
+        cluster: &Cluster,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<Verified, Option<String>> {
+        let ours = cluster.issuer().audiences();
+        let wanted = if audiences.is_empty() {
+            &ours[..]
+        } else {
+            audiences
+        };
+        if let Some(user) = self.inner.authenticator.token(token) {
+            let both: Vec<String> = wanted.iter().filter(|a| ours.contains(a)).cloned().collect();
+            return if both.is_empty() {
+                Err(None)
+            } else {
+                Ok(Verified {
+                    user,
+                    audiences: both,
+                })
+            };
+        }
+        self.review_account(cluster, token, wanted)
+    }
+
+    fn review_account(
+        &self,
+        cluster: &Cluster,
+        token: &str,
+        wanted: &[String],
+    ) -> Result<Verified, Option<String>> {
+        let snapshot = cluster.store().snapshot();
+        cluster
+            .issuer()
+            .verify(&snapshot, token, wanted, jiff::Timestamp::now())
     }
 
     /// Cancelled when the server goes down: watches end.
@@ -158,6 +248,8 @@ impl ApiServer {
             tokio::spawn(crate::crds::cleanup::run(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::gc::run(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::namespaces::run(cluster.clone(), shutdown.clone()));
+            tokio::spawn(crate::accounts::run(cluster.clone(), shutdown.clone()));
+            tokio::spawn(crate::rbac::aggregate(cluster.clone(), shutdown.clone()));
         }
     }
 }

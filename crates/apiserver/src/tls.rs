@@ -9,6 +9,7 @@
 //! | `ca.crt` | its certificate alone, for other programs (`curl --cacert`) |
 //! | `server.pem` | the server certificate and its key |
 //! | `admin.pem` | the client certificate `CN=choreo-admin, O=system:masters` and its key |
+//! | `service-accounts.key` | the key that signs tokens of service accounts ([`crate::SigningKey::open`]) |
 //!
 //! # Guarantees
 //! - A certificate and its key are one file, replaced at once: there is never a pair that does not fit.

@@ -30,10 +30,11 @@ impl Review<'_> {
     ///
     /// # Errors
     /// Why the write is refused.
-    #[allow(clippy::unused_async)] // steps that wait are next
     pub(crate) async fn mutate(&mut self, object: &mut Value) -> Result<bool> {
         lifecycle::admit(self.target, self.operation, self.subresource, self.name)?;
-        let mut changed = false;
+        let (target, operation) = (self.target, self.operation);
+        let mut changed =
+            crate::accounts::admit(target, operation, self.subresource, self.name, object).await?;
         if !self.steps().is_empty() {
             let snapshot = self.target.cluster.store().snapshot();
             for step in self.steps() {

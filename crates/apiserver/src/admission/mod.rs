@@ -1,7 +1,7 @@
 //! Admission: what is checked or changed between a request and the store.
 //!
 //! ```text
-//!  decoded object ─▶ mutate: NamespaceLifecycle, Admission::mutate of the embedder
+//!  decoded object ─▶ mutate: NamespaceLifecycle, ServiceAccount, Admission::mutate of the embedder
 //!                        │
 //!                        ▼
 //!             strategy, validation of the kind

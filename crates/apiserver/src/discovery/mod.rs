@@ -8,7 +8,7 @@ mod openapi;
 use axum::body::Body;
 use axum::response::Response;
 use choreo_apimachinery::status::{ApiError, Result};
-use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
@@ -30,7 +30,10 @@ pub(crate) fn answer(context: &Context) -> Result<Response> {
         parts.next().unwrap_or_default(),
         parts.next().unwrap_or_default(),
     ];
-    let known = matches!(parts[0], "" | "api" | "apis" | "openapi");
+    let known = matches!(
+        parts[0],
+        "" | ".well-known" | "openid" | "api" | "apis" | "openapi"
+    );
     if known && !matches!(context.method, Method::GET | Method::HEAD) {
         return Err(ApiError::method_not_allowed());
     }
@@ -58,6 +61,15 @@ pub(crate) fn answer(context: &Context) -> Result<Response> {
         ["apis", group, version] if !group.is_empty() => {
             plain_some(context, legacy::resources(registry, group, version))
         }
+        [".well-known", "openid-configuration", ""] => {
+            let prefix = context.info.cluster.as_deref();
+            let prefix = prefix.map_or_else(String::new, |name| format!("/clusters/{name}"));
+            let base = format!("https://{}{prefix}", host(context));
+            json_document(&context.cluster.issuer().discovery(&base), "application/json")
+        }
+        ["openid", "v1", "jwks"] => {
+            json_document(&context.cluster.issuer().keys(), "application/jwk-set+json")
+        }
         ["openapi", ..] => openapi::answer(context, &served, path),
         _ => Ok(respond::page_not_found()),
     }
@@ -70,6 +82,15 @@ fn host(context: &Context) -> &str {
 fn plain(context: &Context, value: &Value) -> Result<Response> {
     let answer = negotiate_plain(&context.headers, &context.query);
     respond::object(answer, StatusCode::OK, value, &[])
+}
+
+/// A document for others than Kubernetes clients.
+fn json_document(value: &Value, content_type: &'static str) -> Result<Response> {
+    let mut response = Response::new(Body::from(value.to_string()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    Ok(response)
 }
 
 fn plain_some(context: &Context, value: Option<Value>) -> Result<Response> {

@@ -9,6 +9,7 @@ mod list;
 mod patch;
 mod refuse;
 mod scale;
+mod token;
 mod update;
 mod watch;
 
@@ -118,6 +119,8 @@ async fn subresource(context: &Context, target: &Target, body: &Body) -> Result<
         "finalize" => Subresource::Finalize,
         "scale" => return scale::scale(context, target, body).await,
         "ephemeralcontainers" | "resize" | "approval" => Subresource::Other,
+        "token" if context.method == Method::POST => return token::issue(context, target, body),
+        "token" => return Err(ApiError::method_not_allowed()),
         "binding" if context.method == Method::POST => return binding::bind(context, target, body).await,
         "eviction" if context.method == Method::POST => return eviction::evict(context, target, body).await,
         other => return refuse::refuse(target, &info.name, other),

@@ -18,9 +18,6 @@ pub(super) fn refuse(target: &Target, name: &str, subresource: &str) -> Result<R
         ("nodes" | "services", "proxy") => ApiError::service_unavailable(format!(
             "{what} of {name:?} cannot be answered: this cluster has no network to proxy into"
         )),
-        ("serviceaccounts", "token") => ApiError::service_unavailable(format!(
-            "{what} of {name:?} cannot be answered: this server does not issue service account tokens yet; use a client certificate"
-        )),
         _ => ApiError::method_not_supported(&target.resource.group, &what, "this operation"),
     })
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Attributes, Rule};
 use crate::user::{MASTERS, UserInfo};
 
-const CLUSTER_ROLES: &str = "rbac.authorization.k8s.io/clusterroles";
+pub(super) const CLUSTER_ROLES: &str = "rbac.authorization.k8s.io/clusterroles";
 const ROLES: &str = "rbac.authorization.k8s.io/roles";
 const CLUSTER_ROLE_BINDINGS: &str = "rbac.authorization.k8s.io/clusterrolebindings";
 const ROLE_BINDINGS: &str = "rbac.authorization.k8s.io/rolebindings";
@@ -198,6 +198,6 @@ fn rules_of(role: &Value) -> Vec<Rule> {
     rules.into_iter().flatten().map(read).collect()
 }
 
-fn is_selected(selector: &Value, role: &Value) -> bool {
+pub(super) fn is_selected(selector: &Value, role: &Value) -> bool {
     LabelSelector::from_object(Some(selector)).is_ok_and(|selector| selector.matches_object(role))
 }

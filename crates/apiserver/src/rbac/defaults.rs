@@ -185,6 +185,8 @@ fn joins(role: &str) -> Map<String, Value> {
     Map::from_iter([(format!("{GROUP}/aggregate-to-{role}"), Value::from("true"))])
 }
 
+/// A role that has the rules of those that join it. What these are at first is written out, in the order in which the
+/// aggregation would find them.
 fn aggregated(own: &[&[Value]], role: &str) -> Value {
     json!({
         "rules": own.concat(),
@@ -208,9 +210,16 @@ fn roles() -> Vec<(&'static str, Map<String, Value>, Value)> {
                 {"nonResourceURLs": ["*"], "verbs": ["*"]},
             ]}),
         ),
-        ("admin", Map::new(), aggregated(&[&admin, &edit, &view], "admin")),
+        ("admin", Map::new(), aggregated(&[&edit, &view, &admin], "admin")),
         ("edit", joins("admin"), aggregated(&[&edit, &view], "edit")),
         ("view", joins("edit"), aggregated(&[&view], "view")),
+        (
+            "system:aggregate-to-admin",
+            joins("admin"),
+            json!({"rules": admin}),
+        ),
+        ("system:aggregate-to-edit", joins("edit"), json!({"rules": edit})),
+        ("system:aggregate-to-view", joins("view"), json!({"rules": view})),
         (
             "system:basic-user",
             Map::new(),
@@ -225,6 +234,16 @@ fn roles() -> Vec<(&'static str, Map<String, Value>, Value)> {
             paths(&[&discovery[..], &info].concat()),
         ),
         ("system:public-info-viewer", Map::new(), paths(&info)),
+        (
+            "system:service-account-issuer-discovery",
+            Map::new(),
+            paths(&[
+                "/.well-known/openid-configuration",
+                "/.well-known/openid-configuration/",
+                "/openid/v1/jwks",
+                "/openid/v1/jwks/",
+            ]),
+        ),
     ]
 }
 
@@ -237,6 +256,10 @@ fn bindings() -> Vec<(&'static str, Vec<&'static str>)> {
         (
             "system:public-info-viewer",
             vec!["system:authenticated", "system:unauthenticated"],
+        ),
+        (
+            "system:service-account-issuer-discovery",
+            vec!["system:serviceaccounts"],
         ),
     ]
 }

@@ -10,6 +10,7 @@
 //! it names a ClusterRole; members of `system:masters` are not asked. The rules are read from the store's newest snapshot
 //! with every request, so that a grant and its withdrawal count at once.
 
+mod aggregate;
 mod attributes;
 mod authorizer;
 mod defaults;
@@ -17,6 +18,7 @@ mod escalation;
 mod impersonate;
 mod rules;
 
+pub(crate) use aggregate::run as aggregate;
 pub(crate) use attributes::Attributes;
 pub(crate) use authorizer::{Decision, Granted, decide, granted};
 pub(crate) use defaults::bootstrap;

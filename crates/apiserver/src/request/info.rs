@@ -79,6 +79,11 @@ pub struct RequestInfo {
 }
 
 impl RequestInfo {
+    /// The logical cluster that a path names.
+    pub fn cluster_of(path: &str) -> Option<String> {
+        split_cluster(path).0
+    }
+
     /// Reads a request line. Never fails: what is no resource path is a plain path.
     pub fn parse(method: &Method, path: &str, query: &Query) -> RequestInfo {
         let (cluster, path) = split_cluster(path);

@@ -178,7 +178,7 @@ pub(super) fn fill_new(object: &mut Value) {
 }
 
 /// A name from `metadata.generateName`: the prefix and five random characters, of an alphabet without vowels.
-pub(super) fn generate_name(prefix: &str) -> String {
+pub(crate) fn generate_name(prefix: &str) -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut end = prefix.len().min(GENERATE_PREFIX);
     while !prefix.is_char_boundary(end) {

@@ -33,6 +33,7 @@ pub use delete::{Deleted, FOREGROUND, ORPHAN, delete};
 pub use delete_collection::delete_collection;
 pub use list::{Listed, list, require_revision};
 pub(crate) use list::{parse_revision, too_large};
+pub(crate) use metadata::generate_name;
 pub use patch::{PatchKind, patch};
 pub use scale::{patch_scale, scale_of, update_scale};
 pub use select::Filter;

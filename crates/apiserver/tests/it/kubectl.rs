@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use choreo_apiserver::authn::Authenticator;
 use choreo_apiserver::kubeconfig::{self, Context};
 use choreo_apiserver::serve::{ServeOptions, serve, tls_settings};
 use choreo_apiserver::tls::{Pki, local_names};
@@ -62,7 +61,7 @@ impl Kubectl {
         let shutdown = CancellationToken::new();
         let tls = tls_settings(pki.server_config().unwrap());
         let router = server.server.router();
-        let auth = Arc::new(Authenticator::new());
+        let auth = Arc::new(server.server.authenticator());
         tokio::spawn(serve(
             listener,
             tls,
@@ -279,4 +278,40 @@ async fn a_watch_prints_what_happens() {
         assert_eq!(line.trim(), format!("configmap/{name}"));
     }
     watch.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn kubectl_acts_with_a_token_of_an_account() {
+    let Some(kubectl) = Kubectl::start().await else {
+        return;
+    };
+    kubectl!(
+        kubectl,
+        "create serviceaccount robot",
+        "serviceaccount/robot created"
+    );
+    kubectl!(
+        kubectl,
+        "create rolebinding robot --clusterrole=view --serviceaccount=default:robot",
+        "rolebinding.rbac.authorization.k8s.io/robot created"
+    );
+    let token = kubectl.run("create token robot --duration=20m").await;
+    assert!(token.ok, "{}", token.text);
+    // A client certificate counts more than a token, so the token goes without one.
+    let file = kubectl.folder.path().join("kubeconfig");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut config: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+    config["users"][0]["user"] = serde_json::json!({"token": token.text.trim()});
+    std::fs::write(&file, config.to_string()).unwrap();
+    kubectl!(kubectl, "auth whoami", "system:serviceaccount:default:robot");
+    kubectl!(kubectl, "get pods", "No resources found");
+    let refused = kubectl.run("get secrets").await;
+    assert!(!refused.ok, "{}", refused.text);
+    assert!(
+        refused
+            .text
+            .contains("User \"system:serviceaccount:default:robot\" cannot list resource \"secrets\""),
+        "{}",
+        refused.text
+    );
 }

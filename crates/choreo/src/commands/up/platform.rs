@@ -10,7 +10,7 @@ use choreo_apiserver::kubeconfig::{self, Context};
 use choreo_apiserver::serve::{ServeOptions, TlsSettings, serve, tls_settings};
 use choreo_apiserver::tls::{Pki, local_names};
 use choreo_apiserver::user::UserInfo;
-use choreo_apiserver::{ApiServer, Options};
+use choreo_apiserver::{ApiServer, Options, SigningKey};
 use choreo_controllers::planes::Embedded;
 use choreo_controllers::{Controllers, RunOptions, install};
 use jiff::Timestamp;
@@ -61,11 +61,17 @@ impl Platform {
             .local_addr()
             .map_err(|error| Failure::new("cannot listen").because(&error))?;
         let pki = open_pki(folder)?;
+        let signing_key = SigningKey::open(&folder.pki().join("service-accounts.key")).map_err(|error| {
+            Failure::new("cannot prepare the key of service account tokens").because(&error)
+        })?;
         let api = ApiServer::new(
             folder.store().clone(),
             Options {
                 clusters: vec![CONTROL.to_owned(), LOCAL.to_owned()],
                 admission: vec![Arc::new(Blueprints::in_cluster(CONTROL))],
+                authenticator,
+                signing_key: Some(signing_key),
+                certificate_authority: pki.authority_pem().to_owned(),
                 ..Options::default()
             },
         )
@@ -76,7 +82,7 @@ impl Platform {
         let server = tokio::spawn(serve(
             listener,
             Arc::clone(&tls),
-            Arc::new(authenticator),
+            Arc::new(api.authenticator()),
             api.router(),
             ServeOptions::default(),
             shutdown_server.clone(),

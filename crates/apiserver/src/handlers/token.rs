@@ -1,0 +1,23 @@
+//! `serviceaccounts/token`: a token for an account, which is answered and not kept.
+
+use axum::response::Response;
+use choreo_apimachinery::status::Result;
+use http::StatusCode;
+
+use crate::accounts;
+use crate::dispatch::Context;
+use crate::negotiate::{Answer, Body, Transform, negotiate};
+use crate::request::CreateOptions;
+use crate::respond;
+use crate::verbs::Target;
+
+/// Issues a token.
+pub(super) fn issue(context: &Context, target: &Target, body: &Body) -> Result<Response> {
+    let answer = Answer {
+        transform: Transform::None,
+        ..negotiate(&context.headers, &context.query, false)?
+    };
+    CreateOptions::parse(&context.query, "CreateOptions")?;
+    let answered = accounts::request(target, &context.info.name, &body.decode()?)?;
+    respond::object(answer, StatusCode::CREATED, &answered, &[])
+}
