@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use crate::accounts;
 use crate::dispatch::Context;
-use crate::negotiate::{Answer, Body, Transform, negotiate};
+use crate::negotiate::{Answer, Body, Transform};
 use crate::request::CreateOptions;
 use crate::respond;
 use crate::verbs::Target;
@@ -15,7 +15,7 @@ use crate::verbs::Target;
 pub(super) fn issue(context: &Context, target: &Target, body: &Body) -> Result<Response> {
     let answer = Answer {
         transform: Transform::None,
-        ..negotiate(&context.headers, &context.query, false)?
+        ..context.negotiate(target, false)?
     };
     CreateOptions::parse(&context.query, "CreateOptions")?;
     let answered = accounts::request(target, &context.info.name, &body.decode()?)?;
