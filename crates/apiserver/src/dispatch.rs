@@ -10,6 +10,7 @@ use futures::FutureExt;
 use http::{HeaderMap, Method, Request};
 
 use crate::authz;
+use crate::backup;
 use crate::cluster::Cluster;
 use crate::discovery;
 use crate::handlers;
@@ -136,6 +137,9 @@ async fn route(context: Context, body: Body) -> Result<Response> {
         return handlers::resource(context, body).await;
     }
     if let Some(response) = health::answer(&context) {
+        return Ok(response);
+    }
+    if let Some(response) = backup::answer(&context).await? {
         return Ok(response);
     }
     discovery::answer(&context)

@@ -24,6 +24,7 @@
 
 mod accounts;
 mod authz;
+mod backup;
 mod cluster;
 mod crds;
 mod discovery;

@@ -22,6 +22,59 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder_of(path)
 }
 
+/// A file that is written piece by piece, that nobody but its owner can read, and that gets its name when it is complete.
+/// Dropped before that, it leaves nothing behind.
+#[derive(Debug)]
+pub struct PrivateFile {
+    target: PathBuf,
+    beside: PathBuf,
+    file: fs::File,
+    written: u64,
+}
+
+impl PrivateFile {
+    /// Begins a file that will be called `target`.
+    ///
+    /// # Errors
+    /// What the file system answered.
+    pub fn create(target: &Path) -> io::Result<PrivateFile> {
+        let beside = beside(target);
+        Ok(PrivateFile {
+            file: open_private(&beside)?,
+            target: target.to_owned(),
+            beside,
+            written: 0,
+        })
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// What the file system answered.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.written += bytes.len() as u64;
+        self.file.write_all(bytes)
+    }
+
+    /// Gives the file its name once it is on disk. Returns its size in bytes.
+    ///
+    /// # Errors
+    /// What the file system answered.
+    pub fn finish(self) -> io::Result<u64> {
+        self.file.sync_all()?;
+        fs::rename(&self.beside, &self.target)?;
+        sync_folder_of(&self.target)?;
+        Ok(self.written)
+    }
+}
+
+impl Drop for PrivateFile {
+    fn drop(&mut self) {
+        // After `finish` there is none of that name any more; otherwise a leftover would only be untidy.
+        let _ = fs::remove_file(&self.beside);
+    }
+}
+
 /// Makes a folder, and those above it, that only its owner may enter (mode 0700 for the ones that it makes).
 ///
 /// # Errors
@@ -42,6 +95,12 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 fn write_and_sync(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = open_private(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn open_private(path: &Path) -> io::Result<fs::File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -51,9 +110,7 @@ fn write_and_sync(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = options.open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    options.open(path)
 }
 
 #[cfg(unix)]

@@ -69,6 +69,7 @@ struct Inner {
     build: String,
     authenticator: Authenticator,
     draining: CancellationToken,
+    backups: tokio::sync::Mutex<()>,
 }
 
 impl ApiServer {
@@ -103,6 +104,7 @@ impl ApiServer {
                 build: options.build,
                 authenticator: options.authenticator,
                 draining: CancellationToken::new(),
+                backups: tokio::sync::Mutex::default(),
             }),
         })
     }
@@ -130,6 +132,11 @@ impl ApiServer {
     /// The build as `/version` tells it.
     pub(crate) fn build(&self) -> &str {
         &self.inner.build
+    }
+
+    /// Held while a backup is made.
+    pub(crate) fn backups(&self) -> &tokio::sync::Mutex<()> {
+        &self.inner.backups
     }
 
     /// Knows whom [`Options::authenticator`] knows, and the tokens of service accounts. For [`crate::serve::serve`].

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, cell, completion, convert, crds, delete, describe, diff, explain, get, kubeconfig, render,
-    rollback, tree, up, validate, version, wait,
+    apply, backup, cell, completion, convert, crds, delete, describe, diff, explain, get, kubeconfig, render,
+    restore, rollback, tree, up, validate, version, wait,
 };
 use crate::online::Connect;
 use crate::output::ColorChoice;
@@ -73,6 +73,10 @@ pub(crate) enum Command {
     Crds(crds::Args),
     /// Print the path of the kubeconfig, or merge it into another one
     Kubeconfig(kubeconfig::Args),
+    /// Write everything that a running platform has into one file
+    Backup(backup::Args),
+    /// Make a data folder from the file of a backup
+    Restore(restore::Args),
     /// Print the version
     Version(version::Args),
     /// Print a completion script for a shell

@@ -249,7 +249,23 @@ impl Store {
     /// # Errors
     /// When `backup` cannot be read, or `folder` has a store, is held or cannot be written.
     pub fn restore(backup: impl AsRef<Path>, folder: impl AsRef<Path>) -> Result<(), StoreError> {
-        let (backup, folder) = (backup.as_ref(), folder.as_ref());
+        Self::restore_from(backup.as_ref(), folder.as_ref(), None)
+    }
+
+    /// [`Store::restore`] over the store that `folder` has, which is kept as `aside` beside the new one. On an error the
+    /// old one stays in use. If there is none this is the same as [`Store::restore`].
+    ///
+    /// # Errors
+    /// When `backup` cannot be read, `folder` is held or cannot be written, or has a file called `aside` already.
+    pub fn restore_over(
+        backup: impl AsRef<Path>,
+        folder: impl AsRef<Path>,
+        aside: &str,
+    ) -> Result<(), StoreError> {
+        Self::restore_from(backup.as_ref(), folder.as_ref(), Some(aside))
+    }
+
+    fn restore_from(backup: &Path, folder: &Path, aside: Option<&str>) -> Result<(), StoreError> {
         if !backup.is_file() {
             let source = std::io::Error::from(std::io::ErrorKind::NotFound);
             return Err(StoreError::Unusable {
@@ -270,8 +286,41 @@ impl Store {
             .into_iter()
             .map(|(name, snapshot)| (name.into(), snapshot))
             .collect();
-        disk::write_new(&folder.join(disk::FILE), &clusters, disk::RESTORE_GAP)
+        let target = folder.join(disk::FILE);
+        let Some(aside) = aside.map(|name| folder.join(name)).filter(|_| target.exists()) else {
+            return disk::write_new(&target, &clusters, disk::RESTORE_GAP);
+        };
+        if aside.exists() {
+            return Err(StoreError::TargetExists { path: aside });
+        }
+        let moved = |action, source| StoreError::Unusable {
+            action,
+            path: target.clone(),
+            source,
+        };
+        let gap = gap_over(&target, &clusters);
+        std::fs::rename(&target, &aside).map_err(|source| moved("move aside", source))?;
+        disk::write_new(&target, &clusters, gap).inspect_err(|_| {
+            // The first error is the one to tell; the old store is still there under its other name.
+            let _ = std::fs::rename(&aside, &target);
+        })
     }
+}
+
+/// How far revisions must jump so that none of the store that is replaced comes again. One that cannot be read is what
+/// backups are for; then it is the gap of any restore.
+fn gap_over(replaced: &Path, clusters: &[(Arc<str>, Snapshot)]) -> u64 {
+    let Ok((_, old)) = Disk::open(replaced) else {
+        return disk::RESTORE_GAP;
+    };
+    let ahead = old.iter().map(|(name, was)| {
+        let now = clusters
+            .iter()
+            .find(|(other, _)| **other == **name)
+            .map_or(0, |(_, snapshot)| snapshot.revision());
+        was.revision().saturating_sub(now)
+    });
+    ahead.max().unwrap_or_default() + disk::RESTORE_GAP
 }
 
 impl fmt::Debug for Store {

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod apply;
+pub(crate) mod backup;
 pub(crate) mod cell;
 pub(crate) mod completion;
 pub(crate) mod convert;
@@ -12,6 +13,7 @@ pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod kubeconfig;
 pub(crate) mod render;
+pub(crate) mod restore;
 pub(crate) mod rollback;
 pub(crate) mod tree;
 pub(crate) mod up;
@@ -45,6 +47,8 @@ pub(crate) fn run(cli: Cli, printer: &mut Printer) -> Outcome {
         Command::Convert(args) => convert::run(&args, printer),
         Command::Crds(args) => crds::run(&args, printer),
         Command::Kubeconfig(args) => kubeconfig::run(args, &connect, printer),
+        Command::Backup(args) => block_on(backup::run(&args, &connect, printer)),
+        Command::Restore(args) => restore::run(&args, printer),
         Command::Version(args) => block_on(version::run(&args, &connect, printer)),
         Command::Completion(args) => completion::run(&args, printer),
     }

@@ -10,6 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 
+use choreo_apiserver::private_file::PrivateFile;
+
 use crate::data_dir::default_data_dir;
 use crate::env_vars;
 use crate::exit::ExitStatus;
@@ -226,6 +228,39 @@ impl Session {
             .request_stream(request)
             .await
             .map_err(|error| self.error(error))
+    }
+
+    /// Writes the answer's body to a new file, which is complete when it has its name. Returns its size in bytes.
+    pub(crate) async fn download(&self, path: &str, file: &Path) -> Result<u64, CallError> {
+        let request = Request::get(path)
+            .body(kube::client::Body::empty())
+            .map_err(|error| self.broken(&error))?;
+        let response = self
+            .client
+            .send(request)
+            .await
+            .map_err(|error| self.error(error))?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            let bytes = body
+                .collect()
+                .await
+                .map_err(|error| self.error(error))?
+                .to_bytes();
+            return Err(self.refusal(status, &bytes));
+        }
+        let cannot = |error: std::io::Error| {
+            CallError::Failed(Failure::new(format!("cannot write {}", file.display())).because(&error))
+        };
+        let mut partial = PrivateFile::create(file).map_err(cannot)?;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.error(error))?;
+            if let Some(bytes) = frame.data_ref() {
+                partial.write(bytes).map_err(cannot)?;
+            }
+        }
+        partial.finish().map_err(cannot)
     }
 
     fn refusal(&self, code: StatusCode, bytes: &[u8]) -> CallError {

@@ -6,7 +6,41 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
-use crate::support::{PATIENCE, Up};
+use crate::support::{PATIENCE, Up, choreo};
+
+#[test]
+fn a_backup_of_a_running_platform_is_restored() {
+    let up = Up::fresh();
+    let folder = tempfile::tempdir().unwrap();
+    let (file, other) = (folder.path().join("a.backup"), folder.path().join("restored"));
+    let config_map =
+        |name: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n  a: b\n");
+    up.apply(&config_map("before")).ok();
+    let file_name = file.to_str().unwrap();
+    up.choreo(["backup", file_name]).ok();
+    up.apply(&config_map("after")).ok();
+    assert!(
+        up.choreo(["backup", file_name])
+            .fails(2)
+            .contains("exists already")
+    );
+    let local = up.choreo(["backup", "--context", "local", "x.backup"]).fails(4);
+    assert!(local.contains("context `choreo`"), "{local}");
+
+    let data_dir = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let held = choreo(["restore", file_name, "--data-dir", &data_dir(up.folder())]).fails(1);
+    assert!(held.contains("in use"), "{held}");
+    choreo(["restore", file_name, "--data-dir", &data_dir(&other)]).ok();
+    let again = choreo(["restore", file_name, "--data-dir", &data_dir(&other)]).fails(1);
+    assert!(again.contains("--replace"), "{again}");
+    let over = choreo(["restore", file_name, "--replace", "--data-dir", &data_dir(&other)]);
+    assert!(over.err.contains("what was there before is"), "{over:?}");
+    drop(up);
+
+    let restored = Up::start(&other, &[]);
+    restored.choreo(["get", "configmap", "before"]).ok();
+    restored.choreo(["get", "configmap", "after"]).fails(4);
+}
 
 /// Writes ConfigMaps one after another until the server is gone, and notes those that were acknowledged.
 fn write_until_the_end(

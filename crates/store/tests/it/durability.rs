@@ -214,7 +214,22 @@ fn backup_and_restore() {
         assert_eq!(restored.get(&key("n3")).unwrap().value()["data"], 3);
         assert!(restored.revision() > cluster.revision());
         block_on(restored.write(create("more", 1))).unwrap();
+        let reached = restored.revision();
         drop(restored);
+        let kept = path("new").join("before");
+        Store::restore_over(&backup, path("new"), "before").unwrap();
+        assert!(kept.is_file());
+        assert!(matches!(
+            Store::restore_over(&backup, path("new"), "before"),
+            Err(StoreError::TargetExists { path }) if path == kept
+        ));
+        let again = Store::open(path("new")).unwrap().cluster("c");
+        assert_eq!(again.count("configmaps"), count);
+        assert!(
+            again.revision() > reached,
+            "revisions of what was replaced come again"
+        );
+        drop(again);
         fs::remove_dir_all(path("new")).unwrap();
         fs::remove_file(&backup).unwrap();
     }

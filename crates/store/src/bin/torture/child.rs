@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, thread};
 
-use choreo_store::{Cluster, Key, Store, Watch, Write};
+use choreo_store::{Cluster, Event, EventKind, Key, Store, Watch, Write};
 use futures::executor::block_on;
 use serde_json::json;
 
@@ -27,7 +27,8 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
             let watch = cluster
                 .watch(None, None, from)
                 .map_err(|error| error.to_string())?;
-            scope.spawn(move || check_watch(name, watch, from));
+            scope.spawn(move || watch_everything(name, watch, from));
+            scope.spawn(move || watch_with_breaks(&cluster, from));
         }
         for nth in 0..THREADS {
             let store = store.clone();
@@ -96,12 +97,29 @@ fn step(cluster: &Cluster, name: &str, mark: &str, random: &mut Random) -> Resul
     Ok(())
 }
 
+/// Says what an event shows, for the parent to hold against what was acknowledged.
+fn saw(cluster: &str, watcher: &str, event: &Event) {
+    let value = event.object.value();
+    let mark = match event.kind {
+        EventKind::Deleted => "-",
+        _ => value["mark"].as_str().unwrap_or_default(),
+    };
+    let name = event.object.key().name();
+    say(&format!(
+        "saw {cluster} {watcher} {} {name} {mark}",
+        event.revision
+    ));
+}
+
 /// All resources are watched, so the revisions must come without a gap.
-fn check_watch(cluster: &str, mut watch: Watch, from: u64) {
+fn watch_everything(cluster: &str, mut watch: Watch, from: u64) {
     let mut seen = from;
     loop {
         match block_on(watch.next()) {
-            Ok(event) if event.revision == seen + 1 => seen = event.revision,
+            Ok(event) if event.revision == seen + 1 => {
+                seen = event.revision;
+                saw(cluster, "all", &event);
+            }
             Ok(event) => {
                 return say(&format!(
                     "bad watch of {cluster}: {} after {seen}",
@@ -109,6 +127,26 @@ fn check_watch(cluster: &str, mut watch: Watch, from: u64) {
                 ));
             }
             Err(error) => return say(&format!("bad watch of {cluster}: {error}")),
+        }
+    }
+}
+
+/// A client that loses its connection after every few events and goes on from the last that it saw.
+fn watch_with_breaks(cluster: &Cluster, from: u64) {
+    let mut seen = from;
+    loop {
+        let mut watch = match cluster.watch(Some(RESOURCE), Some("ns"), seen) {
+            Ok(watch) => watch,
+            Err(error) => return say(&format!("bad watch of {} from {seen}: {error}", cluster.name())),
+        };
+        for _ in 0..7 {
+            match block_on(watch.next()) {
+                Ok(event) => {
+                    seen = event.revision;
+                    saw(cluster.name(), "breaks", &event);
+                }
+                Err(error) => return say(&format!("bad watch of {}: {error}", cluster.name())),
+            }
         }
     }
 }

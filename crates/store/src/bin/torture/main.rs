@@ -1,6 +1,6 @@
 //! Kills a writing process again and again and checks that nothing acknowledged is lost.
 //!
-//! `cargo run -p choreo-store -- --kills 1000 [--seed N] [--dir DIR]`
+//! `cargo run -p choreo-store -- torture --kills 1000 [--seed N] [--dir DIR]`
 //!
 //! A child process opens the store, lets several threads write to two logical clusters at once and prints every attempt and
 //! every acknowledgement. The parent kills it at a random moment, also while it opens the store, opens the store itself and
@@ -8,8 +8,9 @@
 //!
 //! * every acknowledged write is there; of the one write that a thread had under way, either nothing or all;
 //! * revisions only grow and none is used twice, also over all restarts;
-//! * watches in the child saw every change once and in order; after a restart a watch goes on from the last revision, and
-//!   one from an older revision is told that it has expired.
+//! * watches in the child, one that stays and one that breaks off and goes on, saw every change once, in order and as it was
+//!   acknowledged, and nothing that is not there after the kill; after a restart a watch goes on from the last revision,
+//!   and one from an older revision is told that it has expired.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,

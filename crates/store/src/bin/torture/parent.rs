@@ -74,6 +74,83 @@ struct Expected {
     revisions: BTreeSet<u64>,
     /// Newest revision that anybody has seen.
     newest: u64,
+    /// Name and mark of each revision that was acknowledged since the store was last opened.
+    acknowledged: BTreeMap<u64, (String, String)>,
+    /// By watcher: name and mark of each revision that it saw since the store was last opened.
+    seen: BTreeMap<String, BTreeMap<u64, (String, String)>>,
+}
+
+impl Expected {
+    /// Forgets what was said since the store was last opened.
+    fn begin(&mut self) {
+        self.revisions.clear();
+        self.under_way.clear();
+        self.acknowledged.clear();
+        self.seen.clear();
+    }
+
+    /// Takes what a watcher saw: later than all before.
+    fn saw(&mut self, watcher: &str, revision: u64, name: &str, mark: &str) -> Result<(), String> {
+        let seen = self.seen.entry(watcher.to_owned()).or_default();
+        match seen.last_key_value() {
+            Some((last, _)) if *last >= revision => {
+                Err(format!("watcher {watcher} saw {revision} after {last}"))
+            }
+            _ => {
+                seen.insert(revision, (name.to_owned(), mark.to_owned()));
+                Ok(())
+            }
+        }
+    }
+
+    /// Holds what the watchers saw against what was acknowledged. What was seen must be there after the kill, whether the
+    /// writer lived to hear of it or not: it counts as acknowledged from now on.
+    fn judge_watchers(&mut self) -> Result<u64, String> {
+        let mut events = 0;
+        for (watcher, seen) in &self.seen {
+            events += seen.len() as u64;
+            let Some((newest, _)) = seen.last_key_value() else {
+                continue;
+            };
+            for (revision, written) in self.acknowledged.range(..=newest) {
+                match seen.get(revision) {
+                    Some(shown) if shown == written => {}
+                    Some(shown) => {
+                        return Err(format!(
+                            "watcher {watcher} saw {shown:?} at {revision}, where {written:?} was written"
+                        ));
+                    }
+                    None => return Err(format!("watcher {watcher} did not see {written:?} at {revision}")),
+                }
+            }
+            for (revision, (name, mark)) in seen {
+                self.newest = self.newest.max(*revision);
+                if self.acknowledged.contains_key(revision) {
+                    continue;
+                }
+                if self.under_way.get(name) != Some(mark) {
+                    return Err(format!(
+                        "watcher {watcher} saw {name} {mark} at {revision}, which nobody wrote"
+                    ));
+                }
+            }
+        }
+        let unheard: BTreeMap<String, String> = self
+            .seen
+            .values()
+            .flatten()
+            .filter(|(revision, _)| !self.acknowledged.contains_key(revision))
+            .map(|(_, written)| written.clone())
+            .collect();
+        for (name, mark) in unheard {
+            self.under_way.remove(&name);
+            match mark.as_str() {
+                "-" => self.objects.remove(&name),
+                _ => self.objects.insert(name, mark),
+            };
+        }
+        Ok(events)
+    }
 }
 
 pub(crate) fn run(args: &[String]) -> Result<(), String> {
@@ -87,7 +164,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     let mut random = Random(options.seed);
     let mut expected: BTreeMap<&str, Expected> =
         CLUSTERS.iter().map(|name| (*name, Expected::default())).collect();
-    let (mut acknowledged, mut unacknowledged_landed, mut early) = (0, 0, 0);
+    let (mut acknowledged, mut seen, mut unacknowledged_landed, mut early) = (0, 0, 0, 0);
     let started = Instant::now();
     for session in 0..options.kills {
         let at = |message: String| format!("kill {session} of seed {}: {message}", options.seed);
@@ -95,12 +172,14 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         if !lines.iter().any(|line| line == READY) {
             early += 1;
         }
-        acknowledged += note(&mut expected, &lines).map_err(at)?;
+        let (written, events) = note(&mut expected, &lines).map_err(at)?;
+        acknowledged += written;
+        seen += events;
         unacknowledged_landed += check(&options.folder, &mut expected).map_err(at)?;
     }
     println!(
         "ok: {} kills ({early} before the store was open), {acknowledged} acknowledged writes all there, \
-         {unacknowledged_landed} more found whole, {:.1} s",
+         {unacknowledged_landed} more found whole, {seen} events seen once and in order, {:.1} s",
         options.kills,
         started.elapsed().as_secs_f64()
     );
@@ -150,13 +229,10 @@ fn one_life(folder: &Path, session: u64, random: &mut Random) -> Result<Vec<Stri
     reader.join().map_err(|_| "reader panicked".to_owned())
 }
 
-/// Takes what the child said into the oracle. Returns the number of acknowledged writes.
-fn note(expected: &mut BTreeMap<&str, Expected>, lines: &[String]) -> Result<u64, String> {
+/// Takes what the child said into the oracle. Returns the numbers of acknowledged writes and of events that watchers saw.
+fn note(expected: &mut BTreeMap<&str, Expected>, lines: &[String]) -> Result<(u64, u64), String> {
     let mut acknowledged = 0;
-    for cluster in expected.values_mut() {
-        cluster.revisions.clear();
-        cluster.under_way.clear();
-    }
+    expected.values_mut().for_each(Expected::begin);
     let before: BTreeMap<String, u64> = expected
         .iter()
         .map(|(name, cluster)| ((*name).to_owned(), cluster.newest))
@@ -184,16 +260,29 @@ fn note(expected: &mut BTreeMap<&str, Expected>, lines: &[String]) -> Result<u64
                     ));
                 }
                 cluster.newest = cluster.newest.max(revision);
+                let written = (name.to_owned(), mark.to_owned());
+                cluster.acknowledged.insert(revision, written);
                 match mark {
                     "-" => cluster.objects.remove(name),
                     _ => cluster.objects.insert(name.to_owned(), mark.to_owned()),
                 };
                 acknowledged += 1;
             }
+            ["saw", cluster, watcher, revision, name, mark] => {
+                let revision: u64 = revision.parse().map_err(|_| format!("odd line {line:?}"))?;
+                let cluster = expected.get_mut(cluster).ok_or("unknown cluster")?;
+                cluster.saw(watcher, revision, name, mark)?;
+            }
             _ => return Err(format!("the child said {line:?}")),
         }
     }
-    Ok(acknowledged)
+    let mut events = 0;
+    for (name, cluster) in expected {
+        events += cluster
+            .judge_watchers()
+            .map_err(|message| format!("cluster {name}: {message}"))?;
+    }
+    Ok((acknowledged, events))
 }
 
 /// Opens the store and compares. Returns how many unacknowledged writes had landed.
