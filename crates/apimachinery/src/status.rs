@@ -129,6 +129,8 @@ pub struct ApiError {
     pub message: String,
     /// Details, absent where kube-apiserver gives none.
     pub details: Option<Box<StatusDetails>>,
+    /// Token of the rest of a list that can no longer be told consistently; [`ApiError::with_continue`].
+    pub list_continue: Option<Box<str>>,
 }
 
 impl Serialize for ApiError {
@@ -137,7 +139,8 @@ impl Serialize for ApiError {
         let mut s = serializer.serialize_struct("Status", 8)?;
         s.serialize_field("kind", "Status")?;
         s.serialize_field("apiVersion", "v1")?;
-        s.serialize_field("metadata", &BTreeMap::<String, String>::new())?;
+        let token = self.list_continue.iter().map(|token| ("continue", token));
+        s.serialize_field("metadata", &BTreeMap::from_iter(token))?;
         s.serialize_field("status", "Failure")?;
         if !self.message.is_empty() {
             s.serialize_field("message", &self.message)?;
@@ -211,7 +214,15 @@ impl ApiError {
             reason,
             message: message.into(),
             details: None,
+            list_continue: None,
         }
+    }
+
+    /// Adds a token with which a list can be gone on with all the same.
+    #[must_use]
+    pub fn with_continue(mut self, token: String) -> Self {
+        self.list_continue = Some(token.into());
+        self
     }
 
     fn on(mut self, group: &str, kind: &str, name: &str) -> Self {

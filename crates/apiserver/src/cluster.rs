@@ -101,6 +101,10 @@ pub struct Cluster {
     /// Wakes whoever follows the registry.
     pub(crate) registry_changed: tokio::sync::watch::Sender<u64>,
     services: OnceLock<Allocator>,
+    /// The clients of webhooks.
+    pub(crate) callouts: crate::callout::Callouts,
+    /// What conversion webhooks made lately.
+    pub(crate) converted: crate::verbs::Converted,
     /// What watches have been told in protobuf lately.
     pub(crate) binary: crate::negotiate::protobuf::Recent,
 }
@@ -123,6 +127,8 @@ impl Cluster {
             definitions: tokio::sync::Mutex::default(),
             registry_changed: tokio::sync::watch::Sender::new(0),
             services: OnceLock::new(),
+            callouts: crate::callout::Callouts::default(),
+            converted: crate::verbs::Converted::default(),
             binary: crate::negotiate::protobuf::Recent::default(),
         })
     }

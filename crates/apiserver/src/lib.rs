@@ -25,6 +25,7 @@
 mod accounts;
 mod authz;
 mod backup;
+mod callout;
 mod cluster;
 mod crds;
 mod discovery;

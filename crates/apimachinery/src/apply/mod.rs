@@ -441,5 +441,6 @@ fn internal(message: String) -> ApiError {
         reason: Reason::Other(String::new()),
         message,
         details: None,
+        list_continue: None,
     }
 }

@@ -380,6 +380,8 @@ fn base(
         is_crd: false,
         generation: Generation::None,
         schema,
+        conversion: None,
+        since: 0,
         publish: Some(publish),
     })
 }

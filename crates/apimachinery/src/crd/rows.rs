@@ -31,9 +31,19 @@ struct Outline {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Name {
     #[serde(default)]
     name: String,
+    #[serde(default)]
+    resource_version: String,
+}
+
+impl Name {
+    /// Revision of the definition; 0 for one that is not stored.
+    fn revision(&self) -> u64 {
+        self.resource_version.parse().unwrap_or_default()
+    }
 }
 
 #[derive(Deserialize)]
@@ -46,6 +56,17 @@ struct OutlineSpec {
     scope: String,
     #[serde(default)]
     versions: Vec<OutlineVersion>,
+    #[serde(default)]
+    conversion: Option<Value>,
+}
+
+impl OutlineSpec {
+    /// The webhook that converts, where the definition has one.
+    fn webhook(&self) -> Option<Value> {
+        let conversion = self.conversion.as_ref()?;
+        let webhook = conversion.get("webhook").filter(|w| w.is_object())?;
+        (conversion.get("strategy").and_then(Value::as_str) == Some("Webhook")).then(|| webhook.clone())
+    }
 }
 
 #[derive(Deserialize)]
@@ -119,11 +140,15 @@ impl<T: AsRef<[u8]> + Send + Sync + 'static> Definition<T> {
         let Some(spec) = &self.outline.spec else {
             return Err(vec![FieldError::required(&FieldPath::new("spec"), "")]);
         };
-        Ok(rows(spec, &self.text))
+        Ok(rows(spec, self.outline.metadata.revision(), &self.text))
     }
 }
 
-fn rows<T: AsRef<[u8]> + Send + Sync + 'static>(spec: &OutlineSpec, source: &Arc<T>) -> Vec<ResourceInfo> {
+fn rows<T: AsRef<[u8]> + Send + Sync + 'static>(
+    spec: &OutlineSpec,
+    since: u64,
+    source: &Arc<T>,
+) -> Vec<ResourceInfo> {
     let empty = Map::new();
     let names = &spec.names;
     let stored = spec
@@ -137,6 +162,7 @@ fn rows<T: AsRef<[u8]> + Send + Sync + 'static>(spec: &OutlineSpec, source: &Arc
             .filter(|n| !n.is_empty())
             .unwrap_or(other)
     };
+    let conversion = spec.webhook().map(Arc::new);
     spec.versions
         .iter()
         .filter(|version| version.served)
@@ -176,6 +202,8 @@ fn rows<T: AsRef<[u8]> + Send + Sync + 'static>(spec: &OutlineSpec, source: &Arc
                     plural: text(names, "plural").to_owned(),
                 },
                 is_crd: true,
+                conversion: conversion.clone(),
+                since,
                 generation: if status {
                     Generation::Content
                 } else {

@@ -71,6 +71,7 @@ fn unprocessable(why: impl Into<String>) -> ApiError {
         code: 422,
         reason: Reason::Invalid,
         message: "the server rejected our request due to an error in our request".to_owned(),
+        list_continue: None,
         details: Some(Box::new(StatusDetails {
             causes: vec![StatusCause {
                 message: why.into(),

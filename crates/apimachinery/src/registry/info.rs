@@ -54,6 +54,12 @@ pub struct ResourceInfo {
     pub generation: Generation,
     /// The lazily built schema; use [`ResourceInfo::schema`].
     pub schema: LazySchema,
+    /// The webhook that converts between the versions of a custom resource, as its definition describes it; without one they
+    /// differ in nothing but `apiVersion`.
+    pub conversion: Option<Arc<serde_json::Value>>,
+    /// Revision of the definition of a custom resource. Older objects may have been written under another schema, and lack
+    /// its defaults.
+    pub since: u64,
     /// Publishes the definitions of a built-in kind for OpenAPI; absent for custom resources, whose schema is all there is.
     pub publish: Option<Publish>,
 }

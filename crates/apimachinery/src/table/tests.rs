@@ -123,6 +123,8 @@ fn custom_info(columns: Vec<Column>) -> ResourceInfo {
     let base = registry.lookup("", "v1", "configmaps").unwrap();
     ResourceInfo {
         is_crd: true,
+        conversion: None,
+        since: 0,
         columns,
         ..base.as_ref().clone()
     }

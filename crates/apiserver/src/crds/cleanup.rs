@@ -148,7 +148,7 @@ async fn clean(cluster: &Arc<Cluster>, name: &str) -> Result<bool> {
         &user,
         AGENT,
     )?;
-    let Ok(definition) = definitions.get(name) else {
+    let Ok(definition) = definitions.get(name).await else {
         return Ok(true);
     };
     let definition = definition.value();

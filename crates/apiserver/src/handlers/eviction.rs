@@ -26,7 +26,7 @@ pub(super) async fn evict(context: &Context, target: &Target, body: &Body) -> Re
     let eviction = body.decode()?;
     let mut delete = DeleteOptions::parse(&context.query, eviction.get("deleteOptions"))?;
     delete.dry_run |= options.dry_run;
-    let pod = target.get(name)?.value();
+    let pod = target.get(name).await?.value();
     if !matches!(text(&pod, "/status/phase"), "Succeeded" | "Failed" | "Pending") {
         check_budgets(context, target, &pod)?;
     }

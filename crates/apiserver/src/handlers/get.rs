@@ -10,10 +10,10 @@ use crate::request::GetOptions;
 use crate::verbs::{Target, require_revision};
 
 /// Answers with an object, as it is now: the newest state is never older than what a client may ask for.
-pub(super) fn get(context: &Context, target: &Target) -> Result<Response> {
+pub(super) async fn get(context: &Context, target: &Target) -> Result<Response> {
     let answer = context.negotiate(target, false)?;
     let options = GetOptions::parse(&context.query);
     require_revision(target, options.resource_version.as_deref())?;
-    let view = target.get(&context.info.name)?;
+    let view = target.get(&context.info.name).await?;
     object(answer, StatusCode::OK, target, &view, &[], &context.query)
 }

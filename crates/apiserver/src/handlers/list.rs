@@ -13,11 +13,11 @@ use crate::transform;
 use crate::verbs::{self, Filter, Listed, Target};
 
 /// Answers with the selected objects of a collection.
-pub(super) fn list(context: &Context, target: &Target) -> Result<Response> {
+pub(super) async fn list(context: &Context, target: &Target) -> Result<Response> {
     let answer = context.negotiate(target, true)?;
     let options = ListOptions::parse(&context.query, false)?;
     let filter = Filter::parse(&target.resource, &options.label_selector, &options.field_selector)?;
-    let listed = verbs::list(target, &options, &filter)?;
+    let listed = verbs::list(target, &options, &filter).await?;
     listed_as(context, answer, target, &listed)
 }
 

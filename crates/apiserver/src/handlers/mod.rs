@@ -66,9 +66,9 @@ pub(crate) async fn resource(context: Context, body: HttpBody) -> Result<Respons
     }
     check_verb(&context, resource)?;
     match info.verb {
-        Verb::Get => get::get(&context, &target),
-        Verb::List => list::list(&context, &target),
-        Verb::Watch => watch::watch(&context, &target),
+        Verb::Get => get::get(&context, &target).await,
+        Verb::List => list::list(&context, &target).await,
+        Verb::Watch => watch::watch(&context, &target).await,
         verb => {
             let body = read_body(&context.headers, body).await?;
             match verb {
@@ -126,7 +126,7 @@ async fn subresource(context: &Context, target: &Target, body: &Body) -> Result<
         other => return refuse::refuse(target, &info.name, other),
     };
     match info.verb {
-        Verb::Get if part != Subresource::Finalize => get::get(context, target),
+        Verb::Get if part != Subresource::Finalize => get::get(context, target).await,
         Verb::Update => update::update(context, target, part, body).await,
         Verb::Patch if part != Subresource::Finalize => patch::patch(context, target, part, body).await,
         _ => Err(ApiError::method_not_allowed()),

@@ -7,7 +7,7 @@ use crate::verbs::Target;
 
 /// Refuses a subresource. A missing object is reported first, as everywhere.
 pub(super) fn refuse(target: &Target, name: &str, subresource: &str) -> Result<Response> {
-    target.get(name)?;
+    target.stored(name)?;
     let what = format!("{}/{subresource}", target.resource.plural);
     Err(match (target.resource.plural.as_str(), subresource) {
         ("pods", "log" | "exec" | "attach" | "portforward" | "proxy") => {

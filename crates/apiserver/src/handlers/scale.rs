@@ -19,7 +19,7 @@ pub(super) async fn scale(context: &Context, target: &Target, body: &Body) -> Re
     let name = &context.info.name;
     match context.info.verb {
         Verb::Get => {
-            let view = target.get(name)?;
+            let view = target.get(name).await?;
             respond::object(
                 answer,
                 StatusCode::OK,

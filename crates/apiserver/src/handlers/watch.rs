@@ -6,13 +6,14 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use choreo_apimachinery::status::{ApiError, Result};
-use choreo_store::{Event, EventKind, RevisionError, Watch, WatchError};
+use choreo_store::{Event, EventKind, Object, RevisionError, Watch, WatchError};
 use futures::stream;
 use http::HeaderValue;
 use http::StatusCode;
@@ -41,7 +42,7 @@ const CHUNK: usize = 64 * 1024;
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 /// Answers with a stream of changes.
-pub(super) fn watch(context: &Context, target: &Target) -> Result<Response> {
+pub(super) async fn watch(context: &Context, target: &Target) -> Result<Response> {
     let answer = context.negotiate(target, true)?;
     let options = ListOptions::parse(&context.query, true)?;
     let mut filter = Filter::parse(&target.resource, &options.label_selector, &options.field_selector)?;
@@ -67,7 +68,7 @@ pub(super) fn watch(context: &Context, target: &Target) -> Result<Response> {
         draining: Box::pin(context.server.draining().clone().cancelled_owned()),
         registry: context.cluster.registry_changed.subscribe(),
     };
-    frames.start(&options)?;
+    frames.start(&options).await?;
     let body = Body::from_stream(stream::unfold(frames, |mut frames| async move {
         let chunk = frames.next().await?;
         Some((Ok::<_, Infallible>(chunk), frames))
@@ -106,7 +107,7 @@ struct Frames {
 
 /// What ended a wait.
 enum Wake {
-    Event(std::result::Result<std::sync::Arc<Event>, WatchError>),
+    Event(std::result::Result<Arc<Event>, WatchError>),
     Bookmark,
     Registry,
     Over,
@@ -114,7 +115,7 @@ enum Wake {
 
 impl Frames {
     /// Finds the revision to start at; queues the present objects where they come first.
-    fn start(&mut self, options: &ListOptions) -> Result<()> {
+    async fn start(&mut self, options: &ListOptions) -> Result<()> {
         let cluster = self.target.cluster.clone();
         let store = cluster.store();
         let revision = match options.resource_version.as_deref() {
@@ -129,7 +130,7 @@ impl Frames {
             }
             let snapshot = store.snapshot();
             if initial {
-                self.queue_present(&snapshot, options);
+                self.queue_present(&snapshot, options).await;
             }
             snapshot.revision()
         } else {
@@ -160,16 +161,22 @@ impl Frames {
         self.target.scope().map(str::to_owned)
     }
 
-    fn queue_present(&mut self, snapshot: &choreo_store::Snapshot, options: &ListOptions) {
+    async fn queue_present(&mut self, snapshot: &choreo_store::Snapshot, options: &ListOptions) {
         let scope = self.scope();
+        let mut views: Vec<View> = snapshot
+            .iter(self.target.storage_resource(), scope.as_deref(), None)
+            .filter(|object| self.filter.accepts(object))
+            .map(|object| self.target.view(object.clone()))
+            .collect();
+        if let Err(error) = self.target.settle(&mut views).await {
+            self.queue_error(&error);
+            return;
+        }
         let mut buffer = Vec::new();
-        for object in snapshot.iter(self.target.storage_resource(), scope.as_deref(), None) {
-            if self.filter.accepts(object) {
-                let view = self.target.view(object.clone());
-                self.frame(&mut buffer, "ADDED", &view);
-                if buffer.len() >= CHUNK {
-                    self.waiting.push_back(std::mem::take(&mut buffer).into());
-                }
+        for view in &views {
+            self.frame(&mut buffer, "ADDED", view);
+            if buffer.len() >= CHUNK {
+                self.waiting.push_back(std::mem::take(&mut buffer).into());
             }
         }
         if options.send_initial_events == Some(true) && self.bookmarks {
@@ -202,7 +209,7 @@ impl Frames {
                 changed = self.registry.changed() => if changed.is_ok() { Wake::Registry } else { Wake::Over },
             };
             match wake {
-                Wake::Event(Ok(event)) => self.take(&event),
+                Wake::Event(Ok(event)) => self.take(&event).await,
                 Wake::Event(Err(WatchError::Lagged { seen })) => {
                     self.source = None;
                     let oldest = self.target.cluster.store().revision();
@@ -240,43 +247,44 @@ impl Frames {
     }
 
     /// Queues an event and those that are there already.
-    fn take(&mut self, first: &Event) {
-        let mut buffer = Vec::with_capacity(1024);
-        self.event(&mut buffer, first);
-        while buffer.len() < CHUNK {
-            match self.source.as_mut().map(Watch::try_next) {
-                Some(Ok(Some(event))) => self.event(&mut buffer, &event),
+    async fn take(&mut self, first: &Event) {
+        let mut changes = Vec::new();
+        let mut views = Vec::new();
+        let mut size = 0;
+        let mut add = |(change, object): (Change, &Arc<Object>)| {
+            size += object.json().len();
+            changes.push(change);
+            views.push(self.target.view(object.clone()));
+            size < CHUNK
+        };
+        let mut more = change(&self.filter, first).is_none_or(&mut add);
+        while more {
+            more = match self.source.as_mut().map(Watch::try_next) {
+                Some(Ok(Some(event))) => change(&self.filter, &event).is_none_or(&mut add),
                 // An error comes again with the next wait.
-                _ => break,
+                _ => false,
+            };
+        }
+        if let Err(error) = self.target.settle(&mut views).await {
+            self.queue_error(&error);
+            self.source = None;
+            return;
+        }
+        let mut buffer = Vec::with_capacity(1024);
+        for (change, view) in changes.iter().zip(&views) {
+            match change.left {
+                None => self.frame(&mut buffer, change.kind, view),
+                Some(revision) => {
+                    // It left the selection: its last selected state, at the revision at which it left.
+                    let mut value = (*view.value()).clone();
+                    metadata_mut(&mut value)
+                        .insert("resourceVersion".to_owned(), revision.to_string().into());
+                    self.frame(&mut buffer, change.kind, &View::Made(value.into(), revision));
+                }
             }
         }
         if !buffer.is_empty() {
             self.waiting.push_back(buffer.into());
-        }
-    }
-
-    /// Adds the frame of a change, as the client's selectors see it.
-    fn event(&mut self, buffer: &mut Vec<u8>, event: &Event) {
-        let now = event.kind != EventKind::Deleted && self.filter.accepts(&event.object);
-        let before = match &event.previous {
-            Some(previous) => self.filter.accepts(previous),
-            None => event.kind == EventKind::Deleted && self.filter.accepts(&event.object),
-        };
-        match (before, now) {
-            (false, false) => {}
-            (true, true) => self.frame(buffer, "MODIFIED", &self.target.view(event.object.clone())),
-            (false, true) => self.frame(buffer, "ADDED", &self.target.view(event.object.clone())),
-            (true, false) if event.kind == EventKind::Deleted => {
-                self.frame(buffer, "DELETED", &self.target.view(event.object.clone()));
-            }
-            (true, false) => {
-                // It left the selection: its last selected state, at the revision at which it left.
-                let Some(previous) = &event.previous else { return };
-                let mut value = (*self.target.view(previous.clone()).value()).clone();
-                metadata_mut(&mut value)
-                    .insert("resourceVersion".to_owned(), event.revision.to_string().into());
-                self.frame(buffer, "DELETED", &View::Made(value.into(), event.revision));
-            }
         }
     }
 
@@ -286,7 +294,7 @@ impl Frames {
                 let make = || protobuf::encode(&view.value());
                 let bytes = match view {
                     View::Stored(object) => self.target.cluster.binary.get(object.revision(), make),
-                    View::Made(..) => make().map(Bytes::from),
+                    View::Made(..) | View::Foreign(_) => make().map(Bytes::from),
                 };
                 match bytes {
                     Ok(bytes) => protobuf::frame(buffer, kind, &bytes),
@@ -352,6 +360,40 @@ impl Frames {
             }
         };
         self.put(buffer, "BOOKMARK", &object);
+    }
+}
+
+/// What a change is for a client with selectors.
+struct Change {
+    kind: &'static str,
+    /// The revision at which the object left the selection, if that is what happened.
+    left: Option<u64>,
+}
+
+/// A change as the client's selectors see it, with the object to show; none if it does not concern the selection.
+fn change<'a>(filter: &Filter, event: &'a Event) -> Option<(Change, &'a Arc<Object>)> {
+    let now = event.kind != EventKind::Deleted && filter.accepts(&event.object);
+    let before = match &event.previous {
+        Some(previous) => filter.accepts(previous),
+        None => event.kind == EventKind::Deleted && filter.accepts(&event.object),
+    };
+    let seen = |kind| Some((Change { kind, left: None }, &event.object));
+    match (before, now) {
+        (false, false) => None,
+        (true, true) => seen("MODIFIED"),
+        (false, true) => seen("ADDED"),
+        (true, false) if event.kind == EventKind::Deleted => seen("DELETED"),
+        (true, false) => {
+            let left = Some(event.revision);
+            let previous = event.previous.as_ref()?;
+            Some((
+                Change {
+                    kind: "DELETED",
+                    left,
+                },
+                previous,
+            ))
+        }
     }
 }
 

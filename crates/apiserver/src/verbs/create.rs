@@ -104,14 +104,14 @@ async fn attempt_create(
     }
     let write = Write::Create {
         key: target.key(&name),
-        value: convert::to_storage(info, object),
+        value: convert::to_storage(target, object).await?,
     };
     match target.cluster.write(write).await {
         Ok(stored) => {
             addresses.keep();
             crds::written(target, &stored);
             Ok(Written {
-                view: target.view(stored),
+                view: target.shown(stored).await?,
                 created: true,
                 warnings,
             })

@@ -6,7 +6,7 @@ use choreo_apimachinery::status::{ApiError, Result};
 use choreo_store::{Object, Write};
 use serde_json::{Value, json};
 
-use super::{Target, View, is_deleting, metadata_mut, text, to_version};
+use super::{Target, View, is_deleting, metadata_mut, text};
 use crate::admission::{Operation, Review};
 use crate::cluster::Refused;
 use crate::crds;
@@ -83,12 +83,7 @@ async fn attempt(
     current: &Arc<Object>,
     options: &DeleteOptions,
 ) -> Result<Option<Deleted>> {
-    let old = current.value();
-    let old = if target.converts {
-        Arc::new(to_version(&target.resource, (*old).clone()))
-    } else {
-        old
-    };
+    let old = target.shown(current.clone()).await?.value();
     check_preconditions(target, name, &old, options)?;
     let mut review = Review {
         target,
@@ -135,7 +130,7 @@ async fn attempt(
             Ok(last) => {
                 removed(target, current);
                 Ok(Some(Deleted {
-                    view: target.view(last),
+                    view: target.shown(last).await?,
                     gone: true,
                     warnings,
                 }))
@@ -154,14 +149,14 @@ async fn attempt(
     }
     let write = Write::Update {
         key: target.key(name),
-        value: super::convert::to_storage(&target.resource, new),
+        value: super::convert::to_storage(target, new).await?,
         expect: current.revision(),
     };
     match target.cluster.write(write).await {
         Ok(stored) => {
             crds::written(target, &stored);
             Ok(Some(Deleted {
-                view: target.view(stored),
+                view: target.shown(stored).await?,
                 gone: false,
                 warnings,
             }))

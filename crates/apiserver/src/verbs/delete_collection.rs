@@ -19,7 +19,7 @@ pub async fn delete_collection(
     filter: &Filter,
     options: &DeleteOptions,
 ) -> Result<Listed> {
-    let listed = list(target, list_options, filter)?;
+    let listed = list(target, list_options, filter).await?;
     let mut work = Vec::with_capacity(listed.items.len());
     for view in &listed.items {
         let value = view.value();

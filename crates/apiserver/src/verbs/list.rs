@@ -26,7 +26,7 @@ pub struct Listed {
 ///
 /// # Errors
 /// 410 when the revision or page asked for is gone, 504 when it is in the future, 400 for a malformed token.
-pub fn list(target: &Target, options: &ListOptions, filter: &Filter) -> Result<Listed> {
+pub async fn list(target: &Target, options: &ListOptions, filter: &Filter) -> Result<Listed> {
     let (snapshot, after) = start(target, options)?;
     let scope = filter.namespace().or(target.scope());
     if filter
@@ -70,11 +70,13 @@ pub fn list(target: &Target, options: &ListOptions, filter: &Filter) -> Result<L
             objects.any(|object| filter.accepts(object))
         };
         if left {
-            continue_token = encode_token(snapshot.revision(), last.key());
+            continue_token = encode_token(snapshot.revision().cast_signed(), last.key());
         }
     }
+    let mut items: Vec<View> = items.into_iter().map(|object| target.view(object)).collect();
+    target.settle(&mut items).await?;
     Ok(Listed {
-        items: items.into_iter().map(|object| target.view(object)).collect(),
+        items,
         revision: snapshot.revision(),
         continue_token,
         remaining,
@@ -96,7 +98,7 @@ fn start(target: &Target, options: &ListOptions) -> Result<(Snapshot, Option<Key
         };
         return match store.snapshot_at(revision) {
             Ok(snapshot) => Ok((snapshot, Some(after))),
-            Err(_) => Err(expired_token(store.revision(), &after)),
+            Err(_) => Err(expired_token(&after)),
         };
     }
     let wanted = match options.resource_version.as_deref() {
@@ -147,8 +149,8 @@ pub(crate) fn too_large(wanted: u64, current: u64) -> ApiError {
     error
 }
 
-/// The token of the page behind `last`. Opaque to clients.
-fn encode_token(revision: u64, last: &Key) -> String {
+/// The token of the page behind `last`; at revision -1 it is the page of what is there by then. Opaque to clients.
+fn encode_token(revision: i64, last: &Key) -> String {
     let token = json!({"v": "meta.k8s.io/v1", "rv": revision, "start": format!("{}/{}", last.namespace(), last.name())});
     URL_SAFE_NO_PAD.encode(token.to_string())
 }
@@ -172,14 +174,15 @@ fn decode_token(token: &str, target: &Target) -> Result<(Option<u64>, Key)> {
     })
 }
 
-fn expired_token(revision: u64, after: &Key) -> ApiError {
-    let _ = (revision, after);
+/// 410 with a token to go on with all the same, at the price of a list that was never true at one moment.
+fn expired_token(after: &Key) -> ApiError {
     ApiError::expired(
         "The provided continue parameter is too old to display a consistent list result. You can start a new list without the \
          continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with \
          the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the \
          first chunk was returned and now may show up in the list.",
     )
+    .with_continue(encode_token(-1, after))
 }
 
 /// Checks that the cluster has reached the revision that a client wants at least.

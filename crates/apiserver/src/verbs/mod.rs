@@ -19,6 +19,7 @@ mod scale;
 mod select;
 mod strategy;
 mod update;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ pub use patch::{PatchKind, patch};
 pub use scale::{patch_scale, scale_of, update_scale};
 pub use select::Filter;
 pub use update::{Change, Subresource, modify, update};
+pub(crate) use webhook::Converted;
 
 use crate::cluster::Cluster;
 use crate::user::UserInfo;
@@ -132,29 +134,43 @@ impl Target {
     /// Reads an object.
     ///
     /// # Errors
-    /// 404 when it is not there.
-    pub fn get(&self, name: &str) -> Result<View> {
-        self.stored(name).map(|object| self.view(object))
+    /// 404 when it is not there, 500 when the webhook that converts it fails.
+    pub async fn get(&self, name: &str) -> Result<View> {
+        self.shown(self.stored(name)?).await
     }
 
     /// The stored object.
-    fn stored(&self, name: &str) -> Result<Arc<Object>> {
+    ///
+    /// # Errors
+    /// 404 when it is not there.
+    pub(crate) fn stored(&self, name: &str) -> Result<Arc<Object>> {
         self.cluster
             .store()
             .get(&self.key(name))
             .ok_or_else(|| self.not_found(name))
     }
 
-    /// A stored object in the version of the request.
+    /// A stored object in the version of the request, or [`View::Foreign`] for [`Target::settle`].
     pub fn view(&self, object: Arc<Object>) -> View {
-        if self.converts {
-            View::Made(
-                Arc::new(to_version(&self.resource, (*object.value()).clone())),
-                object.revision(),
-            )
-        } else {
-            View::Stored(object)
-        }
+        convert::view(self, object)
+    }
+
+    /// Makes the views that only a webhook can make.
+    ///
+    /// # Errors
+    /// 500 when it fails.
+    pub async fn settle(&self, views: &mut [View]) -> Result<()> {
+        convert::settle(self, views).await
+    }
+
+    /// A stored object in the version of the request.
+    ///
+    /// # Errors
+    /// 500 when the webhook that converts it fails.
+    pub async fn shown(&self, object: Arc<Object>) -> Result<View> {
+        let mut view = self.view(object);
+        self.settle(std::slice::from_mut(&mut view)).await?;
+        Ok(view)
     }
 
     /// 404 for an object of this resource.
@@ -173,6 +189,8 @@ impl Target {
 pub enum View {
     /// As it is in the store, encoded already.
     Stored(Arc<Object>),
+    /// In another version, that only a webhook can convert. Never left like that in an answer: see [`Target::settle`].
+    Foreign(Arc<Object>),
     /// Made for this request: converted from another version, or the outcome of a dry run. With its revision, 0 for none.
     Made(Arc<Value>, u64),
 }
@@ -181,7 +199,7 @@ impl View {
     /// The object.
     pub fn value(&self) -> Arc<Value> {
         match self {
-            View::Stored(object) => object.value(),
+            View::Stored(object) | View::Foreign(object) => object.value(),
             View::Made(value, _) => value.clone(),
         }
     }
@@ -189,7 +207,7 @@ impl View {
     /// The object as JSON text.
     pub fn json(&self) -> bytes::Bytes {
         match self {
-            View::Stored(object) => object.json().clone(),
+            View::Stored(object) | View::Foreign(object) => object.json().clone(),
             View::Made(value, _) => serde_json::to_vec(&**value).unwrap_or_default().into(),
         }
     }
@@ -197,7 +215,7 @@ impl View {
     /// The revision of the last change; 0 for what is not stored.
     pub fn revision(&self) -> u64 {
         match self {
-            View::Stored(object) => object.revision(),
+            View::Stored(object) | View::Foreign(object) => object.revision(),
             View::Made(_, revision) => *revision,
         }
     }

@@ -6,9 +6,7 @@ use choreo_store::{Object, Write};
 use serde_json::Value;
 use std::sync::Arc;
 
-use super::{
-    Target, View, Written, convert, create, decode, delete, fields, metadata, strategy, text, to_version,
-};
+use super::{Target, View, Written, convert, create, decode, delete, fields, metadata, strategy, text};
 use crate::admission::{Operation, Review};
 use crate::cluster::Refused;
 use crate::crds;
@@ -179,12 +177,7 @@ async fn attempt(
 ) -> Result<Option<Written>> {
     let info = &*target.resource;
     let name = change.name;
-    let old = current.value();
-    let old = if target.converts {
-        Arc::new(to_version(info, (*old).clone()))
-    } else {
-        old
-    };
+    let old = target.shown(current.clone()).await?.value();
 
     let (mut new, warnings) = decode::decode(target, make(Some(&old))?, change.validation)?;
     check_name(change.name, &new)?;
@@ -225,7 +218,9 @@ async fn attempt(
         created: false,
         warnings: warnings.clone(),
     };
-    if change.dry_run || (same && !finished) {
+    // A write that changes nothing is how objects are brought to another storage version.
+    let stays = same && !convert::is_outdated(target, current);
+    if change.dry_run || (stays && !finished) {
         return Ok(Some(made(new)));
     }
     if finished {
@@ -243,7 +238,7 @@ async fn attempt(
     }
     let write = Write::Update {
         key: target.key(name),
-        value: convert::to_storage(info, new),
+        value: convert::to_storage(target, new).await?,
         expect: current.revision(),
     };
     match target.cluster.write(write).await {
@@ -251,7 +246,7 @@ async fn attempt(
             addresses.keep();
             crds::written(target, &stored);
             Ok(Some(Written {
-                view: target.view(stored),
+                view: target.shown(stored).await?,
                 created: false,
                 warnings,
             }))
