@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, backup, cell, completion, convert, crds, delete, describe, diff, explain, get, kubeconfig, render,
-    restore, rollback, tree, up, validate, version, wait,
+    apply, backup, cell, completion, convert, crds, delete, describe, diff, explain, get, kubeconfig, manager,
+    render, restore, rollback, tree, up, validate, version, wait,
 };
 use crate::online::Connect;
 use crate::output::ColorChoice;
@@ -43,6 +43,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the platform: API server, controllers and a local data plane, in one process
     Up(up::Args),
+    /// Run the controllers on Kubernetes: one of several replicas acts, the others stand by
+    Manager(manager::Args),
     /// Create or change objects from files; everything is checked before anything is written
     Apply(apply::Args),
     /// Show objects

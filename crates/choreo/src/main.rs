@@ -12,6 +12,7 @@ mod failure;
 mod offline;
 mod online;
 mod output;
+mod service;
 mod text;
 
 use clap::Parser;

@@ -49,7 +49,7 @@ pub mod view;
 pub mod write;
 
 pub use planes::{ClusterConnector, ClusterTarget, ConnectError, Embedded, HttpConnector};
-pub use run::{Controllers, RunOptions, run, start};
+pub use run::{Controllers, Observer, RunOptions, run, start};
 
 /// First part of every field manager name that this program writes with.
 pub const FIELD_MANAGER_PREFIX: &str = "choreo/";

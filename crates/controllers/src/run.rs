@@ -17,7 +17,7 @@ use crate::dataplane::DataPlanes;
 use crate::flow::Planner;
 use crate::inputs::Inputs;
 use crate::organization::{self, Organizations};
-use crate::planes::{ClusterConnector, Planes};
+use crate::planes::{ClusterConnector, PlaneId, Planes};
 use crate::release::Releases;
 use crate::release::index::Index;
 use crate::router::Router;
@@ -52,6 +52,8 @@ pub struct RunOptions {
     pub abandon_after: Duration,
     /// Counters.
     pub metrics: Metrics,
+    /// Turns true when they may act. Until then they only fill their caches.
+    pub lead: watch::Receiver<bool>,
 }
 
 impl RunOptions {
@@ -65,6 +67,7 @@ impl RunOptions {
             release_workers: 16,
             abandon_after: Duration::from_secs(3600),
             metrics: Metrics::default(),
+            lead: watch::channel(true).1,
         }
     }
 }
@@ -73,11 +76,50 @@ impl RunOptions {
 pub struct Controllers {
     tasks: JoinSet<()>,
     ready: watch::Receiver<bool>,
+    observer: Observer,
+}
+
+/// A look at controllers from outside, which does not keep them from stopping.
+#[derive(Clone)]
+pub struct Observer {
     router: Arc<Router>,
     context: Arc<Context>,
+    listed: watch::Receiver<bool>,
+}
+
+impl Observer {
+    /// Whether every kind of the control plane has been listed once.
+    pub fn is_listed(&self) -> bool {
+        *self.listed.borrow()
+    }
+
+    /// Waits until every kind of the control plane has been listed once. `false` if they were stopped before.
+    pub async fn listed(&self) -> bool {
+        self.listed.clone().wait_for(|listed| *listed).await.is_ok()
+    }
+
+    /// The control plane as the controllers see it.
+    pub fn snapshot(&self) -> ControlSnapshot {
+        self.context.snapshot()
+    }
+
+    /// Whether nothing is queued, worked on, or waiting for another try.
+    pub fn is_idle(&self) -> bool {
+        self.router.is_idle()
+    }
+
+    /// The clusters of data and build planes, and why those that cannot be used cannot.
+    pub fn planes(&self) -> Vec<(PlaneId, Option<String>)> {
+        self.context.planes.states()
+    }
 }
 
 impl Controllers {
+    /// A look at them that can be passed around.
+    pub fn observer(&self) -> Observer {
+        self.observer.clone()
+    }
+
     /// Waits until every kind has been listed and the controllers work. `false` if they were stopped before.
     pub async fn ready(&self) -> bool {
         self.ready.clone().wait_for(|ready| *ready).await.is_ok()
@@ -86,15 +128,16 @@ impl Controllers {
     /// Whether nothing is queued, worked on, or waiting for another try. Changes that are on their way from the API
     /// server are not known.
     pub fn is_idle(&self) -> bool {
-        self.router.is_idle()
+        self.observer.is_idle()
     }
 
     /// The control plane as the controllers see it.
     pub fn snapshot(&self) -> ControlSnapshot {
-        self.context.snapshot()
+        self.observer.snapshot()
     }
 
-    /// Waits until they have stopped, which they do when their `shutdown` is cancelled.
+    /// Waits until they have stopped, which they do when their `shutdown` is cancelled. Dropping the wait ends them where they
+    /// stand.
     pub async fn stopped(mut self) {
         while self.tasks.join_next().await.is_some() {}
     }
@@ -115,6 +158,7 @@ pub fn start(options: RunOptions) -> Controllers {
         release_workers,
         abandon_after,
         metrics,
+        mut lead,
     } = options;
     let began = Instant::now();
     let index = Arc::new(Index::default());
@@ -167,6 +211,7 @@ pub fn start(options: RunOptions) -> Controllers {
     }
 
     let (ready, is_ready) = watch::channel(false);
+    let (all_listed, is_listed) = watch::channel(false);
     let mut tasks = JoinSet::new();
     {
         let (router, cache, shutdown) = (Arc::clone(&router), Arc::clone(&cache), shutdown.clone());
@@ -177,6 +222,11 @@ pub fn start(options: RunOptions) -> Controllers {
                     listed = listed(&mut feed) => if !listed { return },
                 }
                 tracing::debug!(%kind, "listed");
+            }
+            all_listed.send_replace(true);
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                leads = lead.wait_for(|lead| *lead) => if leads.is_err() { return },
             }
             router.start(&cache.snapshot());
             tracing::info!(after = ?began.elapsed(), "controllers started");
@@ -212,15 +262,20 @@ pub fn start(options: RunOptions) -> Controllers {
     let build_planes = BuildPlanes::new(Arc::clone(&context), router.build_planes().clone());
     launch.start(build_planes, router.build_planes(), workers);
     launch.start(Builds::new(Arc::clone(&context)), router.builds(), workers);
+    // However this ends, the watches end with it.
+    let clients = clients.drop_guard();
     tasks.spawn(async move {
         while pool.join_next().await.is_some() {}
-        clients.cancel();
+        drop(clients);
     });
     Controllers {
         tasks,
         ready: is_ready,
-        router,
-        context,
+        observer: Observer {
+            router,
+            context,
+            listed: is_listed,
+        },
     }
 }
 

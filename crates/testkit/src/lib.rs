@@ -16,10 +16,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bed;
 mod cluster;
 mod fault;
 mod platform;
+mod proxy;
 
+pub use bed::{Bed, KUBECONFIG, TOKENS};
 pub use cluster::{Cluster, conditions, is_ready, ready_message};
 pub use fault::{Fault, Faults};
 pub use platform::{Options, Platform};
+pub use proxy::{Asked, Harm, Proxy};

@@ -159,7 +159,7 @@ impl Platform {
     }
 }
 
-fn start_logging() {
+pub(crate) fn start_logging() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
         let filter = tracing_subscriber::EnvFilter::try_from_env("CHOREO_TEST_LOG")

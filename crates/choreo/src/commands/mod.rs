@@ -12,6 +12,7 @@ pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod kubeconfig;
+pub(crate) mod manager;
 pub(crate) mod render;
 pub(crate) mod restore;
 pub(crate) mod rollback;
@@ -32,6 +33,7 @@ pub(crate) fn run(cli: Cli, printer: &mut Printer) -> Outcome {
     let connect = cli.connect;
     match cli.command {
         Command::Up(args) => up::run(&args, printer),
+        Command::Manager(args) => manager::run(&args, &connect),
         Command::Apply(args) => block_on(apply::run(&args, &connect, printer)),
         Command::Get(args) => block_on(get::run(&args, &connect, printer)),
         Command::Describe(args) => block_on(describe::run(&args, &connect, printer)),

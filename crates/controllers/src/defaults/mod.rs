@@ -106,6 +106,18 @@ pub fn defaults() -> Vec<DynamicObject> {
     all
 }
 
+/// The same without the planes, which are the cluster inside the process of `choreo up`: on Kubernetes somebody names real ones.
+pub fn defaults_without_planes() -> Vec<DynamicObject> {
+    let is_plane = |object: &DynamicObject| {
+        let kind = object.types.as_ref().map(|types| types.kind.as_str());
+        matches!(kind, Some("DataPlane" | "BuildPlane"))
+    };
+    defaults()
+        .into_iter()
+        .filter(|object| !is_plane(object))
+        .collect()
+}
+
 /// What an embedded data plane holds before anything is deployed to it: the gateways that the default data plane names, and the
 /// templates that builds name. On a real cluster whoever set it up has made them.
 pub fn data_plane_defaults() -> Vec<DynamicObject> {

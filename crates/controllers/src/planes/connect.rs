@@ -12,6 +12,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::json;
 
+use crate::runtime::metrics::Metrics;
+use crate::runtime::transport;
+
 /// First part of the server address that means a cluster inside this process.
 pub const EMBEDDED_SCHEME: &str = "embedded://";
 
@@ -82,8 +85,11 @@ pub trait ClusterConnector: Send + Sync + 'static {
 }
 
 /// Connects to real clusters over HTTP(S).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct HttpConnector;
+#[derive(Clone, Debug, Default)]
+pub struct HttpConnector {
+    /// Counts its requests.
+    pub metrics: Metrics,
+}
 
 #[async_trait]
 impl ClusterConnector for HttpConnector {
@@ -121,7 +127,7 @@ impl ClusterConnector for HttpConnector {
             .await
             .map_err(|error| invalid("configuration", &error))?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
-        Client::try_from(config).map_err(|error| invalid("credentials", &error))
+        transport::client(config, &self.metrics, "data").map_err(|error| invalid("credentials", &error))
     }
 }
 
@@ -131,12 +137,16 @@ type FindCluster = dyn Fn(&str) -> Option<Client> + Send + Sync;
 #[derive(Clone)]
 pub struct Embedded {
     find: Arc<FindCluster>,
+    http: HttpConnector,
 }
 
 impl Embedded {
     /// `find` gives the client of the embedded cluster of a name.
     pub fn new(find: impl Fn(&str) -> Option<Client> + Send + Sync + 'static) -> Self {
-        Self { find: Arc::new(find) }
+        Self {
+            find: Arc::new(find),
+            http: HttpConnector::default(),
+        }
     }
 }
 
@@ -144,7 +154,7 @@ impl Embedded {
 impl ClusterConnector for Embedded {
     async fn connect(&self, target: &ClusterTarget) -> Result<Client, ConnectError> {
         let Some(name) = target.server.strip_prefix(EMBEDDED_SCHEME) else {
-            return HttpConnector.connect(target).await;
+            return self.http.connect(target).await;
         };
         (self.find)(name.trim_end_matches('/')).ok_or_else(|| {
             ConnectError::Invalid(format!("there is no embedded cluster {name:?} in this process"))
@@ -275,7 +285,12 @@ mod tests {
             ca: None,
             credentials: Credentials::None,
         };
-        let error = HttpConnector.connect(&target).await.err().unwrap().to_string();
+        let error = HttpConnector::default()
+            .connect(&target)
+            .await
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("embedded://local"), "{error}");
     }
 }

@@ -165,6 +165,18 @@ impl Planes {
             .collect()
     }
 
+    /// Every cluster that is, or should be, connected, and why it cannot be used if so.
+    pub fn states(&self) -> Vec<(PlaneId, Option<String>)> {
+        let mut states: BTreeMap<PlaneId, Option<String>> = BTreeMap::new();
+        for (id, slot) in self.slots.lock().iter() {
+            states.insert(id.clone(), slot.plane.outage());
+        }
+        for (id, why) in self.refused.lock().iter() {
+            states.entry(id.clone()).or_insert_with(|| Some(why.clone()));
+        }
+        states.into_iter().collect()
+    }
+
     /// Lets go of a cluster: its watches end, its client is dropped with the last user.
     pub fn close(&self, id: &PlaneId) {
         self.slots.lock().remove(id);

@@ -19,6 +19,7 @@ pub struct ControllerMetrics {
     failed: AtomicU64,
     panicked: AtomicU64,
     durations: [AtomicU64; DURATION_BUCKETS_MS.len() + 1],
+    micros: AtomicU64,
 }
 
 /// A controller's counters at one moment.
@@ -36,6 +37,8 @@ pub struct ControllerFigures {
     pub panicked: u64,
     /// Runs by duration, by [`DURATION_BUCKETS_MS`].
     pub durations: Vec<u64>,
+    /// How long all runs took together.
+    pub total: Duration,
 }
 
 impl ControllerMetrics {
@@ -51,6 +54,8 @@ impl ControllerMetrics {
         let counter = if ok { &self.succeeded } else { &self.failed };
         counter.fetch_add(1, Relaxed);
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.micros.fetch_add(micros, Relaxed);
         let bucket = DURATION_BUCKETS_MS
             .iter()
             .position(|bound| millis <= *bound)
@@ -73,6 +78,7 @@ impl ControllerMetrics {
             failed: self.failed.load(Relaxed),
             panicked: self.panicked.load(Relaxed),
             durations: self.durations.iter().map(|bucket| bucket.load(Relaxed)).collect(),
+            total: Duration::from_micros(self.micros.load(Relaxed)),
         }
     }
 }
@@ -82,6 +88,7 @@ impl ControllerMetrics {
 pub struct Metrics {
     controllers: Arc<Mutex<BTreeMap<&'static str, Arc<ControllerMetrics>>>>,
     calls: Arc<Mutex<BTreeMap<(&'static str, &'static str), u64>>>,
+    requests: Arc<Mutex<BTreeMap<(&'static str, &'static str, u16), u64>>>,
 }
 
 impl Metrics {
@@ -93,6 +100,17 @@ impl Metrics {
     /// Counts one call of the Kubernetes API: `plane` is `control` or `data`.
     pub(crate) fn called(&self, plane: &'static str, verb: &'static str) {
         *self.calls.lock().entry((plane, verb)).or_insert(0) += 1;
+    }
+
+    /// Counts one request over HTTP with the status of its answer; 0 if there was none.
+    pub(crate) fn requested(&self, plane: &'static str, verb: &'static str, status: u16) {
+        *self.requests.lock().entry((plane, verb, status)).or_insert(0) += 1;
+    }
+
+    /// Requests over HTTP so far by plane, verb and status of the answer (0: none came). Those of clients inside the process
+    /// are not among them.
+    pub fn requests(&self) -> BTreeMap<(&'static str, &'static str, u16), u64> {
+        self.requests.lock().clone()
     }
 
     /// API calls so far by plane (`control`, `data`) and verb.

@@ -16,6 +16,7 @@ pub mod feed;
 pub mod metrics;
 pub mod object;
 pub mod queue;
+pub mod transport;
 pub mod worker;
 
 pub use backoff::Backoff;

@@ -4,9 +4,7 @@ mod admission;
 mod banner;
 mod first_run;
 mod folder;
-mod logging;
 mod platform;
-mod signals;
 
 use std::path::PathBuf;
 
@@ -15,7 +13,8 @@ use crate::env_vars;
 use crate::exit::ExitStatus;
 use crate::failure::{Failure, Outcome};
 use crate::output::Printer;
-use logging::LogFormat;
+use crate::service::logging::{self, LogFormat};
+use crate::service::signals;
 
 /// The port of the API unless told otherwise.
 pub(crate) const DEFAULT_PORT: u16 = 7443;

@@ -1,18 +1,22 @@
 //! Sets a cluster up: definitions of kinds, and the objects that a new platform starts with.
 
+pub mod upgrade;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::future::join_all;
+use choreo_api::labels::PLATFORM_NAMESPACE;
+use futures::future::{BoxFuture, FutureExt, join_all};
 use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Client, ResourceExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::runtime::feed::describe;
@@ -20,6 +24,8 @@ use crate::runtime::object::split_api_version;
 
 /// Field manager of what is installed.
 const MANAGER: &str = "choreo/install";
+/// Annotation of the platform's namespace: the defaults were made once.
+const MARK: &str = "openchoreo.dev/defaults-installed";
 /// Annotation of a definition: the SHA-256 digest of what it was installed from.
 const DIGEST: &str = "openchoreo.dev/definition-digest";
 /// Longest wait for a definition to be served.
@@ -37,6 +43,23 @@ pub enum InstallError {
         what: String,
         /// What the API server said.
         message: String,
+    },
+    /// What is installed has fields that we would lose.
+    #[error(
+        "version {installed} has installed definitions with {count} fields that this version {ours} does not have, and whose \
+         values would be lost: {}{}. Run version {installed} or a newer one",
+        fields.join(", "),
+        if *count > fields.len() { ", ..." } else { "" }
+    )]
+    Downgrade {
+        /// The version that installed them.
+        installed: String,
+        /// This version.
+        ours: String,
+        /// How many fields there are.
+        count: usize,
+        /// The first of them.
+        fields: Vec<String>,
     },
     /// A definition is not served.
     #[error("the API server does not serve {what} after {} s", PATIENCE.as_secs())]
@@ -105,6 +128,15 @@ pub fn data_plane() -> Vec<Definition> {
 /// # Errors
 /// With the first one that failed.
 pub async fn definitions(client: &Client, definitions: &[Definition]) -> Result<(), InstallError> {
+    definitions_of(client, definitions, env!("CARGO_PKG_VERSION")).await
+}
+
+/// As [`definitions`], noting which version of the program they are of.
+async fn definitions_of(
+    client: &Client,
+    definitions: &[Definition],
+    version: &str,
+) -> Result<(), InstallError> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let listed = api.list_metadata(&ListParams::default()).await;
     let listed = listed.map_err(|error| InstallError::Refused {
@@ -124,7 +156,10 @@ pub async fn definitions(client: &Client, definitions: &[Definition]) -> Result<
         let digest = definition.digest();
         (current.get(&definition.name) != Some(&digest)).then_some((definition, digest))
     });
-    stream::iter(stale.map(|(definition, digest)| install(&api, definition, digest)))
+    let installs: Vec<BoxFuture<'_, Result<(), InstallError>>> = stale
+        .map(|(definition, digest)| install(&api, definition, digest, version).boxed())
+        .collect();
+    stream::iter(installs)
         .buffer_unordered(CONCURRENCY)
         .try_collect::<()>()
         .await
@@ -142,10 +177,12 @@ async fn install(
     api: &Api<CustomResourceDefinition>,
     definition: &Definition,
     digest: String,
+    version: &str,
 ) -> Result<(), InstallError> {
     let name = &definition.name;
     let mut object = definition.to_value();
     object["metadata"]["annotations"][DIGEST] = Value::String(digest);
+    object["metadata"]["annotations"][upgrade::VERSION] = Value::String(version.to_owned());
     let params = PatchParams::apply(MANAGER).force();
     let applied = api.patch(name, &params, &Patch::Apply(&object)).await;
     let applied = applied.map_err(|error| InstallError::Refused {
@@ -191,9 +228,41 @@ pub async fn data_plane_defaults(client: &Client) -> Result<(), InstallError> {
     create_all(client, &crate::defaults::data_plane_defaults()).await
 }
 
+/// Makes `objects` unless that was done before, and says how many there are.
+///
+/// Somebody who has deleted one of them does not find it again after a restart: a mark on the platform's own namespace says that
+/// they were made.
+///
+/// # Errors
+/// With the first one that failed.
+pub async fn defaults_once(client: &Client, objects: &[DynamicObject]) -> Result<usize, InstallError> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let failed = |error: kube::Error| InstallError::Refused {
+        what: format!("Namespace {PLATFORM_NAMESPACE}"),
+        message: describe(&error),
+    };
+    let found = namespaces.get_opt(PLATFORM_NAMESPACE).await.map_err(failed)?;
+    if found.is_some_and(|namespace| namespace.annotations().contains_key(MARK)) {
+        return Ok(0);
+    }
+    create_all(client, objects).await?;
+    let marked = json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": PLATFORM_NAMESPACE, "annotations": {MARK: "true"}},
+    });
+    let params = PatchParams::apply(MANAGER).force();
+    let marked = Patch::Apply(marked);
+    let applied = namespaces.patch(PLATFORM_NAMESPACE, &params, &marked).await;
+    applied.map_err(failed)?;
+    Ok(objects.len())
+}
+
 async fn create_all(client: &Client, objects: &[DynamicObject]) -> Result<(), InstallError> {
     for wave in objects.chunk_by(|a, b| a.metadata.namespace == b.metadata.namespace) {
-        let created = join_all(wave.iter().map(|object| create(client, object))).await;
+        let creations: Vec<BoxFuture<'_, Result<(), InstallError>>> =
+            wave.iter().map(|object| create(client, object).boxed()).collect();
+        let created = join_all(creations).await;
         created.into_iter().collect::<Result<Vec<()>, _>>()?;
     }
     Ok(())

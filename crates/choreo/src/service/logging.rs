@@ -1,4 +1,4 @@
-//! The log of `choreo up`.
+//! The log of what runs for long.
 
 use tracing_subscriber::EnvFilter;
 

@@ -1,0 +1,139 @@
+//! `choreo manager`: the controllers on Kubernetes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use choreo_manager::{Manager, Options};
+use kube::Config;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use crate::env_vars;
+use crate::exit::ExitStatus;
+use crate::failure::{Failure, Outcome};
+use crate::online::Connect;
+use crate::service::logging::{self, LogFormat};
+use crate::service::signals;
+
+/// Arguments of `choreo manager`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Address for /healthz, /readyz and /metrics, or `off`
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
+    probes: String,
+    /// Namespace of the lease that says who acts [default: $POD_NAMESPACE, else `openchoreo-system`]
+    #[arg(long, value_name = "NAME", env = env_vars::POD_NAMESPACE, hide_env_values = true)]
+    lease_namespace: Option<String>,
+    /// Name of the lease
+    #[arg(long, value_name = "NAME", default_value = "choreo-manager")]
+    lease: String,
+    /// Seconds after which a manager that is gone without a word is replaced
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(2..=3600))]
+    lease_duration: u64,
+    /// Do not install or upgrade the definitions of kinds
+    #[arg(long)]
+    no_install: bool,
+    /// Do not make the organization `default` with its pipeline and classes
+    #[arg(long)]
+    no_defaults: bool,
+    /// Install definitions even if a newer version has installed some with fields that would be lost
+    #[arg(long)]
+    force_downgrade: bool,
+    /// What is logged to standard error: error, warn, info, debug, trace, or a filter such as `info,choreo_controllers=debug`
+    #[arg(long, value_name = "LEVEL", env = env_vars::LOG_LEVEL, default_value = "info,kube_client=error", hide_env_values = true)]
+    log_level: String,
+    /// How it is logged
+    #[arg(long, value_name = "FORMAT", env = env_vars::LOG_FORMAT, default_value = "json", hide_env_values = true)]
+    log_format: LogFormat,
+}
+
+pub(crate) fn run(args: &Args, connect: &Connect) -> Outcome {
+    logging::start(&args.log_level, args.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("choreo")
+        .build()
+        .map_err(|error| Failure::new("cannot start").because(&error))?;
+    let result = runtime.block_on(manage(args, connect));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn manage(args: &Args, connect: &Connect) -> Outcome {
+    let stop = signals::listen()?;
+    let mut options = Options::new(config(connect).await?, identity());
+    if let Some(namespace) = &args.lease_namespace {
+        options.namespace.clone_from(namespace);
+    }
+    options.lease.clone_from(&args.lease);
+    let lease = Duration::from_secs(args.lease_duration);
+    options.timings.lease = lease;
+    options.timings.give_up = lease.mul_f64(2.0 / 3.0);
+    options.timings.renew = lease.mul_f64(0.25);
+    options.timings.retry = options.timings.retry.min(lease / 10);
+    options.install = !args.no_install;
+    options.defaults = !args.no_defaults;
+    options.force_downgrade = args.force_downgrade;
+    options.probes = probes(&args.probes)?;
+    let identity = options.identity.clone();
+    let server = options.config.cluster_url.to_string();
+    let failed =
+        |error: choreo_manager::ManagerError| Failure::new("the manager cannot go on").because(&error);
+    let manager = Manager::new(options).await.map_err(failed)?;
+    let probes = manager
+        .probes()
+        .map(|address| address.to_string())
+        .unwrap_or_default();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        server,
+        identity,
+        probes,
+        "manager started"
+    );
+    manager.run(stop).await.map_err(failed)?;
+    tracing::info!("manager stopped");
+    Ok(ExitStatus::Success)
+}
+
+fn probes(text: &str) -> Result<Option<SocketAddr>, Failure> {
+    if text == "off" {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error| {
+        Failure::usage(format!("--probes: `{text}` is no address"))
+            .because(&error)
+            .hint("for example: 0.0.0.0:8081, or off")
+    })
+}
+
+/// The kubeconfig that is named or in the environment; in a pod its service account.
+async fn config(connect: &Connect) -> Result<Config, Failure> {
+    let options = KubeConfigOptions {
+        context: connect.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    let unusable =
+        |error: &dyn std::error::Error| Failure::new("the kubeconfig cannot be used").because(error);
+    let named = match &connect.kubeconfig {
+        Some(path) => Some(Kubeconfig::read_from(path).map_err(|error| unusable(&error))?),
+        None => Kubeconfig::from_env().map_err(|error| unusable(&error))?,
+    };
+    match named {
+        Some(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .map_err(|error| unusable(&error)),
+        None => Config::incluster().map_err(|error| {
+            Failure::new("no cluster is named").because(&error).hint(
+                "name a kubeconfig: --kubeconfig FILE or KUBECONFIG; in a pod its service account is used",
+            )
+        }),
+    }
+}
+
+/// The pod's name, else the machine's and a number of this process, so that two never share one.
+fn identity() -> String {
+    let named = std::env::var(env_vars::POD_NAME).or_else(|_| std::env::var(env_vars::HOSTNAME));
+    let name = named.unwrap_or_else(|_| "manager".to_owned());
+    let start = jiff::Timestamp::now().as_millisecond();
+    format!("{name}_{}-{start:x}", std::process::id())
+}

@@ -1,0 +1,19 @@
+//! The controllers as an operator on Kubernetes.
+//!
+//! ```text
+//!   Manager ── Election (a Lease) ── leader: install definitions, let the controllers act
+//!      │                         └── standby: caches are filled and followed, nothing is written
+//!      ├── Controllers (crates/controllers)
+//!      └── probes: /healthz /readyz /metrics
+//! ```
+//!
+//! What the controllers do is the same as in `choreo up`. Here is what an operator needs besides: that only one acts, that the
+//! next one takes over at once, and that a cluster can see how it is.
+
+pub mod exposition;
+pub mod lease;
+pub mod manager;
+pub mod probes;
+
+pub use lease::{Election, Held, Timings};
+pub use manager::{Manager, ManagerError, Options};

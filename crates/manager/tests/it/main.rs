@@ -1,0 +1,6 @@
+//! Managers over real HTTP. With `CHOREO_TEST_KUBECONFIG` the control plane is the cluster that it names.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod flow;
+mod handover;
+mod support;

@@ -1,0 +1,119 @@
+//! What the tests have in common.
+
+use std::time::Duration;
+
+use choreo_manager::{Manager, ManagerError, Options, Timings};
+use choreo_testkit::{Bed, Cluster};
+use kube::Config;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const GREETER: &str = include_str!("../../../../examples/greeter.yaml");
+const GITHUB: &str = include_str!("../../../../examples/github.yaml");
+
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// Tests share a cluster that is not embedded, and with it its managers' lease: one at a time.
+pub(crate) async fn alone() -> Option<MutexGuard<'static, ()>> {
+    if Bed::is_foreign() {
+        Some(ALONE.lock().await)
+    } else {
+        None
+    }
+}
+
+/// A running manager.
+pub(crate) struct Running {
+    pub(crate) probes: std::net::SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), ManagerError>>,
+}
+
+impl Running {
+    /// Asks it to stop, and waits until it has.
+    pub(crate) async fn stop(self) -> Result<(), ManagerError> {
+        self.stop.cancel();
+        self.task.await.unwrap()
+    }
+
+    /// Ends it where it stands, as a crash does.
+    pub(crate) async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+
+    /// What it answers to a probe: status line and body.
+    pub(crate) async fn probe(&self, path: &str) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(self.probes).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: probes\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+}
+
+/// Leases that are short enough for a test to wait for their end.
+pub(crate) fn quick() -> Timings {
+    Timings {
+        lease: Duration::from_secs(2),
+        renew: Duration::from_millis(300),
+        give_up: Duration::from_millis(1200),
+        retry: Duration::from_millis(100),
+    }
+}
+
+pub(crate) fn options(config: Config, identity: &str) -> Options {
+    let mut options = Options::new(config, identity);
+    options.timings = quick();
+    options.probes = Some(([127, 0, 0, 1], 0).into());
+    options
+}
+
+pub(crate) async fn start(options: Options) -> Running {
+    let manager = Manager::new(options).await.unwrap();
+    let stop = CancellationToken::new();
+    Running {
+        probes: manager.probes().unwrap(),
+        task: tokio::spawn(manager.run(stop.clone())),
+        stop,
+    }
+}
+
+/// A manager that goes through the proxy of the bed.
+pub(crate) async fn manager(bed: &Bed, identity: &str) -> Running {
+    start(options(bed.control_config(), identity)).await
+}
+
+/// Waits until the kinds of the platform are served.
+pub(crate) async fn kinds(control: &Cluster) -> anyhow::Result<()> {
+    let served = |object: &kube::api::DynamicObject| {
+        choreo_testkit::conditions(object)
+            .iter()
+            .any(|(type_, status, ..)| type_ == "Established" && status == "True")
+    };
+    for name in ["organizations", "dataplanes", "releases", "components"] {
+        let name = format!("{name}.openchoreo.dev");
+        control
+            .wait_for("CustomResourceDefinition", "", &name, "established", served)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Applies the greeter to an organization.
+pub(crate) async fn apply_greeter(control: &Cluster, organization: &str) -> anyhow::Result<()> {
+    for yaml in [GITHUB, GREETER] {
+        let place = format!("metadata:\n  namespace: {organization}\n  name:");
+        let yaml = yaml.replace("metadata:\n  name:", &place);
+        control.apply_yaml(&yaml).await?;
+    }
+    Ok(())
+}
+
+/// The cell of the organization's default project in development.
+pub(crate) fn cell(organization: &str) -> String {
+    choreo_api::names::cell_namespace(organization, "default", "development")
+}

@@ -1,0 +1,199 @@
+//! Clusters behind real HTTP, without any controllers: what a manager works on.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use choreo_apiserver::authn::Authenticator;
+use choreo_apiserver::serve::{ServeOptions, serve, tls_settings};
+use choreo_apiserver::tls::{Pki, local_names};
+use choreo_apiserver::{ApiServer, UserInfo};
+use choreo_controllers::install;
+use choreo_store::Store;
+use jiff::Timestamp;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Cluster;
+use crate::proxy::Proxy;
+
+/// The environment variable that names the kubeconfig of a control plane to test with, instead of an embedded one.
+pub const KUBECONFIG: &str = "CHOREO_TEST_KUBECONFIG";
+
+/// Tokens of administrators of the embedded clusters. There are two, so that one can be taken back.
+pub const TOKENS: [&str; 2] = ["first-token", "second-token"];
+
+/// Clusters behind real HTTP. The control plane is the cluster that [`KUBECONFIG`] names if it is set; the data plane is
+/// embedded, with simulated nodes.
+pub struct Bed {
+    /// The control plane, past all proxies.
+    pub control: Cluster,
+    /// The data plane, past all proxies.
+    pub plane: Cluster,
+    /// In front of the control plane.
+    pub control_proxy: Proxy,
+    /// In front of the data plane.
+    pub plane_proxy: Proxy,
+    control_config: Config,
+    server: ApiServer,
+    store: Store,
+    shutdown: CancellationToken,
+}
+
+impl Bed {
+    /// Empty clusters: the control plane has not even definitions (unless it is somebody's), the data plane has those of the
+    /// operators that a data plane has.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn start() -> anyhow::Result<Self> {
+        crate::platform::start_logging();
+        let store = Store::in_memory();
+        let options = choreo_apiserver::Options {
+            clusters: vec!["control".to_owned(), "local".to_owned()],
+            ..choreo_apiserver::Options::default()
+        };
+        let server = ApiServer::new(store.clone(), options).context("start the API server")?;
+        let shutdown = CancellationToken::new();
+        server.start_controllers(&shutdown);
+        let local = server.cluster_client("local", &UserInfo::admin());
+        install::definitions(&local, &install::data_plane()).await?;
+        install::data_plane_defaults(&local).await?;
+        tokio::spawn(choreo_node::run(
+            local.clone(),
+            choreo_node::Options::default(),
+            shutdown.clone(),
+        ));
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+        let url = format!("https://{}", listener.local_addr()?);
+        let pki = Pki::ephemeral(&local_names(), Timestamp::now())?;
+        let mut authenticator = Authenticator::new();
+        for token in TOKENS {
+            authenticator = authenticator.with_token(token, UserInfo::admin());
+        }
+        tokio::spawn(serve(
+            listener,
+            tls_settings(pki.server_config()?),
+            Arc::new(authenticator),
+            server.router(),
+            ServeOptions::default(),
+            shutdown.clone(),
+        ));
+        let embedded = embedded_config(&url, pki.authority_pem()).await?;
+        let mut local_config = embedded.clone();
+        local_config.cluster_url = format!("{url}/clusters/local").parse()?;
+        let control_config = match std::env::var(KUBECONFIG) {
+            Ok(path) => {
+                let kubeconfig = Kubeconfig::read_from(&path).with_context(|| format!("read {path}"))?;
+                Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
+            }
+            Err(_) => embedded,
+        };
+        Ok(Self {
+            control: Cluster::new("control", Client::try_from(control_config.clone())?),
+            plane: Cluster::new("local", local),
+            control_proxy: Proxy::start(&control_config).await?,
+            plane_proxy: Proxy::start(&local_config).await?,
+            control_config,
+            server,
+            store,
+            shutdown,
+        })
+    }
+
+    /// Settings of a client of the control plane that goes through the proxy.
+    pub fn control_config(&self) -> Config {
+        self.control_proxy.config(&self.control_config)
+    }
+
+    /// Whether the control plane is a cluster of its own, and not embedded.
+    pub fn is_foreign() -> bool {
+        std::env::var_os(KUBECONFIG).is_some()
+    }
+
+    /// An organization of this name with a data plane behind the proxy, whose token is in a Secret, and the usual environments,
+    /// pipeline, project and classes.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn organization(&self, name: &str) -> anyhow::Result<()> {
+        let control = &self.control;
+        control.apply(json!({"apiVersion": "openchoreo.dev/v1alpha1", "kind": "Organization", "metadata": {"name": name}, "spec": {}})).await?;
+        control.wait_for("Namespace", "", name, "made", |_| true).await?;
+        self.token(name, TOKENS[0]).await?;
+        control
+            .apply(self.data_plane(name, "default", &self.plane_proxy.url()))
+            .await?;
+        for mut object in choreo_controllers::defaults::defaults_without_planes() {
+            if object.metadata.namespace.is_none() {
+                continue;
+            }
+            object.metadata.namespace = Some(name.to_owned());
+            let mut value = serde_json::to_value(&object)?;
+            value["metadata"]["labels"]["openchoreo.dev/organization"] = json!(name);
+            control.apply(value).await?;
+        }
+        Ok(())
+    }
+
+    /// A data plane as a manifest.
+    pub fn data_plane(&self, organization: &str, name: &str, server: &str) -> Value {
+        let gateway = |name: &str| json!({"name": name, "namespace": "openchoreo-data-plane"});
+        json!({
+            "apiVersion": "openchoreo.dev/v1alpha1",
+            "kind": "DataPlane",
+            "metadata": {"name": name, "namespace": organization},
+            "spec": {
+                "kubernetesCluster": {
+                    "server": server,
+                    "auth": {"bearerToken": {"secretRef": "plane-credentials"}},
+                },
+                "gateway": {
+                    "publicVirtualHost": "openchoreoapis.localhost",
+                    "organizationVirtualHost": "openchoreoapis.internal",
+                    "public": gateway("gateway-external"),
+                    "organization": gateway("gateway-internal"),
+                },
+                "secretStoreRef": {"name": "default", "kind": "ClusterSecretStore"},
+            },
+        })
+    }
+
+    /// Puts a token into the Secret of an organization's data plane.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn token(&self, organization: &str, token: &str) -> anyhow::Result<()> {
+        self.control
+            .apply(json!({
+                "apiVersion": "v1", "kind": "Secret",
+                "metadata": {"name": "plane-credentials", "namespace": organization},
+                "data": {"token": BASE64.encode(token)},
+            }))
+            .await?;
+        Ok(())
+    }
+
+    /// Stops everything.
+    pub fn stop(self) {
+        self.shutdown.cancel();
+        self.server.drain();
+        self.store.close();
+    }
+}
+
+async fn embedded_config(url: &str, authority: &str) -> anyhow::Result<Config> {
+    let kubeconfig: Kubeconfig = serde_json::from_value(json!({
+        "clusters": [{"name": "bed", "cluster": {
+            "server": url, "certificate-authority-data": BASE64.encode(authority),
+        }}],
+        "users": [{"name": "bed", "user": {"token": TOKENS[0]}}],
+        "contexts": [{"name": "bed", "context": {"cluster": "bed", "user": "bed"}}],
+        "current-context": "bed",
+    }))?;
+    Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
+}
