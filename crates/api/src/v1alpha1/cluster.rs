@@ -45,8 +45,8 @@ pub struct ClusterTls {
 /// How to sign in to a cluster.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.mtls) != has(self.bearerToken)")
-    .message("exactly one of mtls and bearerToken must be given"))]
+#[x_kube(validation = Rule::new("[has(self.mtls), has(self.bearerToken), has(self.kubeconfig)].filter(given, given).size() == 1")
+    .message("exactly one of mtls, bearerToken and kubeconfig must be given"))]
 pub struct ClusterAuth {
     /// With a client certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,6 +54,20 @@ pub struct ClusterAuth {
     /// With a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer_token: Option<InlineOrSecret>,
+    /// As the user of a kubeconfig's current context, who must have a token, or a certificate and a key, in the file itself:
+    /// programs are not run and files are not read. Its certificate authority counts if `tls` is absent; the address is the one
+    /// above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<InlineOrSecret>,
+}
+
+impl ClusterAuth {
+    /// In how many ways it says to sign in.
+    pub fn ways(&self) -> usize {
+        usize::from(self.mtls.is_some())
+            + usize::from(self.bearer_token.is_some())
+            + usize::from(self.kubeconfig.is_some())
+    }
 }
 
 /// A client certificate and its key.
@@ -80,7 +94,8 @@ pub struct InlineOrSecret {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::schema::SUBDOMAIN))]
     pub secret_ref: Option<String>,
-    /// Key in the Secret. If absent, the usual one for the purpose: `ca.crt`, `tls.crt`, `tls.key` or `token`.
+    /// Key in the Secret. If absent, the usual one for the purpose: `ca.crt`, `tls.crt`, `tls.key`, `token` or
+    /// `kubeconfig`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::schema::CONFIG_KEY))]
     pub secret_key: Option<String>,

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use choreo_api::v1alpha1::cluster::{InlineOrSecret, KubernetesCluster};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::runtime::metrics::Metrics;
 use crate::runtime::transport;
@@ -19,7 +19,7 @@ use crate::runtime::transport;
 pub const EMBEDDED_SCHEME: &str = "embedded://";
 
 /// How long a connection attempt may take. Short, because a person waits for the condition that reports it.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How to sign in, with every Secret resolved.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -173,7 +173,7 @@ pub fn secrets_of(cluster: &KubernetesCluster) -> Vec<&str> {
             .mtls
             .iter()
             .flat_map(|mtls| [&mtls.client_cert, &mtls.client_key]);
-        mtls.chain(&auth.bearer_token)
+        mtls.chain(&auth.bearer_token).chain(&auth.kubeconfig)
     });
     tls.chain(auth)
         .filter_map(|value| value.secret_ref.as_deref())
@@ -212,21 +212,29 @@ pub fn resolve(cluster: &KubernetesCluster, secrets: &Secrets) -> Result<Cluster
         Some(tls) => Some(read("tls.ca", &tls.ca, "ca.crt")?),
         None => None,
     };
+    let mut ca = ca;
     let credentials = match &cluster.auth {
         None => Credentials::None,
-        Some(auth) => match (&auth.mtls, &auth.bearer_token) {
-            (Some(mtls), _) => Credentials::Mtls {
+        Some(auth) => match (&auth.mtls, &auth.bearer_token, &auth.kubeconfig) {
+            (Some(mtls), ..) => Credentials::Mtls {
                 certificate: read("auth.mtls.clientCert", &mtls.client_cert, "tls.crt")?,
                 key: read("auth.mtls.clientKey", &mtls.client_key, "tls.key")?,
             },
-            (None, Some(token)) => {
+            (None, Some(token), _) => {
                 let token = read("auth.bearerToken", token, "token")?;
                 let token = String::from_utf8(token).map_err(|_| {
                     ConnectError::Invalid("auth.bearerToken: the token is not text".to_owned())
                 })?;
                 Credentials::Token(token.trim().to_owned())
             }
-            (None, None) => Credentials::None,
+            (None, None, Some(kubeconfig)) => {
+                let text = read("auth.kubeconfig", kubeconfig, "kubeconfig")?;
+                let (credentials, authority) = of_kubeconfig(&text)
+                    .map_err(|message| ConnectError::Invalid(format!("auth.kubeconfig: {message}")))?;
+                ca = ca.or(authority);
+                credentials
+            }
+            (None, None, None) => Credentials::None,
         },
     };
     Ok(ClusterTarget {
@@ -236,11 +244,54 @@ pub fn resolve(cluster: &KubernetesCluster, secrets: &Secrets) -> Result<Cluster
     })
 }
 
+/// The user and the certificate authority of a kubeconfig's current context. Nothing outside of the text is read or run.
+fn of_kubeconfig(text: &[u8]) -> Result<(Credentials, Option<Vec<u8>>), String> {
+    let text = std::str::from_utf8(text).map_err(|_| "not text".to_owned())?;
+    // What a parser says about a text may quote it, and this one is secret.
+    let kubeconfig: Value =
+        serde_saphyr::from_str(text).map_err(|_| "not the YAML of a kubeconfig".to_owned())?;
+    let named = |list: &str, key: &str, name: &Value| {
+        let entries = kubeconfig[list].as_array().into_iter().flatten();
+        let mut entries = entries.filter(|entry| entry["name"] == *name);
+        entries.next().map(|entry| entry[key].clone())
+    };
+    let current = &kubeconfig["current-context"];
+    let context = named("contexts", "context", current)
+        .ok_or_else(|| "its current-context names none of its contexts".to_owned())?;
+    let user = named("users", "user", &context["user"])
+        .ok_or_else(|| "the current context names none of its users".to_owned())?;
+    let cluster = named("clusters", "cluster", &context["cluster"]).unwrap_or_default();
+    let decoded = |value: &Value, field: &str| match value.as_str() {
+        None => Ok(None),
+        Some(data) => {
+            let compact: String = data.split_whitespace().collect();
+            let bytes = BASE64
+                .decode(compact)
+                .map_err(|_| format!("{field} is not base64"))?;
+            Ok(Some(bytes))
+        }
+    };
+    let authority = decoded(
+        &cluster["certificate-authority-data"],
+        "certificate-authority-data",
+    )?;
+    if let Some(token) = user["token"].as_str().filter(|token| !token.is_empty()) {
+        return Ok((Credentials::Token(token.trim().to_owned()), authority));
+    }
+    let certificate = decoded(&user["client-certificate-data"], "client-certificate-data")?;
+    let key = decoded(&user["client-key-data"], "client-key-data")?;
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok((Credentials::Mtls { certificate, key }, authority)),
+        _ => Err("its user has neither `token` nor `client-certificate-data` with `client-key-data`; programs (`exec`), \
+                  providers and files are not followed"
+            .to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use rstest::rstest;
-    use serde_json::Value;
 
     fn resolved(cluster: Value) -> Result<ClusterTarget, String> {
         let secrets = Secrets::from([(
@@ -276,6 +327,31 @@ mod tests {
     fn what_is_missing_is_named(#[case] auth: Value, #[case] message: &str) {
         let error = resolved(json!({"server": "https://a", "auth": auth})).unwrap_err();
         assert_eq!(error, message);
+    }
+
+    #[test]
+    fn a_kubeconfig_is_read_without_following_it() {
+        let kubeconfig = |user: &str| {
+            let text = format!(
+                "current-context: a\ncontexts: [{{name: a, context: {{cluster: c, user: u}}}}]\n\
+                 clusters: [{{name: c, cluster: {{server: 'https://ignored', certificate-authority-data: UEVN}}}}]\n\
+                 users: [{{name: u, user: {user}}}]\n"
+            );
+            resolved(json!({
+                "server": "https://a",
+                "auth": {"kubeconfig": {"value": BASE64.encode(text)}},
+            }))
+        };
+        let target = kubeconfig("{token: abc}").unwrap();
+        assert_eq!(
+            (target.server.as_str(), target.ca.as_deref()),
+            ("https://a", Some(&b"PEM"[..]))
+        );
+        assert!(target.credentials == Credentials::Token("abc".to_owned()));
+        let target = kubeconfig("{client-certificate-data: UEVN, client-key-data: UEVN}").unwrap();
+        assert!(matches!(target.credentials, Credentials::Mtls { .. }));
+        let error = kubeconfig("{exec: {command: rm}}").unwrap_err();
+        assert!(error.contains("programs (`exec`)"), "{error}");
     }
 
     #[tokio::test]

@@ -23,7 +23,9 @@ use crate::runtime::{Backoff, Cache, Change, GroupKind, Snapshot};
 use crate::write::{Applier, Failure};
 
 /// Longest wait for an answer that only tests whether the cluster is there.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(2500);
+/// Definitions come many at a time; the kinds are asked for once they have been quiet for so long.
+const SETTLE: Duration = Duration::from_millis(250);
 /// How an interrupted watch is tried again: a cluster that comes back is seen within seconds.
 const WATCH_BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(100),
@@ -73,7 +75,7 @@ pub struct Plane {
     applier: Applier<()>,
     catalog: Mutex<Arc<Catalog>>,
     feeds: Mutex<BTreeMap<GroupKind, watch::Receiver<FeedState>>>,
-    outage: Mutex<Option<String>>,
+    outage: watch::Sender<Option<String>>,
     listener: Arc<dyn PlaneListener>,
     shutdown: CancellationToken,
 }
@@ -119,7 +121,7 @@ impl Plane {
             applier: Applier::new(client, Arc::new(cache), "data", metrics),
             catalog: Mutex::new(Arc::new(catalog)),
             feeds: Mutex::new(BTreeMap::new()),
-            outage: Mutex::new(None),
+            outage: watch::channel(None).0,
             listener,
             shutdown,
         });
@@ -159,7 +161,17 @@ impl Plane {
 
     /// Why it cannot be used at the moment, if so.
     pub fn outage(&self) -> Option<String> {
-        self.outage.lock().clone()
+        self.outage.borrow().clone()
+    }
+
+    /// Waits until it cannot be used, and says why. What waits for its answers need not wait any longer then.
+    pub async fn until_outage(&self) -> String {
+        let mut outage = self.outage.subscribe();
+        match outage.wait_for(Option::is_some).await {
+            Ok(outage) => outage.clone().unwrap_or_default(),
+            // It is held by `self`, so that it cannot have gone.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Notes that a request failed. If that looks like the cluster's fault, it is asked whether it is there; one
@@ -176,12 +188,8 @@ impl Plane {
     }
 
     fn set_outage(&self, outage: Option<String>) {
-        let changed = {
-            let mut slot = self.outage.lock();
-            let changed = slot.is_some() != outage.is_some();
-            *slot = outage;
-            changed
-        };
+        let before = self.outage.send_replace(outage.clone());
+        let changed = before.is_some() != outage.is_some();
         if changed {
             self.listener.usable_changed(&self.id);
         }
@@ -212,7 +220,10 @@ impl Plane {
         if known.is_some() {
             return known;
         }
-        self.rediscover().await;
+        tokio::select! {
+            _ = self.rediscover() => {}
+            _ = self.until_outage() => {}
+        }
         self.catalog.lock().get(&key).cloned()
     }
 
@@ -235,7 +246,8 @@ impl Plane {
         }
     }
 
-    async fn rediscover(&self) {
+    /// Asks for the kinds. True if there are others than before.
+    async fn rediscover(&self) -> bool {
         match discover(self.applier.client()).await {
             Ok(catalog) => {
                 let new = Arc::new(catalog);
@@ -248,8 +260,12 @@ impl Plane {
                 if changed {
                     self.listener.usable_changed(&self.id);
                 }
+                changed
             }
-            Err(error) => tracing::debug!(plane = %self.id, %error, "kinds not read"),
+            Err(error) => {
+                tracing::debug!(plane = %self.id, %error, "kinds not read");
+                false
+            }
         }
     }
 
@@ -325,8 +341,13 @@ impl Plane {
                     None => return,
                     Some(Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_))) => {
                         failures = 0;
+                        while let Ok(Some(_)) = tokio::time::timeout(SETTLE, events.next()).await {}
                         let Some(plane) = plane.upgrade() else { return };
-                        plane.rediscover().await;
+                        if !plane.rediscover().await {
+                            // A definition is there a moment before its kind is served.
+                            tokio::time::sleep(4 * SETTLE).await;
+                            plane.rediscover().await;
+                        }
                     }
                     Some(Ok(_)) => failures = 0,
                     Some(Err(_)) => {
@@ -345,7 +366,7 @@ async fn probe(client: &Client) -> Result<String, ConnectError> {
         Ok(Err(error)) => Err(ConnectError::Unreachable(describe(&error))),
         Err(_) => Err(ConnectError::Unreachable(format!(
             "no answer within {} s",
-            PROBE_TIMEOUT.as_secs()
+            PROBE_TIMEOUT.as_secs_f32()
         ))),
     }
 }

@@ -47,7 +47,7 @@ impl Releases {
         let catalogs = join_all(place.planes.iter().map(|plane| served(plane, &wanted))).await;
         let inventory = self.remember(subject, place, &wanted, &catalogs).await?;
         let work = place.planes.iter().zip(&catalogs).map(|(plane, catalog)| {
-            self.in_cluster(subject, &place.rules, plane, catalog, &wanted, &inventory)
+            self.unless_outage(subject, &place.rules, plane, catalog, &wanted, &inventory)
         });
         let results = join_all(work).await;
         let copies = wanted.iter().any(|object| object.copy_of.is_some());
@@ -92,6 +92,27 @@ impl Releases {
             self.context.report(NAME, &subject.live, status).await?;
         }
         Ok(inventory)
+    }
+
+    /// Works on one cluster until it is done, or until the cluster turns out to be gone: a worker that waits for its answers would
+    /// be missing elsewhere. What was under way may or may not have happened; the inventory knows of it.
+    async fn unless_outage(
+        &self,
+        subject: &Subject,
+        rules: &Rules,
+        plane: &Arc<Plane>,
+        catalog: &Catalog,
+        wanted: &[Wanted],
+        inventory: &[InventoryEntry],
+    ) -> InCluster {
+        let outage = tokio::select! {
+            biased;
+            done = self.in_cluster(subject, rules, plane, catalog, wanted, inventory) => return done,
+            outage = plane.until_outage() => outage,
+        };
+        let mut result = InCluster::new(plane);
+        result.outage = Some(outage);
+        result.keeping(inventory.iter().filter(|entry| is_in(entry, plane)))
     }
 
     async fn in_cluster(

@@ -60,9 +60,9 @@ fn check(cluster: &KubernetesCluster, field: &str, problems: &mut Problems) {
     }
     match &cluster.auth {
         None => problems.invalid(format!("{field}.auth: not given; say how to sign in")),
-        Some(auth) if auth.mtls.is_some() == auth.bearer_token.is_some() => {
-            problems.invalid(format!("{field}.auth: give exactly one of mtls and bearerToken"));
-        }
+        Some(auth) if auth.ways() != 1 => problems.invalid(format!(
+            "{field}.auth: give exactly one of mtls, bearerToken and kubeconfig"
+        )),
         Some(_) => {}
     }
 }
