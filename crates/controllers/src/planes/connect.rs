@@ -261,14 +261,16 @@ fn of_kubeconfig(text: &[u8]) -> Result<(Credentials, Option<Vec<u8>>), String> 
     let user = named("users", "user", &context["user"])
         .ok_or_else(|| "the current context names none of its users".to_owned())?;
     let cluster = named("clusters", "cluster", &context["cluster"]).unwrap_or_default();
-    let decoded = |value: &Value, field: &str| match value.as_str() {
-        None => Ok(None),
-        Some(data) => {
-            let compact: String = data.split_whitespace().collect();
-            let bytes = BASE64
-                .decode(compact)
-                .map_err(|_| format!("{field} is not base64"))?;
-            Ok(Some(bytes))
+    let decoded = |value: &Value, field: &str| -> Result<Option<Vec<u8>>, String> {
+        match value.as_str() {
+            None => Ok(None),
+            Some(data) => {
+                let compact: String = data.split_whitespace().collect();
+                let bytes = BASE64
+                    .decode(compact)
+                    .map_err(|_| format!("{field} is not base64"))?;
+                Ok(Some(bytes))
+            }
         }
     };
     let authority = decoded(

@@ -167,10 +167,15 @@ impl Plane {
     /// Waits until it cannot be used, and says why. What waits for its answers need not wait any longer then.
     pub async fn until_outage(&self) -> String {
         let mut outage = self.outage.subscribe();
-        match outage.wait_for(Option::is_some).await {
-            Ok(outage) => outage.clone().unwrap_or_default(),
+        let why = outage
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|outage| outage.clone());
+        match why {
+            Some(why) => why,
             // It is held by `self`, so that it cannot have gone.
-            Err(_) => std::future::pending().await,
+            None => std::future::pending().await,
         }
     }
 

@@ -343,7 +343,7 @@ mod tests {
         calls: &Arc<AtomicU32>,
     ) -> (
         Transport<
-            impl Service<Request<Body>, Response = Response<()>, Error = BoxError, Future: Send> + Send,
+            impl Service<Request<Body>, Response = Response<()>, Error = BoxError, Future: Send> + Send + use<>,
         >,
         Metrics,
     ) {
