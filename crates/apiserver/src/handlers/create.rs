@@ -14,7 +14,7 @@ use crate::verbs::{self, Target};
 pub(super) async fn create(context: &Context, target: &Target, body: &Body) -> Result<Response> {
     let answer = context.negotiate(target, false)?;
     let options = CreateOptions::parse(&context.query, "CreateOptions")?;
-    let document = body.decode()?;
+    let (document, repeated) = body.decode_noting()?;
     if !target.resource.stored() {
         return reviews::answer(context, target, answer, document);
     }
@@ -27,6 +27,8 @@ pub(super) async fn create(context: &Context, target: &Target, body: &Body) -> R
             "a {kind} cannot be created as a whole; create its items one by one"
         )));
     }
-    let outcome = verbs::create(target, document, &options).await?;
+    verbs::check_repeated(target, &document, &repeated, options.field_validation)?;
+    let mut outcome = verbs::create(target, document, &options).await?;
+    outcome.warn_repeated(&repeated, options.field_validation);
     written(context, answer, target, &outcome)
 }

@@ -1,12 +1,13 @@
 //! PATCH of an object or of one of its subresources.
 
 use axum::response::Response;
-use choreo_apimachinery::status::Result;
+use choreo_apimachinery::field::{FieldError, FieldPath};
+use choreo_apimachinery::status::{ApiError, Result};
 
 use super::written;
 use crate::dispatch::Context;
-use crate::negotiate::Body;
-use crate::request::PatchOptions;
+use crate::negotiate::{Body, Codec, Repeated};
+use crate::request::{FieldValidation, PatchOptions};
 use crate::verbs::{self, PatchKind, Subresource, Target};
 
 /// Changes an object or a part of it.
@@ -19,6 +20,38 @@ pub(super) async fn patch(
     let kind = PatchKind::parse(&body.content_type, target.resource.is_crd)?;
     let answer = context.negotiate(target, false)?;
     let options = PatchOptions::parse(&context.query, kind == PatchKind::Apply)?;
-    let outcome = verbs::patch(target, &context.info.name, part, kind, &body.bytes, &options).await?;
+    let repeated = repeated(kind, body);
+    if options.field_validation == FieldValidation::Strict {
+        refuse(kind, &repeated)?;
+    }
+    let mut outcome = verbs::patch(target, &context.info.name, part, kind, &body.bytes, &options).await?;
+    outcome.warn_repeated(&repeated, options.field_validation);
     written(context, answer, target, &outcome)
+}
+
+/// The keys that a patch has more than once. A malformed one is refused when it is applied.
+fn repeated(kind: PatchKind, body: &Body) -> Repeated {
+    let codec = match kind {
+        PatchKind::Apply => Codec::Yaml,
+        PatchKind::Merge | PatchKind::Strategic => Codec::Json,
+        PatchKind::Json => return Repeated::default(),
+    };
+    let read = codec.decode_noting(&body.bytes);
+    read.map(|(_, repeated)| repeated).unwrap_or_default()
+}
+
+/// Strict validation takes no patch that says the same thing twice.
+fn refuse(kind: PatchKind, repeated: &Repeated) -> Result<()> {
+    if repeated.is_empty() {
+        return Ok(());
+    }
+    let problems = repeated.problems(&[]).join(", ");
+    if kind == PatchKind::Apply {
+        return Err(ApiError::bad_request(format!(
+            "error strict decoding YAML: {problems}"
+        )));
+    }
+    let why = format!("strict decoding error: {problems}");
+    let error = FieldError::invalid(&FieldPath::new("patch"), "", why);
+    Err(ApiError::invalid("", "", "", &[error]))
 }

@@ -18,7 +18,9 @@ pub(super) async fn update(
 ) -> Result<Response> {
     let answer = context.negotiate(target, false)?;
     let options = UpdateOptions::parse(&context.query, "UpdateOptions")?;
-    let document = body.decode()?;
-    let outcome = verbs::update(target, &context.info.name, part, &document, &options).await?;
+    let (document, repeated) = body.decode_noting()?;
+    verbs::check_repeated(target, &document, &repeated, options.field_validation)?;
+    let mut outcome = verbs::update(target, &context.info.name, part, &document, &options).await?;
+    outcome.warn_repeated(&repeated, options.field_validation);
     written(context, answer, target, &outcome)
 }

@@ -8,7 +8,7 @@ use http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
-use super::{Codec, header};
+use super::{Codec, Repeated, header};
 
 /// The largest body that is read, in bytes. The same as that of kube-apiserver.
 pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
@@ -34,14 +34,17 @@ impl Body {
     /// 415 for an unknown content type, 400 for a malformed document or one that is no object.
     pub fn decode(&self) -> Result<Value> {
         let codec = Codec::for_content(&self.content_type)?;
-        let value = codec.decode(&self.bytes)?;
-        if value.is_object() {
-            Ok(value)
-        } else {
-            Err(ApiError::bad_request(
-                "couldn't get version/kind; json parse error: the body is not a JSON object",
-            ))
-        }
+        object(codec.decode(&self.bytes)?)
+    }
+
+    /// Decodes an object and notes the keys that it has more than once.
+    ///
+    /// # Errors
+    /// As [`Body::decode`].
+    pub fn decode_noting(&self) -> Result<(Value, Repeated)> {
+        let codec = Codec::for_content(&self.content_type)?;
+        let (value, repeated) = codec.decode_noting(&self.bytes)?;
+        Ok((object(value)?, repeated))
     }
 
     /// Decodes an optional object, such as `DeleteOptions`.
@@ -55,6 +58,15 @@ impl Body {
             self.decode().map(Some)
         }
     }
+}
+
+fn object(value: Value) -> Result<Value> {
+    if value.is_object() {
+        return Ok(value);
+    }
+    Err(ApiError::bad_request(
+        "couldn't get version/kind; json parse error: the body is not a JSON object",
+    ))
 }
 
 /// Reads a body to its end.

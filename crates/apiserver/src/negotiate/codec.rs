@@ -4,6 +4,9 @@ use choreo_apimachinery::status::{ApiError, Result};
 use serde::Serialize;
 use serde_json::Value;
 
+use serde_saphyr::DuplicateKeyPolicy;
+
+use super::repeated::{self, Repeated};
 use super::{MediaType, protobuf};
 
 /// An encoding of objects.
@@ -66,10 +69,38 @@ impl Codec {
             Codec::Json => serde_json::from_slice(bytes).map_err(|e| malformed(&e)),
             // JSON is YAML, but the JSON reader is much faster and clients send it under both names.
             Codec::Yaml => serde_json::from_slice(bytes)
-                .or_else(|_| serde_saphyr::from_slice(bytes))
+                .or_else(|_| yaml(bytes))
                 .map_err(|e| malformed(&e)),
             Codec::Protobuf => protobuf::decode(bytes)
                 .map_err(|e| ApiError::bad_request(format!("couldn't get version/kind; {e}"))),
+        }
+    }
+
+    /// Reads a document and notes the keys that it has more than once.
+    ///
+    /// # Errors
+    /// As [`Codec::decode`].
+    pub fn decode_noting(self, bytes: &[u8]) -> Result<(Value, Repeated)> {
+        match self {
+            Codec::Json => repeated::read(bytes).map_err(|e| malformed(&e)),
+            Codec::Yaml => {
+                if let Ok(read) = repeated::read(bytes) {
+                    return Ok(read);
+                }
+                match serde_saphyr::from_slice::<Value>(bytes) {
+                    Ok(value) => Ok((value, Repeated::default())),
+                    Err(error) => match error.without_snippet() {
+                        serde_saphyr::Error::DuplicateMappingKey { key, location } => {
+                            let noted =
+                                Repeated::at_line(location.line(), key.as_deref().unwrap_or_default());
+                            yaml(bytes).map(|value| (value, noted)).map_err(|e| malformed(&e))
+                        }
+                        _ => Err(malformed(&error)),
+                    },
+                }
+            }
+            // A map that has a key twice has the last one, and there is nothing to tell.
+            Codec::Protobuf => self.decode(bytes).map(|value| (value, Repeated::default())),
         }
     }
 
@@ -90,6 +121,12 @@ impl Codec {
                 .map_err(ApiError::internal),
         }
     }
+}
+
+/// A key that is there more than once counts as the last of them says, as in JSON.
+fn yaml(bytes: &[u8]) -> std::result::Result<Value, serde_saphyr::Error> {
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+    serde_saphyr::from_slice_with_options(bytes, options)
 }
 
 fn malformed(error: &dyn std::fmt::Display) -> ApiError {

@@ -7,10 +7,12 @@ mod body;
 mod codec;
 mod media;
 pub(crate) mod protobuf;
+mod repeated;
 
 pub use body::{BODY_LIMIT, Body, read_body};
 pub use codec::Codec;
 pub use media::{MediaType, accepted};
+pub use repeated::Repeated;
 
 use choreo_apimachinery::status::{ApiError, Result};
 use http::HeaderMap;

@@ -7,6 +7,7 @@ use choreo_apimachinery::status::{ApiError, Result};
 use serde_json::Value;
 
 use super::{Target, metadata};
+use crate::negotiate::Repeated;
 use crate::request::FieldValidation;
 
 /// Unknown fields that are named at most; the same number as upstream.
@@ -62,6 +63,26 @@ pub(super) fn prune(
     }
     let warnings = report(info, unknown, validation)?;
     Ok((object, warnings))
+}
+
+/// Refuses a document with keys that it has more than once, if validation is strict; together with those that are unknown.
+///
+/// # Errors
+/// 400 naming all of them.
+pub(crate) fn check_repeated(
+    target: &Target,
+    document: &Value,
+    repeated: &Repeated,
+    validation: FieldValidation,
+) -> Result<()> {
+    if repeated.is_empty() || validation != FieldValidation::Strict {
+        return Ok(());
+    }
+    let (_, unknown) = prune(target, document.clone(), FieldValidation::Warn)?;
+    let mut problems = repeated.problems(&unknown);
+    problems.extend(unknown);
+    let info = &target.resource;
+    Err(ApiError::strict_decoding(&info.kind, &info.version, &problems))
 }
 
 fn report(info: &ResourceInfo, mut unknown: Vec<String>, validation: FieldValidation) -> Result<Vec<String>> {

@@ -30,6 +30,7 @@ use serde_json::Value;
 
 pub use convert::to_version;
 pub use create::create;
+pub(crate) use decode::check_repeated;
 pub use delete::{Deleted, FOREGROUND, ORPHAN, delete};
 pub use delete_collection::delete_collection;
 pub use list::{Listed, list, require_revision};
@@ -42,6 +43,8 @@ pub use update::{Change, Subresource, modify, update};
 pub(crate) use webhook::Converted;
 
 use crate::cluster::Cluster;
+use crate::negotiate::Repeated;
+use crate::request::FieldValidation;
 use crate::user::UserInfo;
 
 /// What a verb works on, and for whom: a resource of a logical cluster, in one namespace, in all (`namespace` empty) or in
@@ -230,6 +233,16 @@ pub struct Written {
     pub created: bool,
     /// What the client should be told in `Warning` headers.
     pub warnings: Vec<String>,
+}
+
+impl Written {
+    /// Tells the client of keys that its document has more than once, before everything else.
+    pub(crate) fn warn_repeated(&mut self, repeated: &Repeated, validation: FieldValidation) {
+        if validation == FieldValidation::Warn {
+            let texts = repeated.warnings(&self.warnings);
+            self.warnings.splice(0..0, texts);
+        }
+    }
 }
 
 /// The text of a field, empty when it is missing.

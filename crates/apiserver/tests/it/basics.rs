@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{CONFIG_MAPS, DEPLOYMENTS, TestServer, config_map, deployment};
 
@@ -402,4 +402,72 @@ async fn only_masters_are_let_in() {
     );
     assert_eq!(ask(None, CONFIG_MAPS).await.status, 401);
     assert_eq!(ask(None, "/livez").await.text, "ok");
+}
+
+/// The texts are kube-apiserver 1.36's.
+#[tokio::test]
+async fn repeated_keys_are_told_or_refused() {
+    let server = TestServer::start();
+    let json = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"dup","name":"dup2"},"data":{"x":"1","x":"2"},"foo":1,"foo":2}"#;
+    let yaml =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: dup\ndata:\n  x: \"1\"\n  x: \"2\"\nfoo: 1\n";
+    let post = async |kind: &str, body: &'static str, validation: &str| {
+        let path = format!("{CONFIG_MAPS}?dryRun=All&fieldValidation={validation}");
+        server
+            .request("POST", &path, &[("content-type", kind)], body)
+            .await
+    };
+    let message = |answer: Value| answer["message"].as_str().unwrap().to_owned();
+    let warnings = |answer: &crate::support::Answer| -> Vec<String> {
+        let all = answer.headers.get_all("warning").iter();
+        all.map(|w| w.to_str().unwrap().to_owned()).collect()
+    };
+
+    let refused = post("application/json", json, "Strict").await.expect(400);
+    assert_eq!(
+        message(refused),
+        "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: \
+         duplicate field \"metadata.name\", duplicate field \"data.x\", unknown field \"foo\""
+    );
+    let warned = post("application/json", json, "Warn").await;
+    assert_eq!(
+        warnings(&warned),
+        [
+            r#"299 - "duplicate field \"metadata.name\"""#,
+            r#"299 - "duplicate field \"data.x\"""#,
+            r#"299 - "unknown field \"foo\"""#
+        ]
+    );
+    assert_eq!(warned.expect(201)["metadata"]["name"], "dup2");
+    let refused = post("application/yaml", yaml, "Strict").await.expect(400);
+    assert_eq!(
+        message(refused),
+        "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: \
+         yaml: unmarshal errors:\n  line 7: key \"x\" already set in map, unknown field \"foo\""
+    );
+    let warned = post("application/yaml", yaml, "Warn").await;
+    assert_eq!(
+        warnings(&warned)[0],
+        r#"299 - "line 7: key \"x\" already set in map""#
+    );
+    assert_eq!(warned.expect(201)["data"]["x"], "2");
+    let ignored = post("application/json", json, "Ignore").await;
+    assert_eq!((warnings(&ignored).len(), ignored.status.as_u16()), (0, 201));
+
+    server
+        .post(CONFIG_MAPS, config_map("base", json!({})))
+        .await
+        .expect(201);
+    let patch = async |validation: &str| {
+        let path = format!("{CONFIG_MAPS}/base?fieldValidation={validation}");
+        let kind = [("content-type", "application/merge-patch+json")];
+        server
+            .request("PATCH", &path, &kind, r#"{"data":{"x":"1","x":"2"}}"#)
+            .await
+    };
+    patch("Strict").await.expect(422);
+    assert_eq!(
+        warnings(&patch("Warn").await),
+        [r#"299 - "duplicate field \"data.x\"""#]
+    );
 }

@@ -125,3 +125,44 @@ async fn a_runtime_watcher_sees_everything() {
         assert_eq!(first.metadata.name, Some(name.to_lowercase()));
     }
 }
+
+/// The page after the one whose revision is forgotten can be had all the same, but not as part of one consistent list.
+#[tokio::test]
+async fn an_expired_page_comes_with_a_token_to_go_on() {
+    let window = choreo_store::StoreOptions {
+        history_events: 3,
+        ..choreo_store::StoreOptions::default()
+    };
+    let server = TestServer::over(choreo_store::Store::in_memory_with(window));
+    for name in ["a", "b", "c"] {
+        server
+            .post(CONFIG_MAPS, config_map(name, json!({})))
+            .await
+            .expect(201);
+    }
+    let first = server.get(&format!("{CONFIG_MAPS}?limit=1")).await.expect(200);
+    let token = first["metadata"]["continue"].as_str().unwrap().to_owned();
+    for name in ["d", "e", "f", "g"] {
+        server
+            .post(CONFIG_MAPS, config_map(name, json!({})))
+            .await
+            .expect(201);
+    }
+    let expired = server
+        .get(&format!("{CONFIG_MAPS}?limit=1&continue={token}"))
+        .await
+        .expect(410);
+    assert_eq!(expired["reason"], "Expired");
+    let token = expired["metadata"]["continue"].as_str().unwrap();
+    let rest = server
+        .get(&format!("{CONFIG_MAPS}?continue={token}"))
+        .await
+        .expect(200);
+    let names: Vec<_> = rest["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|i| &i["metadata"]["name"])
+        .collect();
+    assert_eq!(names, ["b", "c", "d", "e", "f", "g"]);
+}
