@@ -1,0 +1,119 @@
+//! Load on a Kubernetes API server, the same for any: how many writes and reads a second, how long lists take, how late watches
+//! are, what it costs in memory.
+//!
+//! ```text
+//! cargo run --release -p choreo-apiserver --example serve -- /tmp/api &
+//! cargo bench -p choreo-apiserver --bench load -- --kubeconfig /tmp/api/kubeconfig --pid $!
+//! ```
+//!
+//! Everything goes into a namespace and a definition of its own, which are deleted afterwards. `--pid` (several, for a server
+//! with a database beside it) reports the memory of processes of this machine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
+mod scenes;
+mod target;
+
+use std::process::ExitCode;
+
+use target::Target;
+
+const USAGE: &str = "usage: cargo bench -p choreo-apiserver --bench load -- --kubeconfig FILE [options]
+
+  --context NAME     context of the kubeconfig
+  --objects N        objects that are created, listed and deleted [5000]
+  --clients N        requests under way at once [64]
+  --watchers N       watches that follow the same collection [100]
+  --writes N         writes whose way to the watchers is timed [200]
+  --definitions N    definitions that are created one after another [50]
+  --only A,B         scenes: crd, create, get, list, watch, apply, custom, delete
+  --pid N            process whose memory is reported; may be given several times";
+
+/// What the command line asks for.
+pub(crate) struct Settings {
+    pub(crate) kubeconfig: String,
+    pub(crate) context: Option<String>,
+    pub(crate) objects: usize,
+    pub(crate) clients: usize,
+    pub(crate) watchers: usize,
+    pub(crate) writes: usize,
+    pub(crate) definitions: usize,
+    pub(crate) only: Vec<String>,
+    pub(crate) pids: Vec<u32>,
+}
+
+impl Settings {
+    fn parse(args: impl Iterator<Item = String>) -> Result<Option<Settings>, String> {
+        let mut settings = Settings {
+            kubeconfig: String::new(),
+            context: None,
+            objects: 5000,
+            clients: 64,
+            watchers: 100,
+            writes: 200,
+            definitions: 50,
+            only: Vec::new(),
+            pids: Vec::new(),
+        };
+        let mut args = args.filter(|arg| arg != "--bench");
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+            let number = |text: String| text.parse::<usize>().map_err(|e| format!("{text}: {e}"));
+            match arg.as_str() {
+                "--kubeconfig" => settings.kubeconfig = value()?,
+                "--context" => settings.context = Some(value()?),
+                "--objects" => settings.objects = number(value()?)?,
+                "--clients" => settings.clients = number(value()?)?.max(1),
+                "--watchers" => settings.watchers = number(value()?)?,
+                "--writes" => settings.writes = number(value()?)?,
+                "--definitions" => settings.definitions = number(value()?)?,
+                "--only" => settings.only = value()?.split(',').map(str::to_owned).collect(),
+                "--pid" => settings
+                    .pids
+                    .push(value()?.parse().map_err(|e| format!("--pid: {e}"))?),
+                _ => return Err(format!("unknown argument {arg}")),
+            }
+        }
+        Ok((!settings.kubeconfig.is_empty()).then_some(settings))
+    }
+
+    pub(crate) fn wants(&self, scene: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == scene)
+    }
+}
+
+fn main() -> ExitCode {
+    let settings = match Settings::parse(std::env::args().skip(1)) {
+        Ok(Some(settings)) => settings,
+        // Run by a command that runs all benches: there is no server to measure.
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("error: {error}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let outcome = runtime.block_on(async {
+        let target = Target::connect(&settings).await?;
+        scenes::play(&settings, &target).await
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! What is measured, one scene after another.
+
+use std::time::{Duration, Instant};
+
+use futures::AsyncBufReadExt;
+use futures::TryStreamExt;
+use http::{Method, Request};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::Settings;
+use crate::target::{Outcome, Target, Times, memory, ms};
+
+const JSON: &str = "application/json";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+const NAMESPACE: &str = "choreo-load";
+const GROUP: &str = "load.choreo.dev";
+const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+/// Lists are taken so often; the median is told.
+const LISTS: usize = 5;
+
+fn config_maps() -> String {
+    format!("/api/v1/namespaces/{NAMESPACE}/configmaps")
+}
+
+fn things() -> String {
+    format!("/apis/{GROUP}/v1/namespaces/{NAMESPACE}/things")
+}
+
+/// Plays the scenes that are wanted, and removes what they made.
+pub(crate) async fn play(settings: &Settings, target: &Target) -> Outcome<()> {
+    let version: Value =
+        serde_json::from_slice(&target.get("/version", JSON).await?).map_err(|e| e.to_string())?;
+    println!(
+        "server {}, {} clients, {} objects of about 1 KiB; client and server share {} cores if on one machine",
+        version["gitVersion"].as_str().unwrap_or_default(),
+        settings.clients,
+        settings.objects,
+        std::thread::available_parallelism().map_or(0, usize::from),
+    );
+    clean(target).await?;
+    tell_memory(settings, "at the start");
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+    // One that is still there from an earlier run will do.
+    let _ = target.post("/api/v1/namespaces", &namespace).await;
+
+    let outcome = scenes(settings, target).await;
+    let cleaned = clean(target).await;
+    outcome.and(cleaned)
+}
+
+async fn scenes(settings: &Settings, target: &Target) -> Outcome<()> {
+    if settings.wants("crd") {
+        definitions(settings, target).await?;
+    }
+    if settings.wants("create") {
+        let times = target
+            .each(settings.clients, settings.objects, |target, nth| async move {
+                target
+                    .post(&config_maps(), &config_map(&format!("cm-{nth}")))
+                    .await
+                    .map(drop)
+            })
+            .await?;
+        tell("create ConfigMaps", &times.rate());
+        tell_memory(settings, "with ConfigMaps");
+    }
+    if settings.wants("get") {
+        let count = settings.objects.max(1);
+        let times = target
+            .each(settings.clients, count, |target, nth| async move {
+                let path = format!("{}/cm-{nth}", config_maps());
+                target.get(&path, JSON).await.map(drop)
+            })
+            .await?;
+        tell("get ConfigMaps", &times.rate());
+    }
+    if settings.wants("list") {
+        for (name, accept) in [
+            ("list ConfigMaps, JSON", JSON),
+            ("list ConfigMaps, protobuf", PROTOBUF),
+        ] {
+            list(target, name, &config_maps(), accept).await?;
+        }
+    }
+    if settings.wants("watch") {
+        watch(settings, target).await?;
+    }
+    if settings.wants("apply") || settings.wants("custom") {
+        custom(settings, target).await?;
+    }
+    if settings.wants("delete") {
+        let started = Instant::now();
+        let collection = config_maps();
+        target.must(Method::DELETE, &collection, &[], Vec::new()).await?;
+        until_empty(target, &collection).await?;
+        tell("delete the collection", &ms(started.elapsed()));
+        tell_memory(settings, "at the end");
+    }
+    Ok(())
+}
+
+/// How soon a new definition is usable, and how many can be had.
+async fn definitions(settings: &Settings, target: &Target) -> Outcome<()> {
+    let mut usable = Vec::new();
+    let started = Instant::now();
+    for nth in 0..settings.definitions {
+        let begun = Instant::now();
+        target.post(CRDS, &definition(&format!("kinds{nth}"))).await?;
+        let path = format!("/apis/{GROUP}/v1/namespaces/{NAMESPACE}/kinds{nth}");
+        while target.send(Method::GET, &path, &[], Vec::new()).await?.0 != 200 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        usable.push(begun.elapsed());
+    }
+    let times = Times::new(usable, started.elapsed());
+    tell("definition until usable", &times.spread());
+    tell_memory(settings, &format!("with {} definitions", settings.definitions));
+    Ok(())
+}
+
+async fn custom(settings: &Settings, target: &Target) -> Outcome<()> {
+    target.post(CRDS, &definition("things")).await?;
+    while target.send(Method::GET, &things(), &[], Vec::new()).await?.0 != 200 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    if settings.wants("custom") {
+        let times = target
+            .each(settings.clients, settings.objects, |target, nth| async move {
+                target
+                    .post(&things(), &thing(&format!("t-{nth}"), nth))
+                    .await
+                    .map(drop)
+            })
+            .await?;
+        tell("create custom resources", &times.rate());
+        list(target, "list custom resources", &things(), JSON).await?;
+    }
+    if settings.wants("apply") {
+        let times = target
+            .each(settings.clients, settings.objects, |target, nth| async move {
+                let path = format!("{}/t-{nth}?fieldManager=load&force=true", things());
+                let kind = [("content-type", "application/apply-patch+yaml")];
+                let body = thing(&format!("t-{nth}"), nth + 1).to_string().into_bytes();
+                target.must(Method::PATCH, &path, &kind, body).await.map(drop)
+            })
+            .await?;
+        tell("apply custom resources", &times.rate());
+    }
+    tell_memory(settings, "with custom resources");
+    Ok(())
+}
+
+async fn list(target: &Target, name: &str, path: &str, accept: &str) -> Outcome<()> {
+    let mut times = Vec::new();
+    let mut size = 0;
+    for _ in 0..LISTS {
+        let begun = Instant::now();
+        size = target.get(path, accept).await?.len();
+        times.push(begun.elapsed());
+    }
+    let times = Times::new(times, Duration::ZERO);
+    tell(
+        name,
+        &format!("median {} for {} KiB", ms(times.percentile(50)), size / 1024),
+    );
+    Ok(())
+}
+
+/// From the start of a write until each of many watchers has its event.
+async fn watch(settings: &Settings, target: &Target) -> Outcome<()> {
+    let list = target.get(&format!("{}?limit=1", config_maps()), JSON).await?;
+    let list: Value = serde_json::from_slice(&list).map_err(|e| e.to_string())?;
+    let revision = list["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap_or("0")
+        .to_owned();
+    let epoch = Instant::now();
+    let (ready, mut are_ready) = mpsc::unbounded_channel();
+    let tasks: Vec<_> = (0..settings.watchers)
+        .map(|_| {
+            let (target, ready, writes) = (target.clone(), ready.clone(), settings.writes);
+            let path = format!(
+                "{}?watch=true&resourceVersion={revision}&timeoutSeconds=600&labelSelector=scene%3Dwatch",
+                config_maps()
+            );
+            tokio::spawn(async move { follow(&target, &path, writes, epoch, ready).await })
+        })
+        .collect();
+    for _ in 0..settings.watchers {
+        are_ready.recv().await.ok_or("a watcher ended early")?;
+    }
+    tell_memory(settings, &format!("with {} watchers", settings.watchers));
+    for nth in 0..settings.writes {
+        let mut value = config_map(&format!("watched-{nth}"));
+        value["metadata"]["labels"] = json!({"scene": "watch"});
+        value["data"]["sent"] = epoch.elapsed().as_nanos().to_string().into();
+        target.post(&config_maps(), &value).await?;
+    }
+    let mut all = Vec::new();
+    for task in tasks {
+        all.extend(task.await.map_err(|e| e.to_string())??);
+    }
+    let times = Times::new(all, epoch.elapsed());
+    tell(
+        &format!("write to {} watchers", settings.watchers),
+        &times.spread(),
+    );
+    Ok(())
+}
+
+async fn follow(
+    target: &Target,
+    path: &str,
+    writes: usize,
+    epoch: Instant,
+    ready: mpsc::UnboundedSender<()>,
+) -> Outcome<Vec<Duration>> {
+    let request = Request::get(path).body(Vec::new()).map_err(|e| e.to_string())?;
+    let stream = target
+        .client
+        .request_stream(request)
+        .await
+        .map_err(|e| e.to_string())?;
+    let _ = ready.send(());
+    let mut lines = stream.lines();
+    let mut times = Vec::with_capacity(writes);
+    while times.len() < writes {
+        let line = lines.try_next().await.map_err(|e| e.to_string())?;
+        let line = line.ok_or("a watch ended before its events came")?;
+        let sent = line
+            .split_once("\"sent\":\"")
+            .and_then(|(_, rest)| rest.split('"').next()?.parse::<u64>().ok())
+            .ok_or_else(|| format!("an event without its time: {line}"))?;
+        times.push(epoch.elapsed().saturating_sub(Duration::from_nanos(sent)));
+    }
+    Ok(times)
+}
+
+/// Removes everything that the scenes make.
+async fn clean(target: &Target) -> Outcome<()> {
+    let (status, _) = target
+        .send(Method::DELETE, &config_maps(), &[], Vec::new())
+        .await?;
+    if status == 200 {
+        until_empty(target, &config_maps()).await?;
+    }
+    let listed: Value = serde_json::from_slice(&target.get(CRDS, JSON).await?).map_err(|e| e.to_string())?;
+    for definition in listed["items"].as_array().into_iter().flatten() {
+        if definition["spec"]["group"] == GROUP {
+            let name = definition["metadata"]["name"].as_str().unwrap_or_default();
+            let path = format!("{CRDS}/{name}");
+            target.must(Method::DELETE, &path, &[], Vec::new()).await?;
+            while target.send(Method::GET, &path, &[], Vec::new()).await?.0 != 404 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    let path = format!("/api/v1/namespaces/{NAMESPACE}");
+    target
+        .send(Method::DELETE, &path, &[], Vec::new())
+        .await
+        .map(drop)
+}
+
+async fn until_empty(target: &Target, collection: &str) -> Outcome<()> {
+    loop {
+        let page = target.get(&format!("{collection}?limit=1"), JSON).await?;
+        let page: Value = serde_json::from_slice(&page).map_err(|e| e.to_string())?;
+        let empty = page["items"].as_array().is_none_or(|items| {
+            // What the server itself keeps in every namespace stays.
+            items
+                .iter()
+                .all(|item| item["metadata"]["name"] == "kube-root-ca.crt")
+        });
+        if empty {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn config_map(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": name, "labels": {"app": "load"}},
+        "data": {"key": "x".repeat(700), "other": name},
+    })
+}
+
+fn thing(name: &str, size: usize) -> Value {
+    json!({
+        "apiVersion": format!("{GROUP}/v1"), "kind": "Things",
+        "metadata": {"name": name, "labels": {"app": "load"}},
+        "spec": {"size": size, "text": "x".repeat(600), "list": [{"name": "a", "value": "1"}, {"name": "b", "value": "2"}]},
+    })
+}
+
+fn definition(plural: &str) -> Value {
+    let kind = format!("{}{}", plural[..1].to_uppercase(), &plural[1..]);
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{GROUP}")},
+        "spec": {
+            "group": GROUP, "scope": "Namespaced", "names": {"plural": plural, "kind": kind},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                    "spec": {"type": "object", "required": ["size"], "properties": {
+                        "size": {"type": "integer", "minimum": 0},
+                        "text": {"type": "string", "maxLength": 2000, "default": ""},
+                        "list": {
+                            "type": "array", "maxItems": 20, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+                            "items": {"type": "object", "required": ["name"], "properties": {
+                                "name": {"type": "string"}, "value": {"type": "string"},
+                            }},
+                        },
+                    }, "x-kubernetes-validations": [{"rule": "self.size >= 0", "message": "size is never negative"}]},
+                    "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+                }}},
+            }],
+        },
+    })
+}
+
+fn tell(what: &str, figures: &str) {
+    println!("{what:<32} {figures}");
+}
+
+fn tell_memory(settings: &Settings, when: &str) {
+    let all: Vec<String> = settings
+        .pids
+        .iter()
+        .map(|pid| memory(*pid).map_or("gone".to_owned(), |mib| format!("{mib} MiB")))
+        .collect();
+    if !all.is_empty() {
+        tell(&format!("memory {when}"), &all.join(" + "));
+    }
+}

@@ -1,0 +1,172 @@
+//! The server that is measured, and how figures are taken.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::BodyExt;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::Value;
+
+use crate::Settings;
+
+pub(crate) type Outcome<T> = Result<T, String>;
+
+/// A server.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) client: kube::Client,
+}
+
+impl Target {
+    pub(crate) async fn connect(settings: &Settings) -> Outcome<Target> {
+        let config = Kubeconfig::read_from(&settings.kubeconfig).map_err(|e| e.to_string())?;
+        let options = KubeConfigOptions {
+            context: settings.context.clone(),
+            ..KubeConfigOptions::default()
+        };
+        let mut config = kube::Config::from_custom_kubeconfig(config, &options)
+            .await
+            .map_err(|e| e.to_string())?;
+        config.read_timeout = None;
+        let client = kube::Client::try_from(config).map_err(|e| e.to_string())?;
+        Ok(Target { client })
+    }
+
+    /// Sends a request and reads the answer to its end. Gives status and body.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Outcome<(u16, Bytes)> {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
+            .body(kube::client::Body::from(body))
+            .map_err(|e| e.to_string())?;
+        let response = self.client.send(request).await.map_err(|e| e.to_string())?;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.map_err(|e| e.to_string())?;
+        Ok((status, body.to_bytes()))
+    }
+
+    /// A request that must succeed.
+    pub(crate) async fn must(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Outcome<Bytes> {
+        let (status, bytes) = self.send(method.clone(), path, headers, body).await?;
+        if (200..300).contains(&status) {
+            return Ok(bytes);
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        Err(format!(
+            "{method} {path}: {status} {}",
+            text.chars().take(400).collect::<String>()
+        ))
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Outcome<Bytes> {
+        let kind = [("content-type", "application/json")];
+        self.must(Method::POST, path, &kind, body.to_string().into_bytes())
+            .await
+    }
+
+    pub(crate) async fn get(&self, path: &str, accept: &str) -> Outcome<Bytes> {
+        self.must(Method::GET, path, &[("accept", accept)], Vec::new())
+            .await
+    }
+
+    /// Does `work` for every number below `total`, so many at once, and takes the time of each.
+    pub(crate) async fn each<F>(
+        &self,
+        clients: usize,
+        total: usize,
+        work: impl Fn(Target, usize) -> F + Clone + Send + 'static,
+    ) -> Outcome<Times>
+    where
+        F: Future<Output = Outcome<()>> + Send,
+    {
+        let next = Arc::new(AtomicUsize::new(0));
+        let started = Instant::now();
+        let tasks: Vec<_> = (0..clients)
+            .map(|_| {
+                let (target, next, work) = (self.clone(), next.clone(), work.clone());
+                tokio::spawn(async move {
+                    let mut times = Vec::new();
+                    loop {
+                        let nth = next.fetch_add(1, Ordering::Relaxed);
+                        if nth >= total {
+                            return Ok::<_, String>(times);
+                        }
+                        let begun = Instant::now();
+                        work(target.clone(), nth).await?;
+                        times.push(begun.elapsed());
+                    }
+                })
+            })
+            .collect();
+        let mut all = Vec::with_capacity(total);
+        for task in tasks {
+            all.extend(task.await.map_err(|e| e.to_string())??);
+        }
+        Ok(Times::new(all, started.elapsed()))
+    }
+}
+
+/// How long many things took.
+pub(crate) struct Times {
+    sorted: Vec<Duration>,
+    whole: Duration,
+}
+
+impl Times {
+    pub(crate) fn new(mut all: Vec<Duration>, whole: Duration) -> Times {
+        all.sort_unstable();
+        Times { sorted: all, whole }
+    }
+
+    pub(crate) fn percentile(&self, percent: usize) -> Duration {
+        let at = (self.sorted.len() * percent / 100).min(self.sorted.len().saturating_sub(1));
+        self.sorted.get(at).copied().unwrap_or_default()
+    }
+
+    /// `1234/s, median 1.2 ms, p99 3.4 ms`.
+    pub(crate) fn rate(&self) -> String {
+        let rate = self.sorted.len() as f64 / self.whole.as_secs_f64().max(1e-9);
+        format!("{rate:>8.0}/s   {}", self.spread())
+    }
+
+    pub(crate) fn spread(&self) -> String {
+        format!(
+            "median {}, p99 {}",
+            ms(self.percentile(50)),
+            ms(self.percentile(99))
+        )
+    }
+}
+
+pub(crate) fn ms(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1000.0)
+}
+
+/// Resident memory of a process, in MiB.
+pub(crate) fn memory(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    line.trim()
+        .split(' ')
+        .next()?
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib / 1024)
+}
