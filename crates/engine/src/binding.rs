@@ -186,12 +186,25 @@ pub(crate) fn referring<'a>(world: &'a World, owner: &ObjectRef) -> impl Iterato
                 .is_some_and(|b| b.spec.owner.is_none())
     };
     let through_api = world
-        .referrers(owner)
-        .filter(|r| r.kind == Kind::API)
+        .referrers_of(owner, &[Kind::API])
         .flat_map(|api| world.referrers(api))
         .filter(silent);
-    let direct = world.referrers(owner).filter(|r| KINDS.contains(&r.kind));
-    direct.chain(through_api)
+    world.referrers_of(owner, &KINDS).chain(through_api)
+}
+
+/// The environments of the bindings that leave it to an API of this project to say whose they are.
+pub(crate) fn environments_through_apis<'a>(
+    world: &'a World,
+    project: &ObjectRef,
+) -> impl Iterator<Item = &'a str> {
+    let bindings = world
+        .referrers_of(project, &[Kind::API])
+        .flat_map(|api| world.referrers_of(api, &[Kind::APIBinding]));
+    let heads = bindings.filter_map(|binding| head(world, binding));
+    let project = project.key.name.clone();
+    heads
+        .filter(move |head| head.owner.project_name == project)
+        .map(|head| head.environment)
 }
 
 /// What all kinds of binding have in common.

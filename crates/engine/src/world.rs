@@ -14,7 +14,10 @@ use kube::{Resource, ResourceExt as _};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+mod index;
 mod references;
+
+use index::Index;
 
 pub(crate) use references::{binding_kind, is_default_track, target_component};
 
@@ -96,6 +99,9 @@ pub enum LoadError {
     },
 }
 
+/// The objects of one kind. Keys are shared: a changed copy of the map copies pointers and no text.
+pub type Objects<T> = OrdMap<Arc<Key>, Arc<T>>;
+
 /// A kind of ours that a world holds.
 pub trait Known:
     Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync + 'static
@@ -103,7 +109,7 @@ pub trait Known:
     /// The kind.
     const KIND: Kind;
     /// This kind's objects in a world.
-    fn objects(world: &World) -> &OrdMap<Key, Arc<Self>>;
+    fn objects(world: &World) -> &Objects<Self>;
 }
 
 macro_rules! kinds {
@@ -174,24 +180,26 @@ macro_rules! kinds {
         /// All control-plane objects at one moment. Cheap to clone.
         #[derive(Debug, Clone, Default)]
         pub struct World {
-            $($field: OrdMap<Key, Arc<$type>>,)*
-            referrers: OrdMap<ObjectRef, OrdSet<ObjectRef>>,
+            $($field: Objects<$type>,)*
+            referrers: OrdMap<Arc<ObjectRef>, OrdSet<Arc<ObjectRef>>>,
+            index: Index,
         }
 
         impl World {
             /// Adds an object or replaces the one of the same kind, namespace and name.
             pub fn upsert(&mut self, object: AnyObject) {
                 let reference = object.reference();
-                let new = references::of(&object);
-                let old = self.get_any(&reference).map(|o| references::of(&o)).unwrap_or_default();
-                self.reindex(&reference, &old, &new);
-                match object { $(AnyObject::$kind(object) => { self.$field.insert(reference.key, object); })* }
+                let old = self.get_any(&reference);
+                if old.as_ref().is_none_or(|old| !refers_alike(old, &object)) {
+                    self.reindex(&reference, old.as_ref(), Some(&object));
+                }
+                match object { $(AnyObject::$kind(object) => { self.$field.insert(Arc::new(reference.key), object); })* }
             }
 
             /// Takes an object out; `false` when it was not there.
             pub fn remove(&mut self, reference: &ObjectRef) -> bool {
                 let Some(old) = self.get_any(reference) else { return false };
-                self.reindex(reference, &references::of(&old), &Default::default());
+                self.reindex(reference, Some(&old), None);
                 match reference.kind { $(Kind::$kind => self.$field.remove(&reference.key).is_some()),* }
             }
 
@@ -215,7 +223,7 @@ macro_rules! kinds {
 
         $(impl Known for $type {
             const KIND: Kind = Kind::$kind;
-            fn objects(world: &World) -> &OrdMap<Key, Arc<Self>> {
+            fn objects(world: &World) -> &Objects<Self> {
                 &world.$field
             }
         })*
@@ -304,31 +312,88 @@ impl World {
 
     /// The objects that refer to this one, whether or not it exists, in order.
     pub fn referrers(&self, reference: &ObjectRef) -> impl Iterator<Item = &ObjectRef> + '_ {
-        self.referrers.get(reference).into_iter().flatten()
+        self.referrers
+            .get(reference)
+            .into_iter()
+            .flatten()
+            .map(AsRef::as_ref)
+    }
+
+    /// The objects of some kinds, which follow each other in [`Kind::ALL`], that refer to this one, in order. What comes before them
+    /// is skipped without being looked at.
+    pub(crate) fn referrers_of(
+        &self,
+        reference: &ObjectRef,
+        kinds: &'static [Kind],
+    ) -> impl Iterator<Item = &ObjectRef> + '_ {
+        let first = kinds.iter().min().map(|kind| ObjectRef::new(*kind, "", ""));
+        let set = self.referrers.get(reference);
+        set.zip(first)
+            .into_iter()
+            .flat_map(|(set, first)| set.range(first..))
+            .map(AsRef::as_ref)
+            .take_while(|r| kinds.contains(&r.kind))
+    }
+
+    /// The environments in which a binding of the project asks for a cell, but for bindings that leave it to their API to say
+    /// whose they are.
+    pub(crate) fn environments_of<'a>(
+        &'a self,
+        project: &'a ObjectRef,
+    ) -> impl Iterator<Item = &'a str> + 'a {
+        self.index.environments_of(&project.key)
+    }
+
+    /// Whether a binding of the project asks for a cell in the environment; as [`World::environments_of`].
+    pub(crate) fn has_cell(&self, project: &ObjectRef, environment: &str) -> bool {
+        self.index.has_cell(&project.key, environment)
+    }
+
+    /// Whether something in the namespace uses a managed resource, or is the release of one.
+    pub(crate) fn uses_managed_resources(&self, namespace: &str) -> bool {
+        self.index.uses_managed_resources(namespace)
     }
 
     /// The objects of one kind that refer to this one, in order.
     pub fn referring<'a, T: Known>(&'a self, reference: &ObjectRef) -> impl Iterator<Item = &'a Arc<T>> + 'a {
-        self.referrers(reference)
-            .filter(|r| r.kind == T::KIND)
+        self.referrers_of(reference, &[T::KIND])
             .filter_map(|r| T::objects(self).get(&r.key))
     }
 
-    fn reindex(&mut self, from: &ObjectRef, old: &OrdSet<ObjectRef>, new: &OrdSet<ObjectRef>) {
-        for gone in old.iter().filter(|r| !new.contains(*r)) {
+    fn reindex(&mut self, reference: &ObjectRef, old: Option<&AnyObject>, new: Option<&AnyObject>) {
+        let edges = |object: Option<&AnyObject>| object.map(references::of).unwrap_or_default();
+        let (was, is) = (edges(old), edges(new));
+        let from = Arc::new(reference.clone());
+        for gone in was.difference(&is) {
             let empty = self.referrers.get_mut(gone).is_some_and(|set| {
-                set.remove(from);
+                set.remove(reference);
                 set.is_empty()
             });
             if empty {
                 self.referrers.remove(gone);
             }
         }
-        for added in new.iter().filter(|r| !old.contains(*r)) {
-            self.referrers
-                .entry(added.clone())
-                .or_default()
-                .insert(from.clone());
+        for added in is.difference(&was) {
+            match self.referrers.get_mut(added) {
+                Some(set) => {
+                    set.insert(Arc::clone(&from));
+                }
+                None => {
+                    let set = OrdSet::unit(Arc::clone(&from));
+                    self.referrers.insert(Arc::new(added.clone()), set);
+                }
+            }
         }
+        self.index.change(&from, (old, &was), (new, &is));
     }
+}
+
+/// Whether two states of an object refer to the same others, which only a status that differs does not change.
+fn refers_alike(old: &AnyObject, new: &AnyObject) -> bool {
+    let (old, new) = (old.meta(), new.meta());
+    old.generation.is_some()
+        && old.generation == new.generation
+        && old.uid == new.uid
+        && old.labels == new.labels
+        && old.deletion_timestamp == new.deletion_timestamp
 }

@@ -262,7 +262,6 @@ pub(crate) fn metadata_mut(object: &mut Value) -> &mut serde_json::Map<String, V
     if !object.is_object() {
         *object = Value::Object(serde_json::Map::new());
     }
-    // Both matches succeed by construction; the fallbacks are unreachable but need no panic.
     let entry = &mut object["metadata"];
     if !entry.is_object() {
         *entry = Value::Object(serde_json::Map::new());

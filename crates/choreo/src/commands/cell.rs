@@ -9,7 +9,7 @@ use choreo_engine::reach::{Explanation, Hop, QuestionError, Report, Request, Sid
 
 use crate::exit::ExitStatus;
 use crate::failure::{Failure, Outcome};
-use crate::offline::files;
+use crate::offline;
 use crate::offline::findings::report;
 use crate::offline::schemas::Schemas;
 use crate::offline::whole;
@@ -156,16 +156,10 @@ fn parse_request(text: &str) -> Result<Request, Failure> {
 
 /// The world that files lead to.
 fn offline(args: &Explain, connect: &Connect, printer: &mut Printer) -> Result<(World, String), Failure> {
-    let loaded = files::load(&args.filename, args.recursive)?;
     let schemas = Schemas::load()?;
     let organization = connect.namespace.as_deref().unwrap_or("default");
-    let (mut manifests, mut findings) = (loaded.manifests, loaded.findings);
-    for manifest in manifests
-        .iter_mut()
-        .filter(|manifest| schemas.is_namespaced(&manifest.object))
-    {
-        manifest.default_namespace(organization);
-    }
+    let loaded = offline::load(&args.filename, args.recursive, &schemas, Some(organization))?;
+    let (manifests, mut findings) = (loaded.manifests, loaded.findings);
     findings.extend(manifests.iter().flat_map(|manifest| schemas.check(manifest)));
     report(findings, "; nothing was judged", printer)?;
     let world = whole::world(&manifests, &schemas, !args.no_defaults)?;

@@ -10,10 +10,13 @@ use similar::TextDiff;
 
 use crate::exit::ExitStatus;
 use crate::failure::{Failure, Outcome};
-use crate::offline::files::{self, Filenames, Manifest};
 use crate::offline::findings::report;
 use crate::offline::schemas::Schemas;
 use crate::offline::whole::{released, render_world, world};
+use crate::offline::{
+    self,
+    files::{Filenames, Manifest},
+};
 use crate::online::{self, Body, Connect, Kind, Kinds, Session};
 use crate::output::{Printer, style, to_yaml};
 
@@ -92,16 +95,10 @@ fn read(
     namespace: &str,
     printer: &mut Printer,
 ) -> Result<Vec<Manifest>, Failure> {
-    let loaded = files::load(paths, recursive)?;
-    let (mut manifests, mut findings) = (loaded.manifests, loaded.findings);
+    let loaded = offline::load(paths, recursive, schemas, Some(namespace))?;
+    let (manifests, mut findings) = (loaded.manifests, loaded.findings);
     for note in &loaded.notes {
         printer.warning(note)?;
-    }
-    for manifest in manifests
-        .iter_mut()
-        .filter(|manifest| schemas.is_namespaced(&manifest.object))
-    {
-        manifest.default_namespace(namespace);
     }
     findings.extend(manifests.iter().flat_map(|manifest| schemas.check(manifest)));
     report(findings, "; nothing was compared", printer)?;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::exit::ExitStatus;
 use crate::failure::Outcome;
-use crate::offline::files::{self, Filenames};
 use crate::offline::findings::{Finding, report};
 use crate::offline::schemas::Schemas;
 use crate::offline::whole::{render_world, world};
+use crate::offline::{self, files::Filenames};
 use crate::online::Connect;
 use crate::output::Printer;
 use crate::text::count;
@@ -29,16 +29,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, connect: &Connect, printer: &mut Printer) -> Outcome {
-    let loaded = files::load(&args.files.filename, args.files.recursive)?;
     let schemas = Schemas::load()?;
-    let mut manifests = loaded.manifests;
-    let mut findings = loaded.findings;
-    for manifest in manifests
-        .iter_mut()
-        .filter(|manifest| schemas.is_namespaced(&manifest.object))
-    {
-        manifest.default_namespace(connect.namespace.as_deref().unwrap_or("default"));
-    }
+    let loaded = offline::load(
+        &args.files.filename,
+        args.files.recursive,
+        &schemas,
+        connect.namespace.as_deref(),
+    )?;
+    let (manifests, mut findings) = (loaded.manifests, loaded.findings);
     let mut seen = BTreeMap::new();
     for manifest in &manifests {
         findings.extend(schemas.check(manifest));

@@ -50,7 +50,12 @@ pub(crate) fn plan(world: &World, namespace: &str, project: &str, environment: &
             ..Plan::default()
         },
         Ok(place) => {
-            let (used, all_known) = managed::used_in(world, namespace, project, environment);
+            // To find out takes a look at every binding of the project, and most projects have none.
+            let (used, all_known) = if world.uses_managed_resources(namespace) {
+                managed::used_in(world, namespace, project, environment)
+            } else {
+                (BTreeMap::new(), false)
+            };
             let labels = Labels::new()
                 .organization(namespace)
                 .project(project)
@@ -180,8 +185,8 @@ fn to_itself(place: &Place, resource: &str, selector: &BTreeMap<String, String>)
 
 /// Whether something of the project runs, or ran, in the environment.
 pub(crate) fn is_needed(world: &World, project: &ObjectRef, environment: &str) -> bool {
-    let mut heads = binding::referring(world, project).filter_map(|r| binding::head(world, r));
-    heads.any(|h| h.environment == environment && h.owner.project_name == project.key.name)
+    world.has_cell(project, environment)
+        || binding::environments_through_apis(world, project).any(|e| e == environment)
 }
 
 /// The objects of a cell.

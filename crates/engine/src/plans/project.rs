@@ -83,9 +83,10 @@ pub(super) fn plan(world: &World, reference: &ObjectRef, project: &Project) -> P
 
 /// The environments in which something of a project runs.
 pub(crate) fn environments(world: &World, project: &ObjectRef) -> BTreeSet<String> {
-    let heads = binding::referring(world, project).filter_map(|r| binding::head(world, r));
-    let of_project = heads.filter(|h| h.owner.project_name == project.key.name);
-    of_project.map(|h| h.environment.to_owned()).collect()
+    let all = world
+        .environments_of(project)
+        .chain(binding::environments_through_apis(world, project));
+    all.map(str::to_owned).collect()
 }
 
 fn is_ready(world: &World, namespace: &str, release: &str) -> bool {

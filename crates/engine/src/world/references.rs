@@ -1,18 +1,18 @@
 //! What each kind of object refers to: the edges of the graph that [`super::World::referrers`] walks backwards.
 
+use std::collections::BTreeSet;
+
+use super::{AnyObject, Kind, ObjectRef};
+use crate::resolve::{configuration, managed};
 use choreo_api::labels::PLATFORM_NAMESPACE;
 use choreo_api::v1alpha1::{
     ComponentKind, Connection, ConnectionType, ServiceApi, WorkloadTemplate,
     common::{ComponentOwner, DEFAULT_CLASS, DEFAULT_TRACK},
 };
-use imbl::OrdSet;
-
-use super::{AnyObject, Kind, ObjectRef};
-use crate::resolve::{configuration, managed};
 
 struct Edges<'a> {
     namespace: &'a str,
-    out: OrdSet<ObjectRef>,
+    out: BTreeSet<ObjectRef>,
 }
 
 impl Edges<'_> {
@@ -75,11 +75,11 @@ pub(crate) fn target_component(connection: &Connection) -> Option<&str> {
 }
 
 /// Every object that this one refers to.
-pub(super) fn of(object: &AnyObject) -> OrdSet<ObjectRef> {
+pub(super) fn of(object: &AnyObject) -> BTreeSet<ObjectRef> {
     let namespace = object.meta().namespace.clone().unwrap_or_default();
     let mut edges = Edges {
         namespace: &namespace,
-        out: OrdSet::new(),
+        out: BTreeSet::new(),
     };
     match object {
         AnyObject::Organization(_)
@@ -236,7 +236,12 @@ pub(super) fn of(object: &AnyObject) -> OrdSet<ObjectRef> {
                 o.spec.deployment_artifact_ref.as_deref().unwrap_or_default(),
             );
         }
-        AnyObject::Release(o) => edges.to(Kind::Environment, &o.spec.environment_name),
+        AnyObject::Release(o) => {
+            edges.to(Kind::Environment, &o.spec.environment_name);
+            if let Some(resource) = crate::plans::managed_resource::of_release(o) {
+                edges.to(Kind::ManagedResource, &resource.key.name);
+            }
+        }
         AnyObject::Endpoint(o) => edges.to(
             Kind::Component,
             crate::expose::component_of(o).unwrap_or_default(),

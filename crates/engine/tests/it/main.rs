@@ -8,8 +8,10 @@
 
 mod blueprints;
 mod cases;
+mod cell;
 mod completeness;
 mod configuration;
+mod connections;
 mod corpus;
 mod errors;
 mod exposure;
@@ -19,6 +21,7 @@ mod pods;
 mod properties;
 mod reach;
 mod schemas;
+mod services;
 mod support;
 mod tasks;
 mod worlds;

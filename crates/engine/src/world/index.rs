@@ -1,0 +1,110 @@
+//! What plans ask of many objects at once, kept up to date so that they need not look at each.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use choreo_api::v1alpha1::common::ComponentOwner;
+use imbl::{OrdMap, OrdSet};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{AnyObject, Key, Kind, ObjectRef};
+
+/// A project in an environment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Cell {
+    namespace: String,
+    project: String,
+    environment: String,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Index {
+    /// How many bindings ask for a cell: all that are not being deleted and say themselves whose they are.
+    cells: OrdMap<Arc<Cell>, usize>,
+    /// What refers to managed resources, by namespace first.
+    managed: OrdSet<(Arc<str>, Arc<ObjectRef>)>,
+}
+
+impl Index {
+    pub(super) fn environments_of<'a>(&'a self, project: &'a Key) -> impl Iterator<Item = &'a str> + 'a {
+        let first = Cell {
+            namespace: project.namespace.clone(),
+            project: project.name.clone(),
+            environment: String::new(),
+        };
+        self.cells
+            .range(first..)
+            .map(|(cell, _)| cell)
+            .take_while(|cell| cell.namespace == project.namespace && cell.project == project.name)
+            .map(|cell| cell.environment.as_str())
+    }
+
+    pub(super) fn has_cell(&self, project: &Key, environment: &str) -> bool {
+        self.cells.contains_key(&Cell {
+            namespace: project.namespace.clone(),
+            project: project.name.clone(),
+            environment: environment.to_owned(),
+        })
+    }
+
+    pub(super) fn uses_managed_resources(&self, namespace: &str) -> bool {
+        let least = ObjectRef::new(Kind::ALL[0], "", "");
+        let first: (Arc<str>, Arc<ObjectRef>) = (namespace.into(), Arc::new(least));
+        self.managed
+            .range(first..)
+            .next()
+            .is_some_and(|(found, _)| **found == *namespace)
+    }
+
+    /// An object, with what it refers to, takes the place of another.
+    pub(super) fn change(
+        &mut self,
+        reference: &Arc<ObjectRef>,
+        (old, was): (Option<&AnyObject>, &BTreeSet<ObjectRef>),
+        (new, is): (Option<&AnyObject>, &BTreeSet<ObjectRef>),
+    ) {
+        let (left, entered) = (old.and_then(cell), new.and_then(cell));
+        if left != entered {
+            if let Some(cell) = left {
+                let count = self.cells.get(&cell).copied().unwrap_or_default();
+                if count > 1 {
+                    self.cells.insert(Arc::new(cell), count - 1);
+                } else {
+                    self.cells.remove(&cell);
+                }
+            }
+            if let Some(cell) = entered {
+                let count = self.cells.get(&cell).copied().unwrap_or_default();
+                self.cells.insert(Arc::new(cell), count + 1);
+            }
+        }
+        let uses = |edges: &BTreeSet<ObjectRef>| edges.iter().any(|e| e.kind == Kind::ManagedResource);
+        if uses(was) != uses(is) {
+            let entry = (Arc::from(reference.key.namespace.as_str()), Arc::clone(reference));
+            if uses(is) {
+                self.managed.insert(entry);
+            } else {
+                self.managed.remove(&entry);
+            }
+        }
+    }
+}
+
+/// The cell that a binding asks for.
+fn cell(object: &AnyObject) -> Option<Cell> {
+    let of = |meta: &ObjectMeta, owner: &ComponentOwner, environment: &str| {
+        meta.deletion_timestamp.is_none().then(|| Cell {
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            project: owner.project_name.clone(),
+            environment: environment.to_owned(),
+        })
+    };
+    match object {
+        AnyObject::ServiceBinding(b) => of(&b.metadata, &b.spec.owner, &b.spec.environment),
+        AnyObject::WebApplicationBinding(b) => of(&b.metadata, &b.spec.owner, &b.spec.environment),
+        AnyObject::ScheduledTaskBinding(b) => of(&b.metadata, &b.spec.owner, &b.spec.environment),
+        AnyObject::ComponentBinding(b) => of(&b.metadata, &b.spec.owner, &b.spec.environment),
+        AnyObject::APIBinding(b) => of(&b.metadata, b.spec.owner.as_ref()?, &b.spec.environment_name),
+        _ => None,
+    }
+}
