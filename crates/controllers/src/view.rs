@@ -26,14 +26,12 @@ impl View for ControlView {
         if engine_ref(&ObjectRef::of(object)).is_none() {
             return;
         }
-        let loaded = serde_json::to_value(object)
-            .ok()
-            .map(|value| AnyObject::from_value(&value));
-        match loaded {
-            Some(Ok(object)) => self.world.upsert(object),
-            Some(Err(LoadError::UnknownKind { .. })) | None => {}
+        let Some(types) = &object.types else { return };
+        match AnyObject::from_parts(&types.api_version, &types.kind, &object.metadata, &object.data) {
+            Ok(object) => self.world.upsert(object),
+            Err(LoadError::UnknownKind { .. }) => {}
             // Stored before its definition became stricter: planning on without it is better than stopping.
-            Some(Err(error)) => {
+            Err(error) => {
                 tracing::error!(%error, "an object in the cluster does not have the form of its kind; ignored");
                 self.remove(object);
             }

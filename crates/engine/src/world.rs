@@ -6,12 +6,20 @@
 //! Beside the objects it keeps one index: for each object, existing or not, which objects refer to it
 //! ([`World::referrers`]). What a plan waits for is thereby found when it appears.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 use choreo_api::v1alpha1 as api;
 use imbl::{OrdMap, OrdSet};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt as _};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, value::MapDeserializer},
+};
 use serde_json::Value;
 
 mod index;
@@ -158,13 +166,30 @@ macro_rules! kinds {
                 }
             }
 
+            /// Takes an object of one of our kinds as it came from an API server: its metadata (but for the managed fields, which
+            /// no plan reads), and everything else as JSON.
+            ///
+            /// # Errors
+            /// When the kind is not ours or the object is not of its form.
+            pub fn from_parts(api_version: &str, kind: &str, metadata: &ObjectMeta, data: &Value) -> Result<Self, LoadError> {
+                match kind {
+                    $(stringify!($kind) if api_version == <$type as Resource>::api_version(&()) => {
+                        let mut object: $type = parts(data).map_err(|source| LoadError::Malformed {
+                            kind: stringify!($kind), name: metadata.name.clone().unwrap_or_default(), source })?;
+                        *object.meta_mut() = ObjectMeta { managed_fields: None, ..metadata.clone() };
+                        Ok(Self::$kind(Arc::new(object)))
+                    })*
+                    _ => Err(LoadError::UnknownKind { api_version: api_version.to_owned(), kind: kind.to_owned() }),
+                }
+            }
+
             /// Which object it is.
             pub fn reference(&self) -> ObjectRef {
                 match self { $(Self::$kind(object) => reference_of(object.as_ref())),* }
             }
 
             /// Its metadata.
-            pub fn meta(&self) -> &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+            pub fn meta(&self) -> &ObjectMeta {
                 match self { $(Self::$kind(object) => object.meta()),* }
             }
 
@@ -273,6 +298,15 @@ fn with_spec(value: &Value) -> Cow<'_, Value> {
         object.insert("spec".to_owned(), Value::Object(serde_json::Map::new()));
     }
     value
+}
+
+/// Reads everything but the metadata, which the types want to be there.
+fn parts<T: DeserializeOwned>(data: &Value) -> Result<T, serde_json::Error> {
+    static NOTHING: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
+    let part = |name: &'static str| (name, data.get(name).unwrap_or(&NOTHING));
+    let status = data.get("status").map(|status| ("status", status));
+    let parts = [("metadata", &*NOTHING), part("spec")].into_iter().chain(status);
+    T::deserialize(MapDeserializer::new(parts))
 }
 
 /// Which object a typed object is.

@@ -1,5 +1,7 @@
 //! Writing, adopting and removing the objects that a plan names.
 
+use std::sync::Arc;
+
 use choreo_api::finalizers;
 use choreo_engine::plan::{Adoption, Child, Target};
 use choreo_engine::world::{Kind, ObjectRef as EngineRef};
@@ -61,14 +63,13 @@ pub(super) async fn apply(
     };
     let resource = context.resource(&address.kind)?;
     let live = match context.snapshot().get(&address) {
-        Some(live) => Some(DynamicObject::clone(live)),
+        Some(live) => Some(Arc::clone(live)),
         // Made by somebody else without our labels, and so not watched: it must be found before it is written to.
-        None if is_watched_by_label(&address) => {
-            context
-                .control
-                .get(resource, &address.namespace, &address.name)
-                .await?
-        }
+        None if is_watched_by_label(&address) => context
+            .control
+            .get(resource, &address.namespace, &address.name)
+            .await?
+            .map(Arc::new),
         None => None,
     };
     let shared = is_shared(&address);

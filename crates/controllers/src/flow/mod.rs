@@ -13,23 +13,39 @@
 mod children;
 pub mod targets;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use choreo_api::conditions::{self, Condition, reasons};
+use choreo_api::conditions::{self, Condition, ConditionStatus, reasons, types};
 use choreo_api::labels;
 use choreo_engine::plan::{Plan, Status, Target};
+use kube::core::DynamicObject;
+use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::runtime::{Next, Reconcile, Retry};
 use crate::view::{ControlSnapshot, object_ref};
 use crate::write::Failure;
+use crate::write::status::conditions_of;
+
+/// For how long a status that only tells of progress may wait for a newer one while there is little to do. A rollout passes through
+/// half a dozen such states within milliseconds, and writing each would cost more than the rollout; a state that lasts is told.
+const PROGRESS_TOLD_AFTER: Duration = Duration::from_millis(100);
+/// By how much longer it may wait for each key that waits for a worker: the more there is to do, the longer each state lasts.
+const FOR_EACH_WAITING: Duration = Duration::from_millis(5);
+/// The longest that it may wait.
+const PROGRESS_TOLD_AT_LATEST: Duration = Duration::from_secs(5);
 
 /// Carries out the engine's plans for the targets of one kind.
 pub struct Planner {
     name: &'static str,
     manager: String,
     context: Arc<Context>,
+    /// Since when the status of a target waits to be written.
+    untold: Mutex<BTreeMap<Target, Instant>>,
 }
 
 impl Planner {
@@ -39,8 +55,54 @@ impl Planner {
             name,
             manager: labels::field_manager(name),
             context,
+            untold: Mutex::default(),
         }
     }
+
+    /// How long the status is yet to wait; `None` when it is to be written now.
+    fn untold_for(&self, target: &Target, live: &DynamicObject, status: &Value) -> Option<Duration> {
+        let mut untold = self.untold.lock();
+        if !is_progress(live, status) {
+            untold.remove(target);
+            return None;
+        }
+        let now = Instant::now();
+        let since = *untold.entry(target.clone()).or_insert(now);
+        let backlog = u32::try_from(self.context.control.metrics().backlog()).unwrap_or(u32::MAX);
+        let wait = PROGRESS_TOLD_AFTER + FOR_EACH_WAITING.saturating_mul(backlog);
+        let left = wait.min(PROGRESS_TOLD_AT_LATEST).saturating_sub(now - since);
+        if left.is_zero() {
+            untold.remove(target);
+            return None;
+        }
+        Some(left)
+    }
+}
+
+/// Whether a status says something new, but only how far things have come since an object was last not ready.
+fn is_progress(live: &DynamicObject, status: &Value) -> bool {
+    let ready = |status: Option<&Value>| conditions::find(&conditions_of(status), types::READY).cloned();
+    let progresses =
+        |ready: &Condition| ready.status == ConditionStatus::False && ready.reason == reasons::PROGRESSING;
+    let told = live.data.get("status");
+    // Who waits for `Ready` must not find the old one for longer than it takes to see the change.
+    ready(Some(status)).is_some_and(|ready| progresses(&ready))
+        && ready(told).is_none_or(|ready| ready.status != ConditionStatus::True)
+        && told.is_none_or(|told| differs(told, status))
+}
+
+/// Whether a status says something else than the one that was written; times do not count.
+fn differs(told: &Value, status: &Value) -> bool {
+    let plain = |status: &Value| {
+        let mut status = status.clone();
+        for condition in status["conditions"].as_array_mut().into_iter().flatten() {
+            if let Some(condition) = condition.as_object_mut() {
+                condition.remove("lastTransitionTime");
+            }
+        }
+        status
+    };
+    plain(told) != plain(status)
 }
 
 impl Reconcile for Planner {
@@ -61,9 +123,11 @@ impl Reconcile for Planner {
             let generation = live.metadata.generation;
             if let Some(mut status) = plan.status {
                 status.observed_generation = status.observed_generation.or(generation);
-                self.context
-                    .report(self.name, live, as_value(status, &mistakes))
-                    .await?;
+                let status = as_value(status, &mistakes);
+                if let Some(left) = self.untold_for(target, live, &status) {
+                    return Ok(Next::After(left));
+                }
+                self.context.report(self.name, live, status).await?;
             }
         }
         Ok(Next::Settled)

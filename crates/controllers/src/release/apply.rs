@@ -181,7 +181,13 @@ impl Releases {
             stale = left;
         }
         result.inventory = wanted_here.into_iter().chain(stale).collect();
-        result.observe(&plane.snapshot(), wanted, rules, &subject.status().resources);
+        result.observe(
+            &subject.key.name,
+            &plane.snapshot(),
+            wanted,
+            rules,
+            &subject.status().resources,
+        );
         result
     }
 

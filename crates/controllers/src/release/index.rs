@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use choreo_api::labels;
+use kube::core::DynamicObject;
 use parking_lot::Mutex;
 
 use crate::planes::PlaneId;
@@ -63,15 +65,19 @@ impl Index {
             .get(&(plane.clone(), object.clone()))
             .cloned()
             .unwrap_or_default();
-        let namespace = match (object.kind.group.as_str(), object.kind.kind.as_str()) {
-            ("", "Namespace") => &object.name,
-            ("", "Pod") => &object.namespace,
+        let (namespace, release) = match (object.kind.group.as_str(), object.kind.kind.as_str()) {
+            ("", "Namespace") => (&object.name, None),
+            ("", "Pod") => (
+                &object.namespace,
+                change.after.as_ref().or(change.before.as_ref()),
+            ),
             _ => return own,
         };
         let there = entries.by_namespace.get(&(plane.clone(), namespace.clone()));
-        own.into_iter()
-            .chain(there.into_iter().flatten().cloned())
-            .collect()
+        let there = there.into_iter().flatten();
+        // Of the many in a cell, a pod concerns the one that it says it belongs to.
+        let concerned = there.filter(|key| release.is_none_or(|pod| may_belong_to(pod, &key.name)));
+        own.into_iter().chain(concerned.cloned()).collect()
     }
 
     /// The releases that have objects in a cluster.
@@ -85,6 +91,15 @@ impl Index {
             .map(|(key, _)| key.clone())
             .collect()
     }
+}
+
+/// Whether a pod belongs to a release, as its label tells; one without the label may belong to any.
+pub(super) fn may_belong_to(pod: &DynamicObject, release: &str) -> bool {
+    let label = pod.metadata.labels.as_ref().and_then(|l| l.get(labels::RELEASE));
+    // Only a long name is another one as a label, and there are many to compare with.
+    label.is_none_or(|label| {
+        label == release || (release.len() > 63 && *label == labels::label_value(release))
+    })
 }
 
 impl Entries {
@@ -110,6 +125,10 @@ impl Entries {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
     use super::*;
 
     fn plane() -> PlaneId {
@@ -140,6 +159,19 @@ mod tests {
         assert_eq!(affected("Service", "ns", "s"), [component.clone()].into());
         assert_eq!(affected("Pod", "ns", "any"), [component.clone()].into());
         assert_eq!(affected("Namespace", "", "ns"), [cell, component.clone()].into());
+        let other = Key::new("org", "other");
+        index.set(
+            &other,
+            [(plane(), ObjectRef::new("", "Service", "ns", "o"))].into(),
+        );
+        assert_eq!(
+            affected("Pod", "ns", "any"),
+            [component.clone(), other.clone()].into()
+        );
+        let mut labelled = change("Pod", "ns", "one");
+        let pod = json!({"metadata": {"labels": {labels::RELEASE: "other"}}});
+        labelled.after = Some(Arc::new(serde_json::from_value(pod).unwrap()));
+        assert_eq!(index.affected_by(&plane(), &labelled), [other].into());
         assert!(affected("Service", "ns", "other").is_empty());
         index.forget(&component);
         assert!(affected("Service", "ns", "s").is_empty());

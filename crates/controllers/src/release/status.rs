@@ -16,6 +16,7 @@ use super::Subject;
 use super::apply::was_seen;
 use super::build::{Wanted, address_of};
 use super::dereference::Place;
+use super::index::may_belong_to;
 use crate::planes::Plane;
 use crate::runtime::{GroupKind, ObjectRef, Snapshot};
 use crate::write::Failure;
@@ -70,28 +71,26 @@ impl InCluster {
         self
     }
 
-    /// Judges every object as it is in the cluster; `before` is what was said of them the last time.
+    /// Judges every object of `release` as it is in the cluster; `before` is what was said of them the last time.
     pub(super) fn observe(
         &mut self,
+        release: &str,
         snapshot: &Snapshot<()>,
         wanted: &[Wanted],
         rules: &Rules,
         before: &[ResourceStatus],
     ) {
-        let pods: Vec<Value> = if wanted.iter().any(|wanted| !wanted.address.namespace.is_empty()) {
-            let kind = GroupKind::new("", "Pod");
-            let namespace = wanted
-                .iter()
-                .map(|wanted| &wanted.address.namespace)
-                .find(|name| !name.is_empty());
-            snapshot
-                .of_kind(&kind)
-                .filter(|pod| pod.metadata.namespace.as_ref() == namespace)
-                .filter_map(|pod| serde_json::to_value(&**pod).ok())
-                .collect()
-        } else {
-            Vec::new()
-        };
+        let namespace = wanted
+            .iter()
+            .map(|wanted| wanted.address.namespace.as_str())
+            .find(|name| !name.is_empty());
+        let kind = GroupKind::new("", "Pod");
+        let pods: Vec<Value> = namespace
+            .into_iter()
+            .flat_map(|namespace| snapshot.in_namespace(&kind, namespace))
+            .filter(|pod| may_belong_to(pod, release))
+            .filter_map(|pod| serde_json::to_value(&**pod).ok())
+            .collect();
         self.resources = wanted
             .iter()
             .map(|wanted| {

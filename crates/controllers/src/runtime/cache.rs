@@ -36,7 +36,8 @@ impl View for () {
 pub struct Snapshot<V> {
     /// The computed view.
     pub view: V,
-    objects: imbl::OrdMap<ObjectRef, Arc<DynamicObject>>,
+    /// Addresses are shared: a changed copy of the map copies pointers and no text.
+    objects: imbl::OrdMap<Arc<ObjectRef>, Arc<DynamicObject>>,
 }
 
 impl<V> Snapshot<V> {
@@ -58,9 +59,26 @@ impl<V> Snapshot<V> {
             .map(|(_, value)| value)
     }
 
+    /// The objects of a kind in one namespace, ordered by name.
+    pub fn in_namespace<'a>(
+        &'a self,
+        kind: &'a GroupKind,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<DynamicObject>> {
+        let first = ObjectRef {
+            kind: kind.clone(),
+            namespace: namespace.to_owned(),
+            name: String::new(),
+        };
+        self.objects
+            .range(first..)
+            .take_while(move |(object, _)| object.kind == *kind && object.namespace == namespace)
+            .map(|(_, value)| value)
+    }
+
     /// All objects, ordered by kind, namespace and name.
     pub fn iter(&self) -> impl Iterator<Item = (&ObjectRef, &Arc<DynamicObject>)> {
-        self.objects.iter()
+        self.objects.iter().map(|(address, object)| (&**address, object))
     }
 }
 
@@ -211,7 +229,9 @@ impl<V: View> State<V> {
         }
         let object = Arc::new(object);
         self.snapshot.view.upsert(&object);
-        self.snapshot.objects.insert(address.clone(), Arc::clone(&object));
+        self.snapshot
+            .objects
+            .insert(Arc::new(address.clone()), Arc::clone(&object));
         Some(Change {
             object: address,
             before,

@@ -128,6 +128,15 @@ impl Metrics {
             .sum()
     }
 
+    /// How many keys wait for a worker, over all controllers.
+    pub fn backlog(&self) -> u64 {
+        let controllers = self.controllers.lock();
+        controllers
+            .values()
+            .map(|metrics| metrics.depth.load(Relaxed))
+            .sum()
+    }
+
     /// The figures of every controller, by name.
     pub fn figures(&self) -> BTreeMap<&'static str, ControllerFigures> {
         self.controllers

@@ -54,6 +54,11 @@ impl<V: View + Default> Applier<V> {
         &self.client
     }
 
+    /// The counters of the controllers that write.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// The cache that is compared with.
     pub fn cache(&self) -> &Arc<Cache<V>> {
         &self.cache

@@ -7,7 +7,7 @@
 //! - every field that we want is there with the value that we want (fields that others added do not matter), and
 //! - every field that we applied before is still wanted (else it must be removed).
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::core::DynamicObject;
 use serde_json::{Map, Value};
 
@@ -33,28 +33,49 @@ pub fn needs_apply(desired: &Value, live: &DynamicObject, manager: &str, subreso
     let Some(owned) = applied_fields(live, manager, subresource) else {
         return true;
     };
-    let Ok(live) = serde_json::to_value(live) else {
+    let Some(wanted) = desired.as_object() else {
         return true;
     };
-    let mut wanted = desired.clone();
-    // What addresses the object is no field of it for the purposes of ownership.
-    if let Some(object) = wanted.as_object_mut() {
-        object.remove("apiVersion");
-        object.remove("kind");
-        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
-            for field in [
-                "name",
-                "namespace",
-                "uid",
-                "resourceVersion",
-                "managedFields",
-                "creationTimestamp",
-            ] {
-                metadata.remove(field);
-            }
+    let holds_all = wanted.iter().all(|(name, wanted)| {
+        let owned = owned.get(format!("f:{name}"));
+        match name.as_str() {
+            "apiVersion" | "kind" => true,
+            "metadata" => metadata_holds(wanted, &live.metadata, owned),
+            _ => match live.data.get(name) {
+                Some(live) => holds(wanted, live, owned),
+                None => wanted.is_null(),
+            },
         }
-    }
-    !holds(&wanted, &live, Some(owned)) || !still_wanted(owned, Some(&wanted))
+    });
+    !holds_all || !still_wanted(owned, Some(desired))
+}
+
+/// As [`holds`], but for what addresses the object, which is no field of it for the purposes of ownership.
+fn metadata_holds(wanted: &Value, live: &ObjectMeta, owned: Option<&Value>) -> bool {
+    let Some(wanted) = wanted.as_object() else {
+        return wanted.is_null();
+    };
+    wanted.iter().all(|(name, wanted)| {
+        let live = match name.as_str() {
+            "name" | "namespace" | "uid" | "resourceVersion" | "managedFields" | "creationTimestamp" => {
+                return true;
+            }
+            "labels" => serde_json::to_value(&live.labels),
+            "annotations" => serde_json::to_value(&live.annotations),
+            "finalizers" => serde_json::to_value(&live.finalizers),
+            "ownerReferences" => serde_json::to_value(&live.owner_references),
+            _ => serde_json::to_value(live).map(|mut all| all[name.as_str()].take()),
+        };
+        match live {
+            Ok(Value::Null) => wanted.is_null(),
+            Ok(live) => holds(
+                wanted,
+                &live,
+                owned.and_then(|owned| owned.get(format!("f:{name}"))),
+            ),
+            Err(_) => false,
+        }
+    })
 }
 
 /// Every field of `wanted` is in `live` with that value.
