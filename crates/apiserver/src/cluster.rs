@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::accounts::Issuer;
-use crate::admission::Admission;
+use crate::admission::{Admission, Chain};
 use crate::crds;
 use crate::error::ServerError;
 use crate::services::Allocator;
@@ -71,6 +71,8 @@ impl Served {
 pub(crate) struct Settings {
     /// The embedder's steps of admission.
     pub(crate) admission: Arc<[Arc<dyn Admission>]>,
+    /// Calls webhooks.
+    pub(crate) webhooks: Arc<crate::webhook::Client>,
     /// Who issues tokens of service accounts.
     pub(crate) issuer: Arc<Issuer>,
     /// The certificates by which the server's clients know it, in PEM.
@@ -84,6 +86,7 @@ impl Settings {
         let key = crate::accounts::SigningKey::generate().unwrap();
         Settings {
             admission: Arc::new([]),
+            webhooks: Arc::default(),
             issuer: Arc::new(Issuer::new(crate::accounts::ISSUER, key)),
             certificate_authority: Arc::from(""),
         }
@@ -96,6 +99,7 @@ pub struct Cluster {
     store: choreo_store::Cluster,
     served: ArcSwap<Served>,
     settings: Settings,
+    chain: Chain,
     /// Held while a definition is written, so that definitions and registry change together and in order.
     pub(crate) definitions: tokio::sync::Mutex<()>,
     /// Wakes whoever follows the registry.
@@ -123,6 +127,7 @@ impl Cluster {
             name: name.to_owned(),
             store,
             served: ArcSwap::new(Served::new(registry)),
+            chain: Chain::new(settings.admission.clone(), settings.webhooks.clone()),
             settings,
             definitions: tokio::sync::Mutex::default(),
             registry_changed: tokio::sync::watch::Sender::new(0),
@@ -148,9 +153,9 @@ impl Cluster {
         self.served.load()
     }
 
-    /// The product's own checks, in order.
-    pub(crate) fn admission(&self) -> &[Arc<dyn Admission>] {
-        &self.settings.admission
+    /// The steps of admission.
+    pub(crate) fn chain(&self) -> &Chain {
+        &self.chain
     }
 
     /// Who issues tokens of service accounts.

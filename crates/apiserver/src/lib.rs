@@ -42,6 +42,7 @@ mod reviews;
 mod server;
 mod services;
 mod transform;
+mod webhook;
 
 pub mod admission;
 pub mod authn;

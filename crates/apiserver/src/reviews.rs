@@ -185,7 +185,8 @@ fn token(context: &Context, review: &Value) -> Result<Value> {
     })
 }
 
-fn user_info(user: &UserInfo) -> Value {
+/// A user as the API shows one.
+pub(crate) fn user_info(user: &UserInfo) -> Value {
     let mut info = json!({"username": user.name, "groups": user.groups});
     if !user.uid.is_empty() {
         info["uid"] = user.uid.as_str().into();

@@ -85,6 +85,7 @@ impl ApiServer {
         };
         let settings = Settings {
             admission: options.admission.into(),
+            webhooks: Arc::default(),
             issuer: Arc::new(Issuer::new(&options.issuer, key)),
             certificate_authority: options.certificate_authority.into(),
         };

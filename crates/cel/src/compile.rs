@@ -219,6 +219,24 @@ impl Translator<'_> {
                 NodeKind::Map(entries)
             }
             Expr::Call(call) => return self.call(id, call),
+            Expr::Struct(s) if self.is_admission_type(&s.type_name) => {
+                let mut entries = Vec::with_capacity(s.entries.len());
+                for entry in s.entries {
+                    let offset = self.offset(entry.id);
+                    match entry.expr {
+                        EntryExpr::StructField(e) => {
+                            let name = unescape(&e.field).unwrap_or(e.field);
+                            let key = Node {
+                                kind: NodeKind::Literal(Literal::String(name.into())),
+                                offset,
+                            };
+                            entries.push((key, self.node(e.value)?, e.optional));
+                        }
+                        EntryExpr::MapEntry(_) => return self.fail(entry.id, "a field is expected"),
+                    }
+                }
+                NodeKind::Map(entries)
+            }
             Expr::Struct(s) => {
                 return self.fail(
                     id,
@@ -227,6 +245,13 @@ impl Translator<'_> {
             }
             Expr::Comprehension(_) | Expr::Unspecified => return self.fail(id, "syntax error"),
         })
+    }
+
+    /// Whether values of this type can be written as `Type{field: value}`: what mutating policies make.
+    fn is_admission_type(&self, name: &str) -> bool {
+        let name = name.strip_prefix('.').unwrap_or(name);
+        self.limits.library == crate::Library::Admission
+            && (matches!(name, "JSONPatch" | "Object") || name.starts_with("Object."))
     }
 
     fn name(&mut self, name: &str) -> NodeKind {

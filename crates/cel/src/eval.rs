@@ -372,6 +372,7 @@ fn lookup<'a>(operand: &Val<'a>, field: &Field) -> Result<Option<Val<'a>>> {
             let name = field.unescaped.as_deref()?;
             operand.get_named(name)
         })),
+        Val::Access(access) if &*field.name == "requestResource" => Ok(access.of_request()),
         _ => Err(EvalError::no_such_overload()),
     }
 }

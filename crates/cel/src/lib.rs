@@ -29,6 +29,7 @@ pub mod typing;
 mod value;
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
 use parking_lot::RwLock;
@@ -36,6 +37,7 @@ use serde_json::Value as Json;
 
 pub use check::{Report, Variable};
 pub use error::{CompileError, EvalError, EvalErrorKind, Position};
+pub use functions::access::{AccessCheck, AccessDecision, Authorizer};
 pub use quantity::{Quantity, QuantityError};
 pub use shape::Shape;
 
@@ -50,7 +52,9 @@ pub enum Library {
     /// Those of a validation rule in kube-apiserver.
     #[default]
     Kubernetes,
-    /// Those, and what templates need: `merge`, `hash`, `dnsLabel` and `toJson`.
+    /// Those of admission policies: also `authorizer`, `Object{...}` and `JSONPatch{...}`.
+    Admission,
+    /// Those of validation rules, and what templates need: `merge`, `hash`, `dnsLabel` and `toJson`.
     Templates,
 }
 
@@ -221,6 +225,56 @@ impl<'a> Bindings<'a> {
         self
     }
 
+    /// Binds a name to an authorizer, whose field `requestResource` asks about `request`.
+    pub fn bind_authorizer(
+        &mut self,
+        name: &'a str,
+        authorizer: &'a dyn Authorizer,
+        request: AccessCheck,
+    ) -> &mut Self {
+        let access = functions::access::Access {
+            host: authorizer,
+            stage: functions::access::Stage::Start(AccessCheck::default()),
+            request: Rc::new(request),
+        };
+        self.values.push((name, Val::Access(Rc::new(access))));
+        self
+    }
+
+    /// Evaluates a program over what is bound so far, and makes the outcome a field of the map that `name` is bound to; the
+    /// map is made when there is none. Gives the cost. The field is missing when the evaluation fails.
+    ///
+    /// # Errors
+    /// Like [`Program::eval_within`].
+    pub fn compute(
+        &mut self,
+        name: &'a str,
+        field: &str,
+        program: &'a Program,
+        cost: u64,
+    ) -> Result<u64, (EvalError, u64)> {
+        let (result, spent) = program.run(self, cost);
+        let value = result.map_err(|error| (error, spent))?;
+        let key = value::Key::String(Rc::from(field));
+        let bound = self.values.iter_mut().rev().find(|(n, _)| *n == name);
+        match bound {
+            Some((_, Val::Map(map))) => {
+                Rc::make_mut(map).insert(key, value);
+            }
+            _ => {
+                let map = std::collections::BTreeMap::from_iter([(key, value)]);
+                self.values.push((name, Val::Map(Rc::new(map))));
+            }
+        }
+        Ok(spent)
+    }
+
+    /// Binds a name to a map without entries, for [`Bindings::compute`].
+    pub fn bind_empty(&mut self, name: &'a str) -> &mut Self {
+        self.values.push((name, Val::Map(Rc::default())));
+        self
+    }
+
     /// Binds a name to an optional value, which may be absent.
     pub fn bind_optional(
         &mut self,
@@ -228,7 +282,7 @@ impl<'a> Bindings<'a> {
         value: Option<&'a Json>,
         shape: Option<&'a dyn Shape>,
     ) -> &mut Self {
-        let value = value.map(|v| std::rc::Rc::new(Val::from_json(v, shape)));
+        let value = value.map(|v| Rc::new(Val::from_json(v, shape)));
         self.values.push((name, Val::Optional(value)));
         self
     }

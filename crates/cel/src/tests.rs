@@ -417,3 +417,96 @@ proptest! {
         let _ = eval(&source);
     }
 }
+
+/// Lets `jane` read Pods, and nobody do anything else.
+struct OnlyPods;
+
+impl crate::Authorizer for OnlyPods {
+    fn decide(&self, check: &crate::AccessCheck) -> crate::AccessDecision {
+        let allowed = check.resource == "pods" && check.verb == "get" && check.service_account.is_none();
+        crate::AccessDecision {
+            allowed,
+            reason: if allowed {
+                "RBAC: allowed".to_owned()
+            } else {
+                format!("{}:{}", check.namespace, check.name)
+            },
+            error: String::new(),
+        }
+    }
+}
+
+#[test]
+fn admission_asks_an_authorizer() {
+    let limits = Limits {
+        library: crate::Library::Admission,
+        ..Limits::default()
+    };
+    let request = crate::AccessCheck {
+        resource: "pods".into(),
+        namespace: "ns".into(),
+        ..crate::AccessCheck::default()
+    };
+    for (source, expected) in [
+        (
+            "authorizer.group('').resource('pods').namespace('a').check('get').allowed()",
+            json!(true),
+        ),
+        (
+            "authorizer.group('').resource('pods').check('delete').allowed()",
+            json!(false),
+        ),
+        (
+            "authorizer.group('').resource('x').namespace('a').name('b').check('get').reason()",
+            json!("a:b"),
+        ),
+        ("authorizer.requestResource.check('get').allowed()", json!(true)),
+        (
+            "authorizer.serviceAccount('ns', 'sa').requestResource.check('get').allowed()",
+            json!(false),
+        ),
+        ("authorizer.path('/healthz').check('get').errored()", json!(false)),
+    ] {
+        let program = Program::compile(source, &limits).unwrap_or_else(|e| panic!("{source}: {e}"));
+        let mut bindings = Bindings::new();
+        bindings.bind_authorizer("authorizer", &OnlyPods, request.clone());
+        assert_eq!(program.eval(&bindings, &limits), Ok(expected), "{source}");
+        assert!(
+            Program::compile(source, &Limits::default()).is_err(),
+            "{source} is not for validation rules"
+        );
+    }
+}
+
+#[test]
+fn admission_makes_objects_and_patches() {
+    let limits = Limits {
+        library: crate::Library::Admission,
+        ..Limits::default()
+    };
+    let object = json!({"spec": {"replicas": 2}});
+    for (source, expected) in [
+        (
+            "Object{spec: Object.spec{replicas: object.spec.replicas + 1}}",
+            json!({"spec": {"replicas": 3}}),
+        ),
+        (
+            "[JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('a/b~c'), value: 'x'}]",
+            json!([{"op": "add", "path": "/metadata/labels/a~1b~0c", "value": "x"}]),
+        ),
+        ("Object{?metadata: optional.none()}", json!({})),
+        (
+            "variables.twice.isGreaterThan(quantity('1')) ? variables.twice.asInteger() : 0",
+            json!(4),
+        ),
+    ] {
+        let program = Program::compile(source, &limits).unwrap_or_else(|e| panic!("{source}: {e}"));
+        let twice = Program::compile("quantity(string(object.spec.replicas * 2))", &limits).unwrap();
+        let wrong = Program::compile("object.nope", &limits).unwrap();
+        let mut bindings = Bindings::new();
+        bindings.bind("object", &object).bind_empty("variables");
+        assert!(bindings.compute("variables", "wrong", &wrong, 1000).is_err());
+        bindings.compute("variables", "twice", &twice, 1000).unwrap();
+        assert_eq!(program.eval(&bindings, &limits), Ok(expected), "{source}");
+    }
+}

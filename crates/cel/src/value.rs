@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 
 use crate::error::EvalError;
 use crate::functions::Cost;
+use crate::functions::access::Access;
 use crate::functions::format::NameFormat;
 use crate::functions::net::Url;
 use crate::functions::semver::Semver;
@@ -62,6 +63,8 @@ pub(crate) enum Val<'a> {
     Url(Rc<Url>),
     Semver(Rc<Semver>),
     Format(&'static NameFormat),
+    /// A question to an authorizer, or its answer.
+    Access(Rc<Access<'a>>),
 }
 
 /// A key of a map that an expression made.
@@ -226,6 +229,7 @@ impl<'a> Val<'a> {
             Val::Url(_) => "kubernetes.URL",
             Val::Semver(_) => "kubernetes.Semver",
             Val::Format(_) => "kubernetes.NamedFormat",
+            Val::Access(access) => access.type_name(),
         }
     }
 

@@ -1,11 +1,31 @@
 //! [`Review`]: one write on its way through all steps.
 
+use std::sync::Arc;
+
 use choreo_apimachinery::status::Result;
 use choreo_store::Snapshot;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::webhooks::{Rounds, Webhooks};
 use super::{Admission, AdmissionRequest, Operation, lifecycle};
+use crate::request::FieldValidation;
 use crate::verbs::Target;
+use crate::webhook::Client;
+
+/// The steps of a logical cluster, with what they remember.
+pub(crate) struct Chain {
+    embedder: Arc<[Arc<dyn Admission>]>,
+    webhooks: Webhooks,
+}
+
+impl Chain {
+    pub(crate) fn new(embedder: Arc<[Arc<dyn Admission>]>, client: Arc<Client>) -> Chain {
+        Chain {
+            embedder,
+            webhooks: Webhooks::new(client),
+        }
+    }
+}
 
 /// One write on its way through all steps.
 pub(crate) struct Review<'a> {
@@ -21,6 +41,10 @@ pub(crate) struct Review<'a> {
     pub(crate) old: Option<&'a Value>,
     /// Whether nothing will be written.
     pub(crate) dry_run: bool,
+    /// The field manager that the request names.
+    pub(crate) field_manager: Option<&'a str>,
+    /// What the request says about unknown fields.
+    pub(crate) validation: FieldValidation,
     /// What the client is to be told.
     pub(crate) warnings: Vec<String>,
 }
@@ -32,12 +56,28 @@ impl Review<'_> {
     /// Why the write is refused.
     pub(crate) async fn mutate(&mut self, object: &mut Value) -> Result<bool> {
         lifecycle::admit(self.target, self.operation, self.subresource, self.name)?;
+        let cluster = self.target.cluster.clone();
+        let mut changed = self.mutate_in_process(object).await?;
+        let mut rounds = Rounds::default();
+        let webhooks = &cluster.chain().webhooks;
+        changed |= Box::pin(webhooks.mutate(self, Some(object), &mut rounds)).await?;
+        if rounds.changed {
+            // What came before the webhooks has not seen what they made.
+            self.mutate_in_process(object).await?;
+            rounds.begin_second(object);
+            Box::pin(webhooks.mutate(self, Some(object), &mut rounds)).await?;
+        }
+        Ok(changed)
+    }
+
+    async fn mutate_in_process(&mut self, object: &mut Value) -> Result<bool> {
         let (target, operation) = (self.target, self.operation);
         let mut changed =
             crate::accounts::admit(target, operation, self.subresource, self.name, object).await?;
-        if !self.steps().is_empty() {
-            let snapshot = self.target.cluster.store().snapshot();
-            for step in self.steps() {
+        let steps = self.steps();
+        if !steps.is_empty() {
+            let snapshot = target.cluster.store().snapshot();
+            for step in steps {
                 let before = object.clone();
                 let request = self.request(&snapshot, Some(&before));
                 if step.handles(&request) {
@@ -53,12 +93,20 @@ impl Review<'_> {
     ///
     /// # Errors
     /// Why the write is refused.
-    #[allow(clippy::unused_async)] // steps that wait are next
     pub(crate) async fn validate(&mut self, object: Option<&Value>) -> Result<()> {
+        let cluster = self.target.cluster.clone();
+        let webhooks = &cluster.chain().webhooks;
         if self.operation == Operation::Delete {
             lifecycle::admit(self.target, self.operation, self.subresource, self.name)?;
+            // There is nothing to change, but they may refuse.
+            Box::pin(webhooks.mutate(self, None, &mut Rounds::default())).await?;
         }
         crate::rbac::admit(self.target, self.operation, self.name, self.old, object)?;
+        self.validate_in_process(object)?;
+        Box::pin(webhooks.validate(self, object)).await
+    }
+
+    fn validate_in_process(&mut self, object: Option<&Value>) -> Result<()> {
         if self.steps().is_empty() {
             return Ok(());
         }
@@ -72,8 +120,45 @@ impl Review<'_> {
         Ok(())
     }
 
-    fn steps(&self) -> &[std::sync::Arc<dyn Admission>] {
-        self.target.cluster.admission()
+    fn steps(&self) -> &[Arc<dyn Admission>] {
+        &self.target.cluster.chain().embedder
+    }
+
+    /// The namespace of the write; a Namespace is in itself.
+    pub(crate) fn namespace(&self) -> &str {
+        let info = &self.target.resource;
+        if info.group.is_empty() && info.plural == "namespaces" {
+            self.name
+        } else {
+            &self.target.namespace
+        }
+    }
+
+    /// The options of the request, as an object.
+    pub(crate) fn options(&self) -> Value {
+        let kind = match self.operation {
+            Operation::Create => "CreateOptions",
+            Operation::Update if self.target.is_patch => "PatchOptions",
+            Operation::Update => "UpdateOptions",
+            Operation::Delete => "DeleteOptions",
+        };
+        let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+        if self.dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        if let Some(manager) = self.field_manager {
+            options["fieldManager"] = manager.into();
+        }
+        // What a request usually says: nothing.
+        if self.validation != FieldValidation::default() {
+            options["fieldValidation"] = match self.validation {
+                FieldValidation::Ignore => "Ignore",
+                FieldValidation::Warn => "Warn",
+                FieldValidation::Strict => "Strict",
+            }
+            .into();
+        }
+        options
     }
 
     fn request<'b>(&'b self, snapshot: &'b Snapshot, object: Option<&'b Value>) -> AdmissionRequest<'b> {

@@ -1,13 +1,13 @@
 //! Admission: what is checked or changed between a request and the store.
 //!
 //! ```text
-//!  decoded object ─▶ mutate: NamespaceLifecycle, ServiceAccount, Admission::mutate of the embedder
+//!  decoded object ─▶ mutate: NamespaceLifecycle, ServiceAccount, Admission::mutate of the embedder, mutating webhooks
 //!                        │
 //!                        ▼
 //!             strategy, validation of the kind
 //!                        │
 //!                        ▼
-//!                    validate: RBAC escalation, Admission::validate of the embedder ─▶ store
+//!                    validate: RBAC escalation, Admission::validate of the embedder, validating webhooks ─▶ store
 //! ```
 //!
 //! First everything that may change the object runs, in a fixed order; what comes out is decoded, defaulted and validated like
@@ -51,7 +51,11 @@
 //! ```
 
 mod chain;
+mod expressions;
 pub(crate) mod lifecycle;
+mod matching;
+mod registered;
+mod webhooks;
 
 use choreo_apimachinery::registry::ResourceInfo;
 #[allow(unused_imports)] // named in the documentation
@@ -60,7 +64,7 @@ use choreo_apimachinery::status::Result;
 use choreo_store::Snapshot;
 use serde_json::Value;
 
-pub(crate) use chain::Review;
+pub(crate) use chain::{Chain, Review};
 
 use crate::user::UserInfo;
 

@@ -56,7 +56,8 @@ pub(crate) async fn resource(context: Context, body: HttpBody) -> Result<Respons
         return Ok(respond::page_not_found());
     }
     let agent = agent(header(&context.headers, http::header::USER_AGENT.as_str()));
-    let target = Target::of(&context.cluster, resource, &info.namespace, &context.user, &agent);
+    let mut target = Target::of(&context.cluster, resource, &info.namespace, &context.user, &agent);
+    target.is_patch = info.verb == Verb::Patch;
     if !info.subresource.is_empty() {
         if resource.subresource(&info.subresource).is_none() {
             return Ok(respond::page_not_found());

@@ -77,6 +77,8 @@ async fn attempt_create(
         name: &name,
         old: None,
         dry_run: options.dry_run,
+        field_manager: options.field_manager.as_deref(),
+        validation: options.field_validation,
         warnings: Vec::new(),
     };
     if review.mutate(&mut object).await? {

@@ -35,7 +35,7 @@ pub(super) fn decode(
 ///
 /// # Errors
 /// As [`decode`].
-pub(super) fn admitted(target: &Target, object: Value) -> Result<Value> {
+pub(crate) fn admitted(target: &Target, object: Value) -> Result<Value> {
     decode(target, object, FieldValidation::Ignore).map(|(object, _)| object)
 }
 

@@ -10,7 +10,7 @@ use super::{Target, View, is_deleting, metadata_mut, text};
 use crate::admission::{Operation, Review};
 use crate::cluster::Refused;
 use crate::crds;
-use crate::request::{DeleteOptions, Propagation};
+use crate::request::{DeleteOptions, FieldValidation, Propagation};
 
 /// Finalizer by which the garbage collector orphans dependents first.
 pub const ORPHAN: &str = "orphan";
@@ -92,6 +92,8 @@ async fn attempt(
         name,
         old: Some(&old),
         dry_run: options.dry_run,
+        field_manager: None,
+        validation: FieldValidation::default(),
         warnings: Vec::new(),
     };
     review.validate(None).await?;

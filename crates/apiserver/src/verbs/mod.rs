@@ -30,6 +30,7 @@ use serde_json::Value;
 
 pub use convert::to_version;
 pub use create::create;
+pub(crate) use decode::admitted as decode_admitted;
 pub(crate) use decode::check_repeated;
 pub use delete::{Deleted, FOREGROUND, ORPHAN, delete};
 pub use delete_collection::delete_collection;
@@ -61,6 +62,8 @@ pub struct Target {
     pub user: UserInfo,
     /// The client's name, which is the field manager of writes that name none.
     pub agent: String,
+    /// Whether the request is a patch, which admission is told.
+    pub(crate) is_patch: bool,
     /// The resource as the store knows it, such as `apps/deployments`.
     storage: Arc<str>,
     /// Whether stored objects can be in another form than the requested one.
@@ -103,6 +106,7 @@ impl Target {
             namespace: namespace.to_owned(),
             user: user.clone(),
             agent: agent.to_owned(),
+            is_patch: false,
         }
     }
 

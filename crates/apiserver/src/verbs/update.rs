@@ -196,6 +196,8 @@ async fn attempt(
         name,
         old: Some(&old),
         dry_run: change.dry_run,
+        field_manager: change.field_manager,
+        validation: change.validation,
         warnings,
     };
     if review.mutate(&mut new).await? {

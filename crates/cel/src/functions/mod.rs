@@ -2,6 +2,7 @@
 //!
 //! A function takes its receiver as its first argument. It charges for work that grows with its arguments.
 
+pub(crate) mod access;
 pub(crate) mod convert;
 pub(crate) mod format;
 pub(crate) mod lists;
@@ -126,13 +127,30 @@ fn table(style: Style) -> Table {
     .collect()
 }
 
+fn admission(style: Style) -> Table {
+    let of_style = access::FUNCTIONS.iter().filter(|f| f.style == style);
+    of_style.map(|f| (f.name, *f)).collect()
+}
+
 static TEMPLATE: LazyLock<Table> =
     LazyLock::new(|| template::FUNCTIONS.iter().map(|f| (f.name, *f)).collect());
+static ADMISSION_GLOBALS: LazyLock<Table> = LazyLock::new(|| admission(Style::Global));
+static ADMISSION_MEMBERS: LazyLock<Table> = LazyLock::new(|| admission(Style::Member));
 static GLOBALS: LazyLock<Table> = LazyLock::new(|| table(Style::Global));
 static MEMBERS: LazyLock<Table> = LazyLock::new(|| table(Style::Member));
 
 /// The function of this name, called on a receiver or not.
 pub(crate) fn find(library: Library, name: &str, is_member: bool) -> Option<&'static Function> {
+    if library == Library::Admission {
+        let own = if is_member {
+            ADMISSION_MEMBERS.get(name)
+        } else {
+            ADMISSION_GLOBALS.get(name)
+        };
+        if own.is_some() {
+            return own;
+        }
+    }
     if is_member {
         MEMBERS.get(name)
     } else if let (Library::Templates, Some(function)) = (library, TEMPLATE.get(name)) {
@@ -151,7 +169,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Function> {
 pub(crate) fn is_namespace(name: &str) -> bool {
     matches!(
         name,
-        "optional" | "sets" | "lists" | "strings" | "ip" | "format" | "base64" | "math"
+        "optional" | "sets" | "lists" | "strings" | "ip" | "format" | "base64" | "math" | "jsonpatch"
     )
 }
 

@@ -2,6 +2,7 @@
 //!
 //! One file per family of kinds. The schema has been checked before, so values have their types.
 
+mod admission;
 mod config;
 mod network;
 mod pod;
@@ -50,6 +51,24 @@ pub fn validate(info: &ResourceInfo, new: &Value, old: Option<&Value>) -> Vec<Fi
         ("coordination.k8s.io", "Lease") => policy::lease(new, e),
         ("scheduling.k8s.io", "PriorityClass") => policy::priority_class(new, old, e),
         ("storage.k8s.io", "StorageClass") => storage::class(new, old, e),
+        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration") => {
+            admission::webhooks(false, new, e);
+        }
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration") => {
+            admission::webhooks(true, new, e);
+        }
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => {
+            admission::validating_policy(new, e);
+        }
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicy") => {
+            admission::mutating_policy(new, e);
+        }
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding") => {
+            admission::binding(true, new, e);
+        }
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding") => {
+            admission::binding(false, new, e);
+        }
         ("node.k8s.io", "RuntimeClass") => policy::runtime_class(new, old, e),
         _ => {}
     }
