@@ -71,8 +71,6 @@ impl Served {
 pub(crate) struct Settings {
     /// The embedder's steps of admission.
     pub(crate) admission: Arc<[Arc<dyn Admission>]>,
-    /// Calls webhooks.
-    pub(crate) webhooks: Arc<crate::webhook::Client>,
     /// Who issues tokens of service accounts.
     pub(crate) issuer: Arc<Issuer>,
     /// The certificates by which the server's clients know it, in PEM.
@@ -86,7 +84,6 @@ impl Settings {
         let key = crate::accounts::SigningKey::generate().unwrap();
         Settings {
             admission: Arc::new([]),
-            webhooks: Arc::default(),
             issuer: Arc::new(Issuer::new(crate::accounts::ISSUER, key)),
             certificate_authority: Arc::from(""),
         }
@@ -127,7 +124,7 @@ impl Cluster {
             name: name.to_owned(),
             store,
             served: ArcSwap::new(Served::new(registry)),
-            chain: Chain::new(settings.admission.clone(), settings.webhooks.clone()),
+            chain: Chain::new(settings.admission.clone()),
             settings,
             definitions: tokio::sync::Mutex::default(),
             registry_changed: tokio::sync::watch::Sender::new(0),

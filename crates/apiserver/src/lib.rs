@@ -42,7 +42,6 @@ mod reviews;
 mod server;
 mod services;
 mod transform;
-mod webhook;
 
 pub mod admission;
 pub mod authn;

@@ -85,7 +85,6 @@ impl ApiServer {
         };
         let settings = Settings {
             admission: options.admission.into(),
-            webhooks: Arc::default(),
             issuer: Arc::new(Issuer::new(&options.issuer, key)),
             certificate_authority: options.certificate_authority.into(),
         };

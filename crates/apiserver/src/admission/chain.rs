@@ -10,7 +10,6 @@ use super::webhooks::{Rounds, Webhooks};
 use super::{Admission, AdmissionRequest, Operation, lifecycle};
 use crate::request::FieldValidation;
 use crate::verbs::Target;
-use crate::webhook::Client;
 
 /// The steps of a logical cluster, with what they remember.
 pub(crate) struct Chain {
@@ -19,10 +18,10 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    pub(crate) fn new(embedder: Arc<[Arc<dyn Admission>]>, client: Arc<Client>) -> Chain {
+    pub(crate) fn new(embedder: Arc<[Arc<dyn Admission>]>) -> Chain {
         Chain {
             embedder,
-            webhooks: Webhooks::new(client),
+            webhooks: Webhooks::new(),
         }
     }
 }

@@ -172,7 +172,7 @@ async fn what_a_webhook_does_wrong_is_told() {
     let refused = server.get(&format!("{V2}/a")).await.expect(500);
     let message = refused["message"].as_str().unwrap();
     assert!(
-        message.contains("failed: Post \"https://127.0.0.1:1/convert\""),
+        message.contains("failed: Post \"https://127.0.0.1:1/convert?timeout=30s\""),
         "{message}"
     );
     let events = server.watch(&format!("{V2}?watch=true&timeoutSeconds=1")).await;

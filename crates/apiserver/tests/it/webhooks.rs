@@ -178,7 +178,7 @@ async fn refusals_and_failures_are_told_in_known_words() {
             json!({"clientConfig": {"service": {"name": "none", "namespace": "default"}, "caBundle": hooks.bundle()}}),
             500,
             json!("InternalError"),
-            format!("{internal} \"service.hooks.dev\": failed to call webhook: service \"none\" not found"),
+            format!("{internal} \"service.hooks.dev\": failed to call webhook: Post \"https://none.default.svc:443/?timeout=10s\": service \"none\" not found"),
         ),
         (
             "/condition",

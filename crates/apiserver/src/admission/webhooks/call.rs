@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::config::Hook;
 use crate::admission::chain::Review;
+use crate::cluster::Cluster;
 use crate::reviews::user_info;
 use crate::verbs::text;
-use crate::webhook::{Client, Endpoint};
 
 /// A question, without the version that a webhook wants it in.
 pub(super) struct Question {
@@ -78,12 +78,12 @@ impl Question {
 /// # Errors
 /// Why it refuses, or why it could not be asked.
 pub(super) async fn ask(
-    client: &Client,
+    cluster: &Cluster,
     snapshot: &Snapshot,
     hook: &Hook,
     question: Question,
 ) -> Result<Option<Agreed>> {
-    let outcome = match exchange(client, snapshot, hook, &question).await {
+    let outcome = match exchange(cluster, snapshot, hook, &question).await {
         Ok(response) => agreed(hook, &question.uid, &response),
         Err(why) => Err(Failure::Call(format!("failed to call webhook: {why}"))),
     };
@@ -109,15 +109,16 @@ enum Failure {
 }
 
 async fn exchange(
-    client: &Client,
+    cluster: &Cluster,
     snapshot: &Snapshot,
     hook: &Hook,
     question: &Question,
 ) -> std::result::Result<Value, String> {
-    let endpoint = Endpoint::of(&hook.client, snapshot)?;
     let review = json!({"kind": "AdmissionReview", "apiVersion": hook.version, "request": question.request});
-    let body = serde_json::to_vec(&review).map_err(|e| e.to_string())?;
-    client.post(&endpoint, body.into(), hook.timeout).await
+    let called = cluster
+        .callouts
+        .call(snapshot, &hook.client, &review, hook.timeout);
+    called.await.map_err(|error| error.to_string())
 }
 
 fn agreed(hook: &Hook, uid: &str, review: &Value) -> std::result::Result<Agreed, Failure> {
@@ -184,5 +185,6 @@ fn refusal(name: &str, status: &Value) -> ApiError {
         details: details
             .and_then(|d| serde_json::from_value::<StatusDetails>(d.clone()).ok())
             .map(Box::new),
+        list_continue: None,
     }
 }

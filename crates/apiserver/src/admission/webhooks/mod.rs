@@ -23,13 +23,11 @@ use super::expressions::{Scope, hold};
 use super::matching::is_exempt;
 use super::registered::Registered;
 use crate::verbs::{decode_admitted, to_version};
-use crate::webhook::Client;
 
 /// The webhooks of a logical cluster.
 pub(super) struct Webhooks {
     mutating: Registered<Vec<Hook>>,
     validating: Registered<Vec<Hook>>,
-    client: Arc<Client>,
 }
 
 /// What is remembered between the two rounds of mutating webhooks.
@@ -71,7 +69,7 @@ impl Rounds {
 }
 
 impl Webhooks {
-    pub(super) fn new(client: Arc<Client>) -> Webhooks {
+    pub(super) fn new() -> Webhooks {
         Webhooks {
             mutating: Registered::new(
                 "admissionregistration.k8s.io/mutatingwebhookconfigurations",
@@ -81,7 +79,6 @@ impl Webhooks {
                 "admissionregistration.k8s.io/validatingwebhookconfigurations",
                 config::read,
             ),
-            client,
         }
     }
 
@@ -110,7 +107,8 @@ impl Webhooks {
                 let Some(asked) = prepare(review, &snapshot, hook, object.as_deref())? else {
                     continue;
                 };
-                let Some(answer) = call::ask(&self.client, &snapshot, hook, asked.body).await? else {
+                let Some(answer) = call::ask(&review.target.cluster, &snapshot, hook, asked.body).await?
+                else {
                     continue;
                 };
                 review.warnings.extend(answer.warnings);
@@ -143,11 +141,12 @@ impl Webhooks {
         if configurations.is_empty() || is_exempt(&review.target.resource) {
             return Ok(());
         }
+        let cluster = &review.target.cluster;
         let mut calls = Vec::new();
         for (_, hooks) in &configurations {
             for hook in hooks.iter() {
                 if let Some(asked) = prepare(review, &snapshot, hook, object)? {
-                    calls.push(call::ask(&self.client, &snapshot, hook, asked.body));
+                    calls.push(call::ask(cluster, &snapshot, hook, asked.body));
                 }
             }
         }

@@ -1,16 +1,9 @@
-//! Calling webhooks: one JSON document there, one back, over HTTPS.
-//!
-//! A webhook is named by a URL or by a Service of the logical cluster. A Service is reached at its ready endpoints, under the
-//! name `<service>.<namespace>.svc`, which the server's certificate must have. Connections are kept and used again.
+//! Connections to webhooks: HTTP/1.1 over TLS, kept and used again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use choreo_store::{Key, Snapshot};
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -23,11 +16,8 @@ use rustls::server::ParsedCertificate;
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-
-use crate::verbs::text;
 
 /// The largest answer that is read.
 const LARGEST: usize = 16 << 20;
@@ -43,154 +33,39 @@ const SYSTEM_ROOTS: [&str; 3] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// A webhook that can be called.
+/// Whom to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Endpoint {
-    /// Where to connect to: name or address, and port.
-    address: (String, u16),
+pub(super) struct Endpoint {
+    /// Name or address, and port.
+    pub(super) address: (String, u16),
     /// Whose certificate is expected.
-    name: String,
-    /// The URL as errors name it, without the parameters that a call adds.
-    url: String,
+    pub(super) name: String,
+    /// The host as requests name it.
+    pub(super) host: String,
     /// Certificates in PEM; empty for the system's.
-    authority: Vec<u8>,
-}
-
-impl Endpoint {
-    /// The endpoint that a `clientConfig` names.
-    ///
-    /// # Errors
-    /// What is missing.
-    pub(crate) fn of(config: &Value, snapshot: &Snapshot) -> Result<Endpoint, String> {
-        let bundle = text(config, "/caBundle");
-        let authority = STANDARD
-            .decode(bundle)
-            .map_err(|_| "the caBundle is not base64".to_owned())?;
-        let url = text(config, "/url");
-        if !url.is_empty() {
-            let uri: http::Uri = url
-                .parse()
-                .map_err(|e| format!("the URL {url:?} is malformed: {e}"))?;
-            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-            return Ok(Endpoint {
-                address: (host.clone(), uri.port_u16().unwrap_or(443)),
-                name: host,
-                url: url.to_owned(),
-                authority,
-            });
-        }
-        let service = &config["service"];
-        let (namespace, service_name) = (text(service, "/namespace"), text(service, "/name"));
-        let port = service["port"].as_u64().unwrap_or(443);
-        let name = format!("{service_name}.{namespace}.svc");
-        let path = text(service, "/path");
-        let slash = if path.starts_with('/') { "" } else { "/" };
-        Ok(Endpoint {
-            address: resolve(snapshot, namespace, service_name, port)?,
-            url: format!("https://{name}:{port}{slash}{path}"),
-            name,
-            authority,
-        })
-    }
-}
-
-/// Where a Service's port can be reached: an endpoint that is ready, the name that it stands for, or its cluster IP.
-fn resolve(snapshot: &Snapshot, namespace: &str, name: &str, port: u64) -> Result<(String, u16), String> {
-    let service = snapshot
-        .get(&Key::new("services", namespace, name))
-        .ok_or_else(|| format!("service {name:?} not found"))?
-        .value();
-    let number = |port: u64| u16::try_from(port).map_err(|_| format!("port {port} is no port"));
-    if text(&service, "/spec/type") == "ExternalName" {
-        return Ok((text(&service, "/spec/externalName").to_owned(), number(port)?));
-    }
-    let items = |value: &Value, field: &str| value[field].as_array().cloned().unwrap_or_default();
-    let ports = items(&service["spec"], "ports");
-    let Some(wanted) = ports.iter().find(|p| p["port"].as_u64() == Some(port)) else {
-        return Err(format!("no service port {port} found for service {name:?}"));
-    };
-    let port_name = wanted["name"].as_str().unwrap_or_default();
-    for slice in snapshot.iter("discovery.k8s.io/endpointslices", Some(namespace), None) {
-        let slice = slice.value();
-        if text(&slice, "/metadata/labels/kubernetes.io~1service-name") != name {
-            continue;
-        }
-        let at = items(&slice, "ports")
-            .iter()
-            .find(|p| p["name"].as_str().unwrap_or_default() == port_name)
-            .and_then(|p| p["port"].as_u64());
-        let ready = items(&slice, "endpoints")
-            .iter()
-            .find(|e| e.pointer("/conditions/ready").and_then(Value::as_bool) != Some(false))
-            .and_then(|e| e.pointer("/addresses/0")?.as_str().map(str::to_owned));
-        if let (Some(at), Some(address)) = (at, ready) {
-            return Ok((address, number(at)?));
-        }
-    }
-    match text(&service, "/spec/clusterIP") {
-        "" | "None" => Err(format!("no endpoints available for service {name:?}")),
-        ip => Ok((ip.to_owned(), number(port)?)),
-    }
+    pub(super) authority: Vec<u8>,
 }
 
 type Sender = SendRequest<Full<Bytes>>;
 
-/// Calls webhooks.
+/// Connections to webhooks.
 #[derive(Default)]
-pub(crate) struct Client {
+pub(super) struct Pool {
     /// Connections without work, by endpoint.
     idle: Mutex<BTreeMap<(String, u16, Vec<u8>), Vec<Sender>>>,
 }
 
-impl Client {
-    /// Posts a document and gives the answer.
+impl Pool {
+    /// Posts a document and gives status and answer.
     ///
     /// # Errors
-    /// What went wrong, in the words of kube-apiserver's log as far as there are any.
-    pub(crate) async fn post(
+    /// What went wrong, in the words of kube-apiserver as far as there are any.
+    pub(super) async fn post(
         &self,
         endpoint: &Endpoint,
-        body: Bytes,
-        timeout: Duration,
-    ) -> Result<Value, String> {
-        let parameter = format!("timeout={}s", timeout.as_secs());
-        let separator = if endpoint.url.contains('?') { '&' } else { '?' };
-        let url = format!("{}{separator}{parameter}", endpoint.url);
-        let named = |why: String| format!("Post {url:?}: {why}");
-        let exchange = self.exchange(endpoint, &url, body);
-        let (status, bytes) = match tokio::time::timeout(timeout, exchange).await {
-            Ok(answer) => answer.map_err(named)?,
-            Err(_) => return Err(named("context deadline exceeded".to_owned())),
-        };
-        if !status.is_success() {
-            let text = String::from_utf8_lossy(&bytes)
-                .chars()
-                .take(500)
-                .collect::<String>();
-            return Err(match status {
-                StatusCode::NOT_FOUND => "the server could not find the requested resource".to_owned(),
-                _ if status.is_server_error() => {
-                    format!("an error on the server ({text:?}) has prevented the request from succeeding")
-                }
-                _ => format!("the server answered {status}: {text}"),
-            });
-        }
-        serde_json::from_slice(&bytes)
-            .map_err(|e| format!("couldn't get version/kind; json parse error: {e}"))
-    }
-
-    async fn exchange(
-        &self,
-        endpoint: &Endpoint,
-        url: &str,
+        path: &str,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), String> {
-        let uri: http::Uri = url.parse().map_err(|e| format!("malformed URL: {e}"))?;
-        let path = uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
-        let host = uri
-            .authority()
-            .map_or(endpoint.name.as_str(), |a| a.as_str())
-            .to_owned();
         loop {
             let kept = self.take(endpoint);
             let was_kept = kept.is_some();
@@ -198,8 +73,8 @@ impl Client {
                 Some(sender) => sender,
                 None => connect(endpoint).await?,
             };
-            let request = Request::post(&path)
-                .header(HOST, &host)
+            let request = Request::post(path)
+                .header(HOST, &endpoint.host)
                 .header(USER_AGENT, "kube-apiserver-admission")
                 .header(ACCEPT, "application/json, */*")
                 .header(CONTENT_TYPE, "application/json")
