@@ -67,9 +67,17 @@ fn describe(group: &Group) -> Value {
 }
 
 fn resource(info: &ResourceInfo) -> Value {
+    // kube-apiserver names group and version only where they are not those of the list, but for custom resources always.
+    let own = |kind: &str| {
+        if info.is_crd {
+            json!({"group": info.group, "version": info.version, "kind": kind})
+        } else {
+            json!({"group": "", "version": "", "kind": kind})
+        }
+    };
     let mut entry = json!({
         "resource": info.plural,
-        "responseKind": {"group": info.group, "version": info.version, "kind": info.kind},
+        "responseKind": own(&info.kind),
         "scope": if info.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": info.singular,
         "verbs": texts(&info.verbs),
@@ -86,7 +94,7 @@ fn resource(info: &ResourceInfo) -> Value {
             .iter()
             .map(|sub| {
                 let kind = if sub.version.is_empty() {
-                    json!({"group": info.group, "version": info.version, "kind": sub.kind})
+                    own(&sub.kind)
                 } else {
                     json!({"group": sub.group, "version": sub.version, "kind": sub.kind})
                 };

@@ -106,21 +106,14 @@ pub(super) fn validate(target: &Target, name: &str, new: &Value, old: Option<&Va
     let info = &*target.resource;
     let mut errors = metadata::validate(info, new, old);
     let schema = info.schema();
-    let broken = match old {
-        Some(old) => schema.validate_update(new, old, &FieldPath::ROOT),
-        None => schema.validate(new, &FieldPath::ROOT),
-    };
-    let broken = if info.is_crd {
-        broken
+    if info.is_crd {
+        errors.extend(schema.check(new, old, &FieldPath::ROOT));
     } else {
-        of_built_in(info, broken)?
-    };
-    let sound = broken.is_empty();
-    errors.extend(broken);
-    if sound {
-        errors.extend(schema.validate_cel(new, old, &FieldPath::ROOT));
-    }
-    if !info.is_crd {
+        let broken = match old {
+            Some(old) => schema.validate_update(new, old, &FieldPath::ROOT),
+            None => schema.validate(new, &FieldPath::ROOT),
+        };
+        errors.extend(of_built_in(info, broken)?);
         errors.extend(builtin::validate(info, new, old));
     }
     if errors.is_empty() {

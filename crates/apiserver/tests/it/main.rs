@@ -13,6 +13,7 @@ mod apply;
 mod backup;
 mod basics;
 mod collection;
+mod compat;
 mod definitions;
 mod discovery;
 mod hook;
