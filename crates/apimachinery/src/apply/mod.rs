@@ -117,6 +117,46 @@ pub fn apply(
     Ok(merged)
 }
 
+/// Lays a partial configuration over an object as an apply does, without any accounting: for admission policies.
+///
+/// # Errors
+/// What of the configuration does not fit the schema; or that it would replace a list or map as a whole, which a policy must
+/// not do by accident.
+pub fn overlay(info: &ResourceInfo, live: &Value, config: &Value) -> std::result::Result<Value, String> {
+    let schema = info.schema();
+    let view = View::Object(&schema);
+    let mut problems = Vec::new();
+    walk::problems(view, config, "", &mut problems);
+    if !problems.is_empty() {
+        return Err(format!(
+            "failed to convert patch object to typed object: {}",
+            problems.join(", ")
+        ));
+    }
+    if let Some(path) = replaced(view, config, "") {
+        return Err(format!(
+            "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {path}"
+        ));
+    }
+    merge::merge(view, Some(live), Some(config))
+}
+
+/// The first list, map or struct of a configuration that would be replaced as a whole.
+fn replaced(view: View<'_>, config: &Value, path: &str) -> Option<String> {
+    match (view.shape(config), config) {
+        (view::Shape::Leaf, Value::Array(items)) if !items.is_empty() => Some(path.to_owned()),
+        (view::Shape::Leaf, Value::Object(map)) if !map.is_empty() => Some(path.to_owned()),
+        (view::Shape::Map(view), Value::Object(map)) => map
+            .iter()
+            .find_map(|(key, value)| replaced(view.child(key).view(), value, &format!("{path}.{key}"))),
+        (view::Shape::List(elements), Value::Array(items)) => items
+            .iter()
+            .enumerate()
+            .find_map(|(at, item)| replaced(elements.view, item, &format!("{path}[{at}]"))),
+        _ => None,
+    }
+}
+
 /// Accounts for a create, update or patch: gives `manager` the fields in which `new` differs from `live`, takes them from
 /// others, and writes `metadata.managedFields` into `new`. A write that changes nothing changes no entry and no time.
 ///

@@ -1,12 +1,14 @@
 //! [`Review`]: one write on its way through all steps.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use choreo_apimachinery::status::Result;
 use choreo_store::Snapshot;
 use serde_json::{Value, json};
 
-use super::webhooks::{Rounds, Webhooks};
+use super::policies::{self, Policies};
+use super::webhooks::{self, Webhooks};
 use super::{Admission, AdmissionRequest, Operation, lifecycle};
 use crate::request::FieldValidation;
 use crate::verbs::Target;
@@ -14,6 +16,7 @@ use crate::verbs::Target;
 /// The steps of a logical cluster, with what they remember.
 pub(crate) struct Chain {
     embedder: Arc<[Arc<dyn Admission>]>,
+    policies: Policies,
     webhooks: Webhooks,
 }
 
@@ -21,6 +24,7 @@ impl Chain {
     pub(crate) fn new(embedder: Arc<[Arc<dyn Admission>]>) -> Chain {
         Chain {
             embedder,
+            policies: Policies::new(),
             webhooks: Webhooks::new(),
         }
     }
@@ -46,6 +50,8 @@ pub(crate) struct Review<'a> {
     pub(crate) validation: FieldValidation,
     /// What the client is to be told.
     pub(crate) warnings: Vec<String>,
+    /// What the audit event is to say, by key.
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 impl Review<'_> {
@@ -56,15 +62,19 @@ impl Review<'_> {
     pub(crate) async fn mutate(&mut self, object: &mut Value) -> Result<bool> {
         lifecycle::admit(self.target, self.operation, self.subresource, self.name)?;
         let cluster = self.target.cluster.clone();
+        let chain = cluster.chain();
         let mut changed = self.mutate_in_process(object).await?;
-        let mut rounds = Rounds::default();
-        let webhooks = &cluster.chain().webhooks;
-        changed |= Box::pin(webhooks.mutate(self, Some(object), &mut rounds)).await?;
+        let mut policies = policies::Rounds::default();
+        changed |= chain.policies.mutate(self, object, &mut policies)?;
+        let mut rounds = webhooks::Rounds::default();
+        changed |= Box::pin(chain.webhooks.mutate(self, Some(object), &mut rounds)).await?;
         if rounds.changed {
             // What came before the webhooks has not seen what they made.
             self.mutate_in_process(object).await?;
+            policies.begin_second();
+            chain.policies.mutate(self, object, &mut policies)?;
             rounds.begin_second(object);
-            Box::pin(webhooks.mutate(self, Some(object), &mut rounds)).await?;
+            Box::pin(chain.webhooks.mutate(self, Some(object), &mut rounds)).await?;
         }
         Ok(changed)
     }
@@ -94,15 +104,21 @@ impl Review<'_> {
     /// Why the write is refused.
     pub(crate) async fn validate(&mut self, object: Option<&Value>) -> Result<()> {
         let cluster = self.target.cluster.clone();
-        let webhooks = &cluster.chain().webhooks;
+        let chain = cluster.chain();
         if self.operation == Operation::Delete {
             lifecycle::admit(self.target, self.operation, self.subresource, self.name)?;
             // There is nothing to change, but they may refuse.
-            Box::pin(webhooks.mutate(self, None, &mut Rounds::default())).await?;
+            Box::pin(
+                chain
+                    .webhooks
+                    .mutate(self, None, &mut webhooks::Rounds::default()),
+            )
+            .await?;
         }
         crate::rbac::admit(self.target, self.operation, self.name, self.old, object)?;
         self.validate_in_process(object)?;
-        Box::pin(webhooks.validate(self, object)).await
+        chain.policies.validate(self, object)?;
+        Box::pin(chain.webhooks.validate(self, object)).await
     }
 
     fn validate_in_process(&mut self, object: Option<&Value>) -> Result<()> {

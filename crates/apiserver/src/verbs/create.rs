@@ -3,6 +3,7 @@
 use choreo_apimachinery::status::{ApiError, Result};
 use choreo_store::Write;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Target, View, Written, convert, decode, fields, metadata, metadata_mut, strategy, text};
@@ -70,6 +71,7 @@ async fn attempt_create(
         fields::track(info, None, &mut object, &manager);
     }
     let name = text(&object, "/metadata/name").to_owned();
+    let renamed;
     let mut review = Review {
         target,
         operation: Operation::Create,
@@ -80,10 +82,14 @@ async fn attempt_create(
         field_manager: options.field_manager.as_deref(),
         validation: options.field_validation,
         warnings: Vec::new(),
+        annotations: BTreeMap::new(),
     };
     if review.mutate(&mut object).await? {
         object = decode::admitted(target, object)?;
     }
+    renamed = text(&object, "/metadata/name").to_owned();
+    review.name = &renamed;
+    let name = renamed.as_str();
     // What the server itself decides belongs to nobody.
     strategy::prepare_create(info, &mut object);
 
@@ -91,12 +97,12 @@ async fn attempt_create(
     let _definitions = crds::lock(target).await;
     crds::prepare(target, None, &mut object)?;
     let addresses = target.cluster.services().for_create(info, &mut object)?;
-    strategy::validate(target, &name, &object, None)?;
+    strategy::validate(target, name, &object, None)?;
     review.validate(Some(&object)).await?;
     let warnings = review.warnings;
     if options.dry_run {
-        if target.cluster.store().get(&target.key(&name)).is_some() {
-            return Err(ApiError::already_exists(&info.group, &info.plural, &name));
+        if target.cluster.store().get(&target.key(name)).is_some() {
+            return Err(ApiError::already_exists(&info.group, &info.plural, name));
         }
         return Ok(Written {
             view: View::Made(Arc::new(object), 0),
@@ -105,7 +111,7 @@ async fn attempt_create(
         });
     }
     let write = Write::Create {
-        key: target.key(&name),
+        key: target.key(name),
         value: convert::to_storage(target, object).await?,
     };
     match target.cluster.write(write).await {
@@ -120,7 +126,7 @@ async fn attempt_create(
         }
         Err(Refused::Fault(error)) => Err(error),
         Err(Refused::Exists(_) | Refused::NotFound | Refused::Conflict(_)) => {
-            Err(ApiError::already_exists(&info.group, &info.plural, &name))
+            Err(ApiError::already_exists(&info.group, &info.plural, name))
         }
     }
 }

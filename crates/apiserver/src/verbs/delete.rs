@@ -1,5 +1,6 @@
 //! Deleting an object: at once, or by marking it and waiting for finalizers and for time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use choreo_apimachinery::status::{ApiError, Result};
@@ -95,6 +96,7 @@ async fn attempt(
         field_manager: None,
         validation: FieldValidation::default(),
         warnings: Vec::new(),
+        annotations: BTreeMap::new(),
     };
     review.validate(None).await?;
     let warnings = review.warnings;

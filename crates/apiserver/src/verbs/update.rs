@@ -4,6 +4,7 @@ use choreo_apimachinery::field::{FieldError, FieldPath, quote};
 use choreo_apimachinery::status::{ApiError, Result};
 use choreo_store::{Object, Write};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Target, View, Written, convert, create, decode, delete, fields, metadata, strategy, text};
@@ -199,6 +200,7 @@ async fn attempt(
         field_manager: change.field_manager,
         validation: change.validation,
         warnings,
+        annotations: BTreeMap::new(),
     };
     if review.mutate(&mut new).await? {
         new = decode::admitted(target, new)?;

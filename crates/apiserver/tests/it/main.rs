@@ -19,6 +19,7 @@ mod discovery;
 mod hook;
 mod hooks;
 mod kubectl;
+mod policies;
 mod protobuf;
 mod support;
 mod versions;

@@ -221,8 +221,10 @@ fn apply(review: &Review<'_>, info: &ResourceInfo, object: &mut Value, patch: &[
     } else {
         to_version(info, object.clone())
     };
-    let patched = choreo_apimachinery::patch::json(&before, patch)
-        .map_err(|error| ApiError::internal(error.message))?;
+    let patched = choreo_apimachinery::patch::json(&before, patch).map_err(|error| {
+        let cause = error.details.and_then(|d| d.causes.into_iter().next());
+        ApiError::internal(cause.map_or(error.message, |cause| cause.message))
+    })?;
     if patched == before {
         return Ok(false);
     }
