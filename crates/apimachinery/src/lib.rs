@@ -13,6 +13,8 @@ pub mod apply;
 pub mod builtin;
 pub mod crd;
 pub mod field;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod meta;
 pub mod patch;
 pub mod quantity;

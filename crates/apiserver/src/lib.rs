@@ -32,6 +32,8 @@ mod discovery;
 mod dispatch;
 mod error;
 mod expiry;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gc;
 mod handlers;
 mod health;
