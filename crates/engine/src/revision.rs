@@ -22,7 +22,7 @@ use crate::{
     world::{Kind, ObjectRef, World},
 };
 
-/// How many revisions a binding keeps beside the current one.
+/// How many revisions a binding keeps beside the current one, if none of them says another number.
 pub const HISTORY_LIMIT: usize = 10;
 
 /// What makes a revision distinct.
@@ -86,7 +86,12 @@ pub fn allot(world: &World, binding: &Binding, identity: &str) -> Revision {
         .copied()
         .filter(|d| number_of(d) != number)
         .collect();
-    let excess = old.len().saturating_sub(HISTORY_LIMIT);
+    let limit = existing
+        .iter()
+        .rev()
+        .find_map(|d| d.spec.revision_history_limit)
+        .map_or(HISTORY_LIMIT, |limit| usize::try_from(limit).unwrap_or_default());
+    let excess = old.len().saturating_sub(limit);
     let prune = old
         .iter()
         .take(excess)

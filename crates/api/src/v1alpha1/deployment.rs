@@ -74,7 +74,7 @@ pub struct DeploymentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub configuration_hash: Option<String>,
-    /// How many old revisions of the binding are kept; 10 if absent.
+    /// How many old revisions of the binding are kept; what the newest revision says that says a number, or else 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub revision_history_limit: Option<i32>,

@@ -9,11 +9,13 @@
 //! the same revision later and find nothing new. So a controller does not act twice on a state that it has just
 //! changed, and controllers down the flow start without waiting for the watch. Revisions decide what is newer.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kube::core::DynamicObject;
 use parking_lot::Mutex;
+use serde_json::Value;
 
 use super::object::{GroupKind, ObjectRef, revision};
 
@@ -259,11 +261,33 @@ fn trimmed(mut object: DynamicObject) -> DynamicObject {
                 .as_deref()
                 .is_some_and(|manager| manager.starts_with(crate::FIELD_MANAGER_PREFIX))
         });
+        fields.shrink_to_fit();
+        for entry in fields {
+            if let Some(tree) = &mut entry.fields_v1 {
+                compact(&mut tree.0);
+            }
+        }
     }
     if let Some(annotations) = &mut object.metadata.annotations {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
     object
+}
+
+/// Turns a tree of owned fields into its text. As a tree it takes ten times the memory of what it owns, for every object that is
+/// watched, and it is looked at only when the object may have to be written.
+fn compact(fields: &mut Value) {
+    if fields.is_object() {
+        *fields = Value::String(fields.to_string());
+    }
+}
+
+/// The tree of owned fields of a cached object.
+pub fn owned_fields(fields: &Value) -> Cow<'_, Value> {
+    match fields {
+        Value::String(text) => Cow::Owned(serde_json::from_str(text).unwrap_or_default()),
+        tree => Cow::Borrowed(tree),
+    }
 }
 
 #[cfg(test)]
@@ -324,6 +348,27 @@ mod tests {
         cache.wrote(thing("a", 9));
         cache.deleted(&thing("a", 6));
         assert_eq!(heard(&log), ["new a", "changed a"]);
+    }
+
+    #[test]
+    fn owned_fields_are_kept_as_text_and_those_of_others_not_at_all() {
+        let tree = json!({"f:spec": {"f:a": {}, "f:b": {"k:{\"name\":\"x\"}": {".": {}}}}});
+        let mut object = thing("a", 1);
+        object.metadata.managed_fields = serde_json::from_value(json!([
+            {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {}}},
+            {"manager": format!("{}test", crate::FIELD_MANAGER_PREFIX), "operation": "Apply", "fieldsV1": tree},
+        ]))
+        .unwrap();
+        let (cache, _) = cache();
+        cache.watched(object);
+        let snapshot = cache.snapshot();
+        let kept = snapshot.get(&ObjectRef::new("", "Thing", "ns", "a")).unwrap();
+        let [kept] = kept.metadata.managed_fields.as_deref().unwrap() else {
+            panic!("{kept:?}")
+        };
+        let fields = &kept.fields_v1.as_ref().unwrap().0;
+        assert!(fields.is_string());
+        assert_eq!(*owned_fields(fields), tree);
     }
 
     #[test]

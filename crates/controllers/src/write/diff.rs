@@ -7,12 +7,16 @@
 //! - every field that we want is there with the value that we want (fields that others added do not matter), and
 //! - every field that we applied before is still wanted (else it must be removed).
 
+use std::borrow::Cow;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::core::DynamicObject;
 use serde_json::{Map, Value};
 
+use crate::runtime::cache::owned_fields;
+
 /// The fields that `manager` applied (not: updated) to an object, in the form of `fieldsV1`.
-fn applied_fields<'a>(live: &'a DynamicObject, manager: &str, subresource: &str) -> Option<&'a Value> {
+fn applied_fields<'a>(live: &'a DynamicObject, manager: &str, subresource: &str) -> Option<Cow<'a, Value>> {
     let ours = |entry: &&ManagedFieldsEntry| {
         entry.manager.as_deref() == Some(manager)
             && entry.operation.as_deref() == Some("Apply")
@@ -25,7 +29,7 @@ fn applied_fields<'a>(live: &'a DynamicObject, manager: &str, subresource: &str)
         .find(ours)?
         .fields_v1
         .as_ref()
-        .map(|fields| &fields.0)
+        .map(|fields| owned_fields(&fields.0))
 }
 
 /// True if applying `desired` as `manager` to `live` would change it. `subresource` is empty or `status`.
@@ -33,6 +37,7 @@ pub fn needs_apply(desired: &Value, live: &DynamicObject, manager: &str, subreso
     let Some(owned) = applied_fields(live, manager, subresource) else {
         return true;
     };
+    let owned = &*owned;
     let Some(wanted) = desired.as_object() else {
         return true;
     };

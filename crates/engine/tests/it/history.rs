@@ -61,6 +61,34 @@ fn artifact(world: &World) -> String {
 }
 
 #[test]
+fn a_revision_may_say_how_many_old_ones_are_kept() {
+    let mut now = owned(&world(&[GREETER, GITHUB]));
+    for image in ["a:2", "a:3", "a:4"] {
+        now = owned(&with_image(&now, image));
+    }
+    let names = |numbers: &[i64]| -> Vec<String> {
+        numbers
+            .iter()
+            .map(|n| format!("greeter-development-{n}"))
+            .collect()
+    };
+    let binding = (Kind::ServiceBinding, "greeter-development");
+    assert_eq!(pruned(&now, binding.0, binding.1), names(&[]));
+    let limited = |number: i64, limit: i64| {
+        change(
+            &now,
+            Kind::Deployment,
+            &format!("greeter-development-{number}"),
+            |d| {
+                d["spec"]["revisionHistoryLimit"] = json!(limit);
+            },
+        )
+    };
+    assert_eq!(pruned(&limited(4, 1), binding.0, binding.1), names(&[1, 2]));
+    assert_eq!(pruned(&limited(2, 0), binding.0, binding.1), names(&[1, 2, 3]));
+}
+
+#[test]
 fn an_artifact_is_named_by_what_is_in_it() {
     let first = owned(&world(&[GREETER, GITHUB]));
     let again = owned(&world(&[GITHUB, GREETER]));
