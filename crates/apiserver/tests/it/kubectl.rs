@@ -12,9 +12,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::support::{CRDS, TestServer, deployment, widget, widgets};
 
-struct Kubectl {
-    server: TestServer,
-    folder: tempfile::TempDir,
+pub(crate) struct Kubectl {
+    pub(crate) server: TestServer,
+    pub(crate) folder: tempfile::TempDir,
     _serving: DropGuard,
 }
 
@@ -37,6 +37,11 @@ impl Kubectl {
         {
             return None;
         }
+        Some(Kubectl::serve().await)
+    }
+
+    /// A server on a port of its own, with a kubeconfig in its folder.
+    pub(crate) async fn serve() -> Kubectl {
         let server = TestServer::start();
         let folder = tempfile::tempdir().unwrap();
         let pki = Pki::ephemeral(&local_names(), jiff::Timestamp::now()).unwrap();
@@ -70,11 +75,11 @@ impl Kubectl {
             ServeOptions::default(),
             shutdown.clone(),
         ));
-        Some(Kubectl {
+        Kubectl {
             server,
             folder,
             _serving: shutdown.drop_guard(),
-        })
+        }
     }
 
     fn program() -> String {
@@ -314,4 +319,128 @@ async fn kubectl_acts_with_a_token_of_an_account() {
         "{}",
         refused.text
     );
+}
+
+/// What people who look after a cluster do. kubectl prints the same against kube-apiserver 1.36, but for the refusals at the end.
+#[tokio::test]
+async fn a_day_of_an_operator() {
+    let Some(kubectl) = Kubectl::start().await else {
+        return;
+    };
+    kubectl.write("d.json", &deployment("web"));
+    kubectl.write(
+        "node.json",
+        &serde_json::json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}),
+    );
+    kubectl.write(
+        "pod.json",
+        &serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+            "spec": {"nodeName": "n1", "containers": [{"name": "m", "image": "nginx"}]},
+        }),
+    );
+    kubectl!(
+        kubectl,
+        "apply -f node.json -f d.json",
+        "node/n1 created",
+        "deployment.apps/web created"
+    );
+    // The default account is made by a controller, a moment after the namespace.
+    while kubectl
+        .run("get serviceaccount default -o name")
+        .await
+        .text
+        .trim()
+        != "serviceaccount/default"
+    {
+        tokio::task::yield_now().await;
+    }
+    kubectl!(kubectl, "apply -f pod.json", "pod/p created");
+    kubectl!(
+        kubectl,
+        "rollout restart deployment/web",
+        "deployment.apps/web restarted"
+    );
+    kubectl!(
+        kubectl,
+        "rollout pause deployment/web",
+        "deployment.apps/web paused"
+    );
+    kubectl!(
+        kubectl,
+        "rollout resume deployment/web",
+        "deployment.apps/web resumed"
+    );
+    kubectl!(
+        kubectl,
+        "rollout history deployment/web",
+        "No rollout history found."
+    );
+    kubectl!(
+        kubectl,
+        "rollout status deployment/web --watch=false",
+        "Waiting for deployment spec update to be observed..."
+    );
+    kubectl!(
+        kubectl,
+        "drain n1 --dry-run=server --force",
+        "node/n1 cordoned (server dry run)",
+        "deleting Pods that declare no controller: default/p",
+        "evicting pod default/p (server dry run)",
+        "node/n1 drained (server dry run)",
+    );
+    kubectl!(kubectl, "get node n1 -o jsonpath={.spec.unschedulable}", "");
+    kubectl!(kubectl, "cordon n1", "node/n1 cordoned");
+    kubectl!(kubectl, "taint node n1 a=b:NoSchedule", "node/n1 tainted");
+    kubectl!(kubectl, "expose deployment web --port=80", "service/web exposed");
+    kubectl!(
+        kubectl,
+        "autoscale deployment web --min=1 --max=3",
+        "horizontalpodautoscaler.autoscaling/web autoscaled"
+    );
+    kubectl!(
+        kubectl,
+        "set resources deployment web --limits=cpu=1",
+        "deployment.apps/web resource requirements updated"
+    );
+    kubectl!(kubectl, "replace -f d.json", "deployment.apps/web replaced");
+    kubectl!(
+        kubectl,
+        "run r --image=nginx --dry-run=server",
+        "pod/r created (server dry run)"
+    );
+    kubectl!(kubectl, "auth whoami", "system:masters");
+    kubectl!(kubectl, "get --raw /livez", "ok");
+    for (args, part) in [
+        (
+            "cp d.json default/p:/x",
+            "pods/exec of \"p\" cannot be answered: no node agent is connected",
+        ),
+        (
+            "exec p -- ls",
+            "pods/exec of \"p\" cannot be answered: no node agent is connected",
+        ),
+        (
+            "logs p",
+            "pods/log of \"p\" cannot be answered: no node agent is connected",
+        ),
+        (
+            "port-forward p 8080:80",
+            "pod is not running. Current status=Pending",
+        ),
+        (
+            "rollout undo deployment/web",
+            "no rollout history found for deployment \"web\"",
+        ),
+        ("top pods", "Metrics API not available"),
+    ] {
+        let refused = kubectl.run(args).await;
+        assert!(
+            !refused.ok && refused.text.contains(part),
+            "kubectl {args}: {}",
+            refused.text
+        );
+    }
+    kubectl!(kubectl, "delete pod p --force", "pod \"p\" force deleted");
+    kubectl!(kubectl, "delete -f d.json --wait", "deleted");
 }

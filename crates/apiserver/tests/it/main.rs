@@ -16,6 +16,7 @@ mod collection;
 mod compat;
 mod definitions;
 mod discovery;
+mod helm;
 mod hook;
 mod hooks;
 mod kubectl;
