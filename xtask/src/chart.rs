@@ -556,7 +556,14 @@ mod tests {
             text
         };
         run(&["lint", "--strict"]);
-        let theirs = run(&["template", "choreo", "--namespace", "choreo"]);
+        let theirs = run(&[
+            "template",
+            "choreo",
+            "--namespace",
+            "choreo",
+            "--kube-version",
+            "1.36.0",
+        ]);
         let mut theirs: Vec<Value> = serde_saphyr::from_multiple(&theirs).unwrap();
         theirs.retain(|document: &Value| !document.is_null());
         let mut ours = documents(&json!({}));

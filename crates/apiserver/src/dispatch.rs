@@ -94,7 +94,22 @@ pub(crate) async fn dispatch(
         server,
     };
     let place = format!("{} {}", context.method, parts.uri.path());
-    let response = match AssertUnwindSafe(route(context, body)).catch_unwind().await {
+    let writes = !matches!(context.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let work = AssertUnwindSafe(route(context, body)).catch_unwind();
+    let worked = if writes {
+        // To its end, even if the caller goes away in between: what follows from a write (a definition that is served, an
+        // address that is taken) must not be left out.
+        match tokio::spawn(work).await {
+            Ok(worked) => worked,
+            Err(ended) => Err(match ended.try_into_panic() {
+                Ok(panic) => panic,
+                Err(_) => Box::new("the server is going down"),
+            }),
+        }
+    } else {
+        work.await
+    };
+    let response = match worked {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
             if error.code >= 500 {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use choreo_api::labels::PLATFORM_NAMESPACE;
 use choreo_api::v1alpha1::{
-    ComponentSpec, Endpoint, Project, Release, WorkloadTemplate, common::EndpointType,
+    ComponentSpec, Endpoint, Environment, Project, Release, WorkloadTemplate, common::EndpointType,
 };
 use kube::ResourceExt as _;
 
@@ -177,10 +177,19 @@ impl<'a> Affected<'a> {
                     self.environment(&environment);
                 }
             }
-            Kind::Environment => self.environment(changed),
+            Kind::Environment => {
+                self.environment(changed);
+                // Two must not have the same host.
+                let others = self.world.in_namespace::<Environment>(namespace);
+                let others: Vec<ObjectRef> = others
+                    .map(|other| ObjectRef::new(Kind::Environment, namespace, other.name_any()))
+                    .collect();
+                others.into_iter().for_each(|other| self.add(other));
+            }
             Kind::DeploymentPipeline => {
                 for project in self.referrers(changed, &[Kind::Project]) {
                     self.add(project.clone());
+                    self.cells_and_bindings(&project);
                     self.add_referrers(&project, &[Kind::Component]);
                 }
             }

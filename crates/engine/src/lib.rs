@@ -43,6 +43,7 @@ pub mod reach;
 pub mod render;
 pub mod resolve;
 pub mod revision;
+pub mod rules;
 pub mod template;
 pub mod tree;
 pub mod world;

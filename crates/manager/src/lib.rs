@@ -4,6 +4,7 @@
 //!   Manager ── Election (a Lease) ── leader: install definitions, let the controllers act
 //!      │                         └── standby: caches are filled and followed, nothing is written
 //!      ├── Controllers (crates/controllers)
+//!      ├── webhook: the rules between objects, before a write
 //!      └── probes: /healthz /readyz /metrics
 //! ```
 //!
@@ -14,6 +15,7 @@ pub mod exposition;
 pub mod lease;
 pub mod manager;
 pub mod probes;
+pub mod webhook;
 
 pub use lease::{Election, Held, Timings};
 pub use manager::{Manager, ManagerError, Options};

@@ -1,8 +1,8 @@
 //! The life of a manager: stand by, lead, hand over.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use choreo_controllers::install::upgrade::{Upgrade, upgrade};
@@ -17,7 +17,6 @@ use kube::api::{Api, ListParams, PostParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Config, ResourceExt};
-use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::exposition::{self, Facts};
 use crate::lease::{Election, Held, Timings};
 use crate::probes::{self, Health};
+use crate::webhook::{self, Webhook};
 
 /// Longest wait for an answer when a connection is made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,6 +45,8 @@ pub struct Options {
     pub timings: Timings,
     /// Where probes and metrics are answered; nowhere if not given.
     pub probes: Option<SocketAddr>,
+    /// The admission webhook; none if not given.
+    pub webhook: Option<webhook::Options>,
     /// Whether to install and upgrade the definitions.
     pub install: bool,
     /// Whether to make the organization `default` and its classes, once.
@@ -69,6 +71,7 @@ impl Options {
             lease: "choreo-manager".to_owned(),
             timings: Timings::default(),
             probes: None,
+            webhook: None,
             install: true,
             defaults: true,
             force_downgrade: false,
@@ -85,8 +88,8 @@ pub enum ManagerError {
     /// The configuration of the client cannot be used.
     #[error("the credentials of the cluster cannot be used: {0}")]
     Client(#[source] kube::Error),
-    /// The address for probes cannot be had.
-    #[error("cannot listen on {address} for probes and metrics: {source}")]
+    /// An address cannot be had.
+    #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -103,7 +106,8 @@ pub enum ManagerError {
 struct State {
     leader: AtomicBool,
     metrics: Metrics,
-    observer: Mutex<Option<Observer>>,
+    observer: webhook::World,
+    webhook: OnceLock<Arc<Webhook>>,
 }
 
 impl State {
@@ -123,6 +127,9 @@ impl Health for State {
             None => Some("the kinds are not installed yet: a leader installs them".to_owned()),
             Some(observer) if !observer.is_listed() => {
                 Some("the control plane has not been read yet: not every kind has been listed".to_owned())
+            }
+            Some(_) if self.webhook.get().is_some_and(|webhook| !webhook.is_ready()) => {
+                Some("the admission webhook has no certificate yet: a leader makes it".to_owned())
             }
             Some(_) => None,
         }
@@ -170,6 +177,14 @@ impl Manager {
                 Some(probes::listen(address).await.map_err(failed)?)
             }
         };
+        if let Some(wanted) = options.webhook.clone() {
+            let address = wanted.listen;
+            let failed = |source| ManagerError::Listen { address, source };
+            let webhook = Webhook::new(wanted, client.clone(), &options.namespace)
+                .await
+                .map_err(failed)?;
+            let _ = state.webhook.set(Arc::new(webhook));
+        }
         let election = Election::new(
             client.clone(),
             &options.namespace,
@@ -193,6 +208,11 @@ impl Manager {
             .and_then(|listener| listener.local_addr().ok())
     }
 
+    /// Where the webhook answers.
+    pub fn webhook(&self) -> Option<SocketAddr> {
+        self.state.webhook.get().and_then(|webhook| webhook.address())
+    }
+
     /// Its counters.
     pub fn metrics(&self) -> Metrics {
         self.state.metrics.clone()
@@ -208,8 +228,15 @@ impl Manager {
             let (health, end) = (Arc::clone(&self.state) as Arc<dyn Health>, end_of_probes.clone());
             tokio::spawn(probes::serve(listener, health, end.cancelled_owned()))
         });
+        let webhook = self.state.webhook.get().cloned().map(|webhook| {
+            let (world, end) = (Arc::clone(&self.state.observer), end_of_probes.clone());
+            tokio::spawn(async move { webhook.serve(world, end).await })
+        });
         let result = self.terms(&stop).boxed().await;
         end_of_probes.cancel();
+        if let Some(webhook) = webhook {
+            let _ = webhook.await;
+        }
         if let Some(served) = served {
             // A scraper that keeps its connection open must not hold the end up.
             let _ = tokio::time::timeout(Duration::from_secs(1), served).await;
@@ -291,9 +318,16 @@ impl Manager {
             None => {
                 self.state.leader.store(true, Ordering::Release);
                 term.lead.send_replace(true);
+                let webhook = async {
+                    match self.state.webhook.get() {
+                        Some(webhook) => webhook.keep().await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     () = stop.cancelled() => Ended::Stopped,
                     () = held.lost().cancelled() => Ended::Lost,
+                    () = webhook => Ended::Stopped,
                 }
             }
         };

@@ -35,6 +35,23 @@ async fn a_definition_is_served_at_once_and_takes_its_objects_along() {
 }
 
 #[tokio::test]
+async fn a_caller_that_goes_away_leaves_no_definition_behind_that_is_not_served() {
+    let server = TestServer::start();
+    {
+        let post = std::pin::pin!(server.post(CRDS, widgets()));
+        assert!(futures::poll!(post).is_pending());
+    }
+    let served = async {
+        while server.get(WIDGETS).await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), served)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn custom_resources_obey_their_schema() {
     let server = TestServer::start();
     server.post(CRDS, widgets()).await.expect(201);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use choreo_manager::{Manager, Options};
+use choreo_manager::{Manager, Options, webhook};
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
@@ -20,6 +20,18 @@ pub(crate) struct Args {
     /// Address for /healthz, /readyz and /metrics, or `off`
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
     probes: String,
+    /// Address of the admission webhook; without it there is none
+    #[arg(long, value_name = "ADDRESS", requires = "reach")]
+    webhook: Option<SocketAddr>,
+    /// Service of the manager's namespace by which the API server reaches the webhook, at port 443
+    #[arg(long, value_name = "NAME", group = "reach")]
+    webhook_service: Option<String>,
+    /// Address by which the API server reaches the webhook of a manager outside of the cluster
+    #[arg(long, value_name = "URL", group = "reach")]
+    webhook_url: Option<String>,
+    /// User that the manager is, whom the API server does not ask the webhook about
+    #[arg(long, value_name = "USER")]
+    own_user: Option<String>,
     /// Namespace of the lease that says who acts [default: $POD_NAMESPACE, else `openchoreo-system`]
     #[arg(long, value_name = "NAME", env = env_vars::POD_NAMESPACE, hide_env_values = true)]
     lease_namespace: Option<String>,
@@ -74,6 +86,18 @@ async fn manage(args: &Args, connect: &Connect) -> Outcome {
     options.defaults = !args.no_defaults;
     options.force_downgrade = args.force_downgrade;
     options.probes = probes(&args.probes)?;
+    options.webhook = args.webhook.map(|listen| webhook::Options {
+        listen,
+        reach: match (&args.webhook_service, &args.webhook_url) {
+            (Some(name), _) => webhook::Reach::Service {
+                name: name.clone(),
+                port: 443,
+            },
+            (None, url) => webhook::Reach::Url(url.clone().unwrap_or_default()),
+        },
+        name: format!("{}-webhook", args.lease),
+        own_user: args.own_user.clone(),
+    });
     let identity = options.identity.clone();
     let server = options.config.cluster_url.to_string();
     let failed =

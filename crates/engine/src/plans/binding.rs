@@ -26,6 +26,7 @@ use crate::{
     render::{self, Input},
     resolve::{configuration, connections, overrides},
     revision::{self, Revision},
+    rules,
     world::{AnyObject, Kind, ObjectRef, World, is_default_track},
 };
 
@@ -102,6 +103,10 @@ fn rendered(world: &World, binding: &Binding) -> Result<Rendered, Failed> {
     let namespace = binding.namespace();
     failed.unresolved.extend(name_taken(world, binding));
     failed.unresolved.extend(owner_missing(world, binding));
+    let outside = rules::not_in_pipeline(world, namespace, &owner.project_name, &binding.environment);
+    failed.unresolved.extend(
+        outside.map(|message| Problem::error(reasons::INVALID, format!("{}: {message}", binding.reference))),
+    );
     let place = failed.unresolved.take(Place::find(
         world,
         namespace,

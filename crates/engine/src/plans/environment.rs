@@ -12,6 +12,7 @@ use crate::{
     constraints,
     plan::Plan,
     problem::{Problem, Problems},
+    rules,
     world::{ObjectRef, World},
 };
 
@@ -32,6 +33,9 @@ pub(super) fn plan(world: &World, reference: &ObjectRef, environment: &Environme
         .and_then(|s| s.remote_jwks.as_ref());
     if gateway.is_some_and(|g| g.enable_jwt_auth) && jwks.is_none_or(|j| j.uri.is_empty()) {
         problems.invalid("spec.gateway.enableJWTAuth is set but spec.gateway.security.remoteJwks.uri is not: name the key set");
+    }
+    if let Some(taken) = rules::host_taken(world, environment) {
+        problems.invalid(format!("spec.gateway.dnsPrefix: {taken}"));
     }
     problems.extend(constraints::mistakes(&environment.spec.constraints));
     let mut status = summary(

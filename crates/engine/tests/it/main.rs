@@ -20,6 +20,7 @@ mod history;
 mod pods;
 mod properties;
 mod reach;
+mod rules;
 mod schemas;
 mod services;
 mod support;

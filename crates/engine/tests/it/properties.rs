@@ -118,6 +118,7 @@ proptest! {
         };
         let world = loaded(&[
             object("Environment", &environment, json!({"dataPlaneRef": "default"})),
+            object("DeploymentPipeline", "default", json!({"promotionPaths": [{"sourceEnvironmentRef": environment, "targetEnvironmentRefs": []}]})),
             object("Component", &component, json!({"owner": {"projectName": "default"}, "type": "Service", "autoDeploy": false})),
             object("ServiceBinding", "by-hand", json!({
                 "owner": owner, "environment": environment,

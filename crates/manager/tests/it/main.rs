@@ -1,6 +1,9 @@
 //! Managers over real HTTP. With `CHOREO_TEST_KUBECONFIG` the control plane is the cluster that it names.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod admission;
+mod chart;
+mod faults;
 mod flow;
 mod handover;
 mod support;

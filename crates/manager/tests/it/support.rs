@@ -58,9 +58,9 @@ impl Running {
 /// Leases that are short enough for a test to wait for their end.
 pub(crate) fn quick() -> Timings {
     Timings {
-        lease: Duration::from_secs(2),
-        renew: Duration::from_millis(300),
-        give_up: Duration::from_millis(1200),
+        lease: Duration::from_secs(4),
+        renew: Duration::from_millis(600),
+        give_up: Duration::from_millis(2800),
         retry: Duration::from_millis(100),
     }
 }

@@ -1,77 +1,114 @@
-//! Refuses component types, traits and resource types with mistakes when they are written, as the engine finds them.
+//! The rules between objects ([`choreo_engine::rules`]) as admission of the embedded API. `choreo manager` serves the same rules
+//! as a webhook.
 
+use choreo_api::labels::{GROUP, PLATFORM_NAMESPACE};
 use choreo_apimachinery::status::{ApiError, Result, StatusCause};
 use choreo_apiserver::{Admission, AdmissionRequest, Operation};
-use choreo_engine::blueprint;
+use choreo_controllers::runtime::GroupKind;
+use choreo_controllers::view::ControlKinds;
+use choreo_engine::rules::{self, Change, Refusal};
+use choreo_engine::{AnyObject, Kind, World};
+use serde_json::Value;
 
-/// The kinds that are looked at.
-const KINDS: [&str; 3] = ["ComponentType", "Trait", "ResourceType"];
-
-/// The check of blueprints, in one logical cluster.
-pub(crate) struct Blueprints {
+/// The rules, in one logical cluster.
+pub(crate) struct Rules {
     cluster: &'static str,
 }
 
-impl Blueprints {
-    /// The check in the cluster of this name; the others are left alone.
+impl Rules {
+    /// The rules in the cluster of this name; the others are left alone.
     pub(crate) fn in_cluster(cluster: &'static str) -> Self {
         Self { cluster }
     }
 }
 
-impl Admission for Blueprints {
+/// The kinds that the rules about a write look at, if there are any.
+fn reads(request: &AdmissionRequest<'_>) -> Option<&'static [Kind]> {
+    let kind = Kind::ALL
+        .iter()
+        .find(|kind| kind.as_str() == request.resource.kind)?;
+    rules::reads(*kind, request.operation == Operation::Delete)
+}
+
+impl Admission for Rules {
     fn name(&self) -> &str {
-        "Blueprints"
+        "PlatformRules"
     }
 
     fn handles(&self, request: &AdmissionRequest<'_>) -> bool {
-        let info = request.resource;
         request.cluster == self.cluster
-            && info.group == choreo_api::labels::GROUP
-            && KINDS.contains(&info.kind.as_str())
+            && request.resource.group == GROUP
             && request.subresource.is_empty()
-            && request.operation != Operation::Delete
+            && rules::apply_to(&request.user.name)
+            && reads(request).is_some()
     }
 
     fn validate(&self, request: &AdmissionRequest<'_>, _warnings: &mut Vec<String>) -> Result<()> {
-        let info = request.resource;
-        let Some(object) = request.object else {
-            return Ok(());
+        let typed = |value: Option<&Value>| value.and_then(|value| AnyObject::from_value(value).ok());
+        let (old, new) = (typed(request.old), typed(request.object));
+        let change = match (request.operation, &old, &new) {
+            (Operation::Create, _, Some(new)) => Change::Create(new),
+            (Operation::Update, Some(old), Some(new)) => Change::Update(old, new),
+            (Operation::Delete, Some(old), _) if !is_leaving(request) => Change::Delete(old),
+            _ => return Ok(()),
         };
-        // What was let in once stays writable in all other respects: its condition says what is wrong with it.
-        if request
-            .old
-            .is_some_and(|old| old.get("spec") == object.get("spec"))
-        {
-            return Ok(());
+        let mut world = World::new();
+        if let Some(old) = &old {
+            world.upsert(old.clone());
         }
-        let problems = blueprint::object_problems(object).unwrap_or_default();
-        if problems.is_empty() {
-            return Ok(());
-        }
-        let causes: Vec<StatusCause> = problems
-            .into_iter()
-            .map(|problem| {
-                let (field, message) = problem
-                    .message
-                    .split_once(": ")
-                    .unwrap_or(("spec", &problem.message));
-                StatusCause {
-                    cause: "FieldValueInvalid".to_owned(),
-                    message: message.to_owned(),
-                    field: field.to_owned(),
+        // What the platform's namespace has is used from everywhere.
+        let namespace = Some(request.namespace).filter(|namespace| *namespace != PLATFORM_NAMESPACE);
+        for kind in reads(request).into_iter().flatten() {
+            let kinds = ControlKinds::default();
+            let Some(resource) = kinds.resource(&GroupKind::new(GROUP, kind.as_str())) else {
+                continue;
+            };
+            let stored = format!("{GROUP}/{}", resource.plural);
+            for object in request.snapshot.iter(&stored, namespace, None) {
+                if let Ok(object) = AnyObject::from_value(&object.value()) {
+                    world.upsert(object);
                 }
-            })
-            .collect();
-        let all: Vec<String> = causes
-            .iter()
-            .map(|c| format!("{}: {}", c.field, c.message))
-            .collect();
-        let mut error = ApiError::invalid(&info.group, &info.kind, request.name, &[]);
-        error.message = format!("{}:\n{}", error.message, all.join("\n"));
-        error.details.get_or_insert_default().causes = causes;
-        Err(error)
+            }
+        }
+        match rules::refusals(&world, change) {
+            refusals if refusals.is_empty() => Ok(()),
+            refusals => Err(refused(request, &refusals)),
+        }
     }
+}
+
+/// Whether the whole organization is on its way out, in which case everything in it may go.
+fn is_leaving(request: &AdmissionRequest<'_>) -> bool {
+    ["namespaces".to_owned(), format!("{GROUP}/organizations")]
+        .iter()
+        .any(|resource| {
+            let mut all = request.snapshot.iter(resource, None, None);
+            all.any(|object| {
+                let metadata = &object.value()["metadata"];
+                metadata["name"] == request.namespace && metadata["deletionTimestamp"].is_string()
+            })
+        })
+}
+
+fn refused(request: &AdmissionRequest<'_>, refusals: &[Refusal]) -> ApiError {
+    let info = request.resource;
+    if request.operation == Operation::Delete {
+        let why: Vec<&str> = refusals.iter().map(|refusal| refusal.message.as_str()).collect();
+        return ApiError::forbidden(&info.group, &info.plural, request.name, &why.join("; "));
+    }
+    let all: Vec<String> = refusals
+        .iter()
+        .map(|refusal| format!("{}: {}", refusal.field, refusal.message))
+        .collect();
+    let causes = refusals.iter().map(|refusal| StatusCause {
+        cause: "FieldValueInvalid".to_owned(),
+        message: refusal.message.clone(),
+        field: refusal.field.clone(),
+    });
+    let mut error = ApiError::invalid(&info.group, &info.kind, request.name, &[]);
+    error.message = format!("{}:\n{}", error.message, all.join("\n"));
+    error.details.get_or_insert_default().causes = causes.collect();
+    error
 }
 
 #[cfg(test)]
@@ -79,7 +116,7 @@ mod tests {
     use choreo_apimachinery::registry::Registry;
     use choreo_apiserver::user::UserInfo;
     use choreo_store::Store;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -91,7 +128,7 @@ mod tests {
         let request = AdmissionRequest {
             cluster,
             snapshot: &Store::in_memory().cluster(cluster).snapshot(),
-            user: &UserInfo::system("test"),
+            user: &UserInfo::admin(),
             operation: if old.is_some() {
                 Operation::Update
             } else {
@@ -105,7 +142,7 @@ mod tests {
             object: Some(object),
             dry_run: false,
         };
-        let step = Blueprints::in_cluster("control");
+        let step = Rules::in_cluster("control");
         if !step.handles(&request) {
             return Ok(());
         }

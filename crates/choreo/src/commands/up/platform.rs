@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::admission::Blueprints;
+use super::admission::Rules;
 use super::banner::{Facts, Progress};
 use super::folder::DataFolder;
 use super::{Args, DEFAULT_PORT, first_run};
@@ -68,7 +68,7 @@ impl Platform {
             folder.store().clone(),
             Options {
                 clusters: vec![CONTROL.to_owned(), LOCAL.to_owned()],
-                admission: vec![Arc::new(Blueprints::in_cluster(CONTROL))],
+                admission: vec![Arc::new(Rules::in_cluster(CONTROL))],
                 authenticator,
                 signing_key: Some(signing_key),
                 certificate_authority: pki.authority_pem().to_owned(),

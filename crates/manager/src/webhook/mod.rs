@@ -1,0 +1,272 @@
+//! Admission as a webhook: the rules between objects ([`choreo_engine::rules`]), asked by the API server before a write.
+//!
+//! Every replica answers. The one that acts makes the certificate, which all of them read from one Secret, and tells the API
+//! server whom to ask. The webhook may be down: the API server then goes on without it (`failurePolicy: Ignore`), and the plans
+//! report what it would have refused.
+
+mod certificates;
+mod review;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use choreo_api::labels::GROUP;
+use choreo_controllers::Observer;
+use choreo_controllers::runtime::GroupKind;
+use choreo_controllers::view::ControlKinds;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+pub use certificates::CertificateError;
+use certificates::Certificates;
+
+/// Field manager of the configuration and of the Secret.
+const MANAGER: &str = "choreo/webhook";
+/// How long a caller may take for the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How often the one that acts looks whether the certificate is due.
+const LOOK: Duration = Duration::from_secs(3600);
+/// How soon what failed is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+/// Where reviews are asked for.
+const PATH: &str = "/validate";
+
+/// How the API server reaches the webhook.
+#[derive(Clone, Debug)]
+pub enum Reach {
+    /// By a Service of the manager's namespace, at this port.
+    Service {
+        /// Its name.
+        name: String,
+        /// Its port.
+        port: u16,
+    },
+    /// By an address, for a manager outside of the cluster.
+    Url(String),
+}
+
+/// What a webhook needs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How it is reached.
+    pub reach: Reach,
+    /// Name of the configuration, and of the Secret with the certificate.
+    pub name: String,
+    /// Who is not asked: the user that the manager itself is.
+    pub own_user: Option<String>,
+}
+
+/// What reviews look at.
+pub(crate) type World = Arc<Mutex<Option<Observer>>>;
+
+/// A webhook that listens.
+pub(crate) struct Webhook {
+    options: Options,
+    namespace: String,
+    client: Client,
+    certificates: Certificates,
+    listener: TcpListener,
+    tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
+}
+
+impl Webhook {
+    pub(crate) async fn new(options: Options, client: Client, namespace: &str) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(options.listen).await?;
+        let names = match &options.reach {
+            Reach::Service { name, .. } => vec![
+                name.clone(),
+                format!("{name}.{namespace}"),
+                format!("{name}.{namespace}.svc"),
+            ],
+            Reach::Url(url) => vec![host_of(url)],
+        };
+        Ok(Self {
+            certificates: Certificates::new(client.clone(), namespace, &options.name, names),
+            options,
+            namespace: namespace.to_owned(),
+            client,
+            listener,
+            tls: Arc::default(),
+        })
+    }
+
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.listener.local_addr().ok()
+    }
+
+    /// Whether there is a certificate to answer with.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.tls.load().is_some()
+    }
+
+    /// Answers until `end`.
+    pub(crate) async fn serve(&self, world: World, end: CancellationToken) {
+        let follow = self.certificates.follow(&self.tls);
+        let state = review::Reviewer::new(self.client.clone(), world);
+        let router = Router::new()
+            .route(PATH, post(answer))
+            .with_state(Arc::new(state));
+        let accept = async {
+            loop {
+                let Ok((stream, _)) = self.listener.accept().await else {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                };
+                // Without a certificate nothing can be said.
+                if let Some(config) = self.tls.load_full() {
+                    tokio::spawn(connection(
+                        TlsAcceptor::from(config),
+                        stream,
+                        router.clone(),
+                        end.clone(),
+                    ));
+                }
+            }
+        };
+        tokio::select! {
+            () = end.cancelled() => {}
+            () = follow => {}
+            () = accept => {}
+        }
+    }
+
+    /// Sees to it, for as long as this one acts, that there is a certificate and that the API server asks here.
+    pub(crate) async fn keep(&self) {
+        loop {
+            match self.configure().await {
+                Ok(()) => tokio::time::sleep(LOOK).await,
+                Err(error) => {
+                    tracing::warn!(%error, "the admission webhook cannot be set up yet");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn configure(&self) -> Result<(), CertificateError> {
+        let current = self.certificates.current().await?;
+        if let Some(current) = &current
+            && !current.is_due()
+        {
+            return self.apply(&current.authorities()).await;
+        }
+        // First everybody trusts the new one, then it is used: no call fails in between.
+        let next = self.certificates.make(current.as_ref())?;
+        self.apply(&next.authorities()).await?;
+        self.certificates.store(&next).await?;
+        tracing::info!(webhook = %self.options.name, until = %next.not_after(), "certificate of the webhook made");
+        Ok(())
+    }
+
+    async fn apply(&self, authorities: &str) -> Result<(), CertificateError> {
+        use base64::Engine as _;
+        let bundle = base64::engine::general_purpose::STANDARD.encode(authorities);
+        let mut call = json!({"caBundle": bundle});
+        match &self.options.reach {
+            Reach::Service { name, port } => {
+                call["service"] =
+                    json!({"name": name, "namespace": self.namespace, "path": PATH, "port": port});
+            }
+            Reach::Url(url) => call["url"] = json!(format!("{}{PATH}", url.trim_end_matches('/'))),
+        }
+        let mut conditions = vec![json!({
+            "name": "not-kubernetes-itself",
+            "expression": "!request.userInfo.username.startsWith('system:') || \
+                           request.userInfo.username.startsWith('system:serviceaccount:')",
+        })];
+        if let Some(user) = &self.options.own_user {
+            conditions.push(json!({
+                "name": "not-the-manager",
+                "expression": format!("request.userInfo.username != '{}'", user.replace(['\\', '\''], "")),
+            }));
+        }
+        let configuration = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": self.options.name, "labels": {"app.kubernetes.io/part-of": "choreo"}},
+            "webhooks": [{
+                "name": "rules.openchoreo.dev",
+                "clientConfig": call,
+                "rules": rules(),
+                "matchConditions": conditions,
+                "admissionReviewVersions": ["v1"],
+                "sideEffects": "None",
+                "failurePolicy": "Ignore",
+                "matchPolicy": "Equivalent",
+                "timeoutSeconds": 5,
+            }],
+        });
+        let api: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
+        let params = PatchParams::apply(MANAGER).force();
+        let patch = Patch::Apply(&configuration);
+        api.patch(&self.options.name, &params, &patch).await?;
+        Ok(())
+    }
+}
+
+/// What the API server asks about: the kinds that there are rules for, and what may happen to them.
+fn rules() -> Vec<Value> {
+    use choreo_engine::{Kind, rules::reads};
+    let kinds = ControlKinds::default();
+    let plural = |kind: &Kind| {
+        let kind = GroupKind::new(GROUP, kind.as_str());
+        kinds.resource(&kind).map(|resource| resource.plural.clone())
+    };
+    let rule = |operations: &[&str], deletion: bool| {
+        let of = |kind: &&Kind| reads(**kind, deletion).is_some();
+        let resources: Vec<String> = Kind::ALL.iter().filter(of).filter_map(plural).collect();
+        json!({
+            "apiGroups": [GROUP], "apiVersions": ["v1alpha1"], "operations": operations,
+            "resources": resources, "scope": "*",
+        })
+    };
+    vec![rule(&["CREATE", "UPDATE"], false), rule(&["DELETE"], true)]
+}
+
+fn host_of(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default().to_owned(),
+        None => authority.split(':').next().unwrap_or_default().to_owned(),
+    }
+}
+
+async fn connection(acceptor: TlsAcceptor, stream: TcpStream, router: Router, end: CancellationToken) {
+    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else {
+        return;
+    };
+    let server = auto::Builder::new(TokioExecutor::new());
+    let serve = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(serve);
+    tokio::select! {
+        _ = serve.as_mut() => {}
+        () = end.cancelled() => {
+            serve.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(Duration::from_secs(2), serve).await;
+        }
+    }
+}
+
+async fn answer(
+    State(reviewer): State<Arc<review::Reviewer>>,
+    axum::Json(body): axum::Json<Value>,
+) -> axum::Json<Value> {
+    axum::Json(reviewer.answer(&body).await)
+}

@@ -1,0 +1,135 @@
+//! One question of the API server, and its answer.
+
+use choreo_api::labels::{GROUP, PLATFORM_NAMESPACE};
+use choreo_controllers::runtime::{GroupKind, ObjectRef};
+use choreo_controllers::view::ControlKinds;
+use choreo_engine::rules::{self, Change, Refusal};
+use choreo_engine::{AnyObject, Kind, World as Objects};
+use kube::Client;
+use kube::api::{Api, ListParams};
+use kube::core::DynamicObject;
+use serde_json::{Value, json};
+
+use super::World;
+
+pub(crate) struct Reviewer {
+    client: Client,
+    world: World,
+}
+
+impl Reviewer {
+    pub(crate) fn new(client: Client, world: World) -> Self {
+        Self { client, world }
+    }
+
+    /// The AdmissionReview that answers one.
+    pub(crate) async fn answer(&self, review: &Value) -> Value {
+        let request = &review["request"];
+        let refusals = self.judge(request).await;
+        let mut response = json!({"uid": request["uid"], "allowed": refusals.is_empty()});
+        if !refusals.is_empty() {
+            let deletion = request["operation"] == "DELETE";
+            let lines: Vec<String> = refusals
+                .iter()
+                .map(|refusal| match refusal.field.as_str() {
+                    "" => refusal.message.clone(),
+                    field => format!("{field}: {}", refusal.message),
+                })
+                .collect();
+            response["status"] = json!({
+                "code": if deletion { 403 } else { 422 },
+                "reason": if deletion { "Forbidden" } else { "Invalid" },
+                "message": lines.join("\n"),
+            });
+        }
+        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+    }
+
+    async fn judge(&self, request: &Value) -> Vec<Refusal> {
+        let text = |pointer: &str| {
+            request
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let is_ours = text("/kind/group") == GROUP && text("/subResource").is_empty();
+        if !is_ours || !rules::apply_to(text("/userInfo/username")) {
+            return Vec::new();
+        }
+        let deletion = text("/operation") == "DELETE";
+        let kind = Kind::ALL.iter().find(|kind| kind.as_str() == text("/kind/kind"));
+        let Some(reads) = kind.and_then(|kind| rules::reads(*kind, deletion)) else {
+            return Vec::new();
+        };
+        let typed = |field: &str| AnyObject::from_value(&request[field]).ok();
+        let (old, new) = (typed("oldObject"), typed("object"));
+        let change = match (text("/operation"), &old, &new) {
+            ("CREATE", _, Some(new)) => Change::Create(new),
+            ("UPDATE", Some(old), Some(new)) => Change::Update(old, new),
+            ("DELETE", Some(old), _) => Change::Delete(old),
+            _ => return Vec::new(),
+        };
+        let Some(snapshot) = self
+            .world
+            .lock()
+            .as_ref()
+            .map(choreo_controllers::Observer::snapshot)
+        else {
+            // Nothing is known yet: the plans will say it.
+            return Vec::new();
+        };
+        let namespace = text("/namespace");
+        if deletion {
+            let leaves = |reference: ObjectRef| {
+                let found = snapshot.get(&reference);
+                found.is_some_and(|found| found.metadata.deletion_timestamp.is_some())
+            };
+            if leaves(ObjectRef::new("", "Namespace", "", namespace))
+                || leaves(ObjectRef::new(GROUP, "Organization", "", namespace))
+            {
+                return Vec::new();
+            }
+        }
+        let cached = rules::refusals(&snapshot.view.world, change);
+        if cached.is_empty() || reads.is_empty() {
+            return cached;
+        }
+        // The caches may be a moment behind what the user has just done: before anybody is refused, it is read anew.
+        match self.read(reads, namespace).await {
+            Ok(mut world) => {
+                if let Some(old) = &old {
+                    world.upsert(old.clone());
+                }
+                rules::refusals(&world, change)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a review goes by the caches");
+                cached
+            }
+        }
+    }
+
+    async fn read(&self, kinds: &[Kind], namespace: &str) -> kube::Result<Objects> {
+        let mut world = Objects::new();
+        for kind in kinds {
+            let known = ControlKinds::default();
+            let Some(resource) = known.resource(&GroupKind::new(GROUP, kind.as_str())) else {
+                continue;
+            };
+            // What the platform's namespace has is used from everywhere.
+            let api: Api<DynamicObject> = match namespace {
+                "" | PLATFORM_NAMESPACE => Api::all_with(self.client.clone(), resource),
+                namespace => Api::namespaced_with(self.client.clone(), namespace, resource),
+            };
+            for object in api.list(&ListParams::default()).await?.items {
+                let mut value = serde_json::to_value(object).unwrap_or_default();
+                value["apiVersion"] = json!(resource.api_version);
+                value["kind"] = json!(resource.kind);
+                if let Ok(object) = AnyObject::from_value(&value) {
+                    world.upsert(object);
+                }
+            }
+        }
+        Ok(world)
+    }
+}
