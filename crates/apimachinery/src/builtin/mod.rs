@@ -5,6 +5,7 @@
 //! | which kinds are there | `rows.rs` |
 //! | how do their lists merge | `lists.txt` |
 //! | what is filled in | `defaults.txt`, `defaults.rs` |
+//! | which empty lists are kept | `empty.rs` |
 //! | what may a client set | `strategy.rs`, `allocate.rs` |
 //! | what must hold | `validate/` |
 //! | how do two versions of a kind relate | `convert.rs` |
@@ -14,6 +15,7 @@
 mod allocate;
 mod convert;
 mod defaults;
+mod empty;
 mod lists;
 mod rows;
 pub(crate) mod schemas;
@@ -24,6 +26,7 @@ pub use self::{
     allocate::{Allocator, allocate},
     convert::convert,
     defaults::default,
+    empty::drop_empty,
     strategy::{prepare_create, prepare_update},
     validate::validate,
 };

@@ -58,6 +58,9 @@ pub(super) fn prune(
     let schema = info.schema();
     let kept = object.as_object_mut().and_then(|map| map.remove("metadata"));
     unknown.extend(schema.prune(&mut object));
+    if !info.is_crd {
+        builtin::drop_empty(&schema, &mut object);
+    }
     if let (Some(map), Some(kept)) = (object.as_object_mut(), kept) {
         map.insert("metadata".to_owned(), kept);
     }

@@ -128,7 +128,7 @@ fn start(target: &Target, options: &ListOptions) -> Result<(Snapshot, Option<Key
 pub(crate) fn parse_revision(text: &str) -> Result<u64> {
     text.parse().map_err(|_| {
         ApiError::bad_request(format!(
-            "Invalid value: {}: strconv.ParseUint: parsing {}: invalid syntax",
+            "invalid resource version: resourceVersion: Invalid value: {}: strconv.ParseUint: parsing {}: invalid syntax",
             choreo_apimachinery::field::quote(text),
             choreo_apimachinery::field::quote(text)
         ))

@@ -138,6 +138,11 @@ async fn resource_versions_choose_the_moment() {
         let refused = api.get(&format!("{path}?{parameters}")).await.is(422);
         assert!(refused["message"].as_str().unwrap().contains(field), "{refused}");
     }
+    api.get(&format!("{path}?resourceVersion=nonsense")).await.refuses(
+        400,
+        "BadRequest",
+        "invalid resource version: resourceVersion: Invalid value: \"nonsense\": strconv.ParseUint: parsing \"nonsense\": invalid syntax",
+    );
     let future = format!("{path}?resourceVersion=999999999999&resourceVersionMatch=NotOlderThan");
     let refused = api.get(&future).await.is(504);
     assert_eq!(refused["reason"], "Timeout");

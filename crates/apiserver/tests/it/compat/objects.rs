@@ -256,6 +256,32 @@ async fn unknown_fields_are_warned_of_or_refused() {
 }
 
 #[tokio::test]
+async fn empty_lists_and_maps_are_not_there() {
+    let api = Api::open().await;
+    let mut object = config_map("a", json!({}));
+    object["metadata"]["labels"] = json!({});
+    object["metadata"]["finalizers"] = json!([]);
+    let made = api.post(&api.path("v1/configmaps"), object).await.is(201);
+    assert_eq!(made.get("data"), None);
+    assert_eq!(
+        (made["metadata"].get("labels"), made["metadata"].get("finalizers")),
+        (None, None)
+    );
+    let policy = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "a"},
+        "spec": {"podSelector": {"matchLabels": {}}, "ingress": [], "policyTypes": ["Ingress"]},
+    });
+    let made = api
+        .post(&api.path("networking.k8s.io/v1/networkpolicies"), policy)
+        .await
+        .is(201);
+    assert_eq!(
+        made["spec"],
+        json!({"podSelector": {}, "policyTypes": ["Ingress"]})
+    );
+}
+
+#[tokio::test]
 async fn bodies_must_be_what_the_path_is_about() {
     let api = Api::open().await;
     let path = api.path("v1/configmaps");
