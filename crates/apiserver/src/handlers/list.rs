@@ -2,8 +2,10 @@
 
 use axum::response::Response;
 use choreo_apimachinery::field::quote;
+use choreo_apimachinery::registry::ResourceInfo;
 use choreo_apimachinery::status::{ApiError, Result};
 use http::StatusCode;
+use memchr::memmem;
 
 use crate::dispatch::Context;
 use crate::negotiate::{Answer, Codec, Transform, protobuf};
@@ -37,6 +39,50 @@ pub(super) fn listed_as(
         _ => {
             let shown = transform::list(answer.transform, &target.resource, listed, &context.query)?;
             respond::object(answer, StatusCode::OK, &shown, &[])
+        }
+    }
+}
+
+/// Leaves out what the list says already: objects of built-in kinds are listed without `apiVersion` and `kind`.
+struct Untyped {
+    /// What the text of an object begins with.
+    version: Vec<u8>,
+    /// Kind and the beginning of the metadata: members are sorted, and within strings quotes are escaped, so that this is
+    /// found nowhere else before.
+    kind: memmem::Finder<'static>,
+    /// Of these, the kind alone.
+    kind_length: usize,
+}
+
+impl Untyped {
+    fn new(info: &ResourceInfo) -> Untyped {
+        let kind = format!(",\"kind\":{}", quote(&info.kind));
+        let place = format!("{kind},\"metadata\":{{");
+        Untyped {
+            version: format!("{{\"apiVersion\":{},", quote(&info.api_version())).into_bytes(),
+            kind: memmem::Finder::new(place.as_bytes()).into_owned(),
+            kind_length: kind.len(),
+        }
+    }
+
+    fn append(&self, out: &mut Vec<u8>, item: &[u8]) {
+        let found = item
+            .strip_prefix(&self.version[..])
+            .and_then(|_| self.kind.find(item));
+        let Some(at) = found else {
+            // An event says when it was last seen in between; it is listed as it is.
+            out.extend_from_slice(item);
+            return;
+        };
+        out.push(b'{');
+        let rest = &item[at + self.kind_length..];
+        match item.get(self.version.len()..at) {
+            Some(before) if !before.is_empty() => {
+                out.extend_from_slice(before);
+                out.extend_from_slice(rest);
+            }
+            // Nothing in between: the comma goes, too.
+            _ => out.extend_from_slice(&rest[1..]),
         }
     }
 }
@@ -75,11 +121,15 @@ fn plain(target: &Target, listed: &Listed) -> Vec<u8> {
         out.extend_from_slice(format!(",\"remainingItemCount\":{remaining}").as_bytes());
     }
     out.extend_from_slice(b"},\"items\":[");
+    let untyped = (!target.resource.is_crd).then(|| Untyped::new(&target.resource));
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        out.extend_from_slice(item);
+        match &untyped {
+            Some(untyped) => untyped.append(&mut out, item),
+            None => out.extend_from_slice(item),
+        }
     }
     out.extend_from_slice(b"]}\n");
     out

@@ -48,7 +48,7 @@ pub fn needs_apply(desired: &Value, live: &DynamicObject, manager: &str, subreso
             "metadata" => metadata_holds(wanted, &live.metadata, owned),
             _ => match live.data.get(name) {
                 Some(live) => holds(wanted, live, owned),
-                None => wanted.is_null(),
+                None => is_nothing(wanted),
             },
         }
     });
@@ -72,7 +72,7 @@ fn metadata_holds(wanted: &Value, live: &ObjectMeta, owned: Option<&Value>) -> b
             _ => serde_json::to_value(live).map(|mut all| all[name.as_str()].take()),
         };
         match live {
-            Ok(Value::Null) => wanted.is_null(),
+            Ok(Value::Null) => is_nothing(wanted),
             Ok(live) => holds(
                 wanted,
                 &live,
@@ -83,6 +83,17 @@ fn metadata_holds(wanted: &Value, live: &ObjectMeta, owned: Option<&Value>) -> b
     })
 }
 
+/// What API servers do not keep: nothing, and the empty lists and maps of typed objects. Written again and again it would never
+/// be there.
+fn is_nothing(wanted: &Value) -> bool {
+    match wanted {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        _ => false,
+    }
+}
+
 /// Every field of `wanted` is in `live` with that value.
 fn holds(wanted: &Value, live: &Value, owned: Option<&Value>) -> bool {
     match (wanted, live) {
@@ -90,8 +101,7 @@ fn holds(wanted: &Value, live: &Value, owned: Option<&Value>) -> bool {
             let owned = owned.and_then(|owned| owned.get(format!("f:{name}")));
             match live.get(name) {
                 Some(live) => holds(wanted, live, owned),
-                // An empty value, written and not kept, is as good as there.
-                None => wanted.is_null(),
+                None => is_nothing(wanted),
             }
         }),
         (Value::Array(wanted), Value::Array(live)) => {
@@ -226,6 +236,7 @@ mod tests {
     #[case::port("/spec/template/spec/containers/0/ports/0/containerPort", Some(json!(81)), true)]
     #[case::field_no_longer_wanted("/spec/template/spec/containers/0", Some(json!({"name": "main"})), true)]
     #[case::field_newly_wanted("/spec", Some(json!({"replicas": 5})), true)]
+    #[case::nothing_more_wanted("/metadata", Some(json!({"labels": {"x": "1", "y": "2"}, "finalizers": ["a/b"], "annotations": {}})), false)]
     #[case::label_changed("/metadata/labels/x", Some(json!("9")), true)]
     #[case::label_dropped("/metadata/labels", Some(json!({"x": "1"})), true)]
     #[case::finalizer_added("/metadata/finalizers", Some(json!(["a/b", "e/f"])), true)]
@@ -247,6 +258,17 @@ mod tests {
         theirs.data["spec"]["replicas"] = json!(9);
         theirs.data["spec"]["template"]["spec"]["containers"][0]["image"] = json!("theirs:2");
         assert!(!needs_apply(&desired(), &theirs, "choreo/test", ""));
+    }
+
+    /// Typed objects have no empty lists and maps: they are never there, however often they are applied.
+    #[test]
+    fn what_is_empty_is_not_missed() {
+        let mut wanted = desired();
+        wanted["spec"]["template"]["spec"]["nodeSelector"] = json!({});
+        wanted["spec"]["template"]["spec"]["containers"][0]["env"] = json!([]);
+        assert!(!needs_apply(&wanted, &live(), "choreo/test", ""));
+        wanted["spec"]["template"]["spec"]["nodeSelector"] = json!({"disk": "ssd"});
+        assert!(needs_apply(&wanted, &live(), "choreo/test", ""));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Api, config_map, names};
+use super::{Api, config_map, deployment, names};
 
 async fn three(api: &Api) -> String {
     let path = api.path("v1/configmaps");
@@ -173,6 +173,38 @@ async fn collections_are_deleted_by_selector() {
         "MethodNotAllowed",
         "the server does not allow this method on the requested resource",
     );
+}
+
+#[tokio::test]
+async fn a_list_says_once_what_it_is_of() {
+    let api = Api::open().await;
+    let path = three(&api).await;
+    let list = api.get(&format!("{path}?labelSelector=tier")).await.is(200);
+    assert_eq!(
+        (&list["kind"], &list["apiVersion"]),
+        (&json!("ConfigMapList"), &json!("v1"))
+    );
+    for item in list["items"].as_array().unwrap() {
+        assert_eq!(
+            (item.get("kind"), item.get("apiVersion"), &item["data"]),
+            (None, None, &json!({"k": "v"}))
+        );
+    }
+    // Without anything between version and kind.
+    let path = api.path("apps/v1/deployments");
+    api.post(&path, deployment("web")).await.is(201);
+    let list = api.get(&path).await.is(200);
+    assert_eq!(list["items"][0].get("kind"), None);
+    assert_eq!(list["items"][0]["spec"]["replicas"], 1);
+    // Custom resources say it each.
+    let schema = json!({"schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}});
+    let things = api.define("things", schema).await;
+    api.post(&things.path, things.object("a", json!({})))
+        .await
+        .is(201);
+    let list = api.get(&things.path).await.is(200);
+    assert_eq!(list["items"][0]["kind"], "Thing");
+    api.delete(&things.definition).await.is(200);
 }
 
 #[tokio::test]

@@ -1,5 +1,11 @@
 //! Following collections.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::runtime::{reflector, watcher};
 use serde_json::{Value, json};
 
 use super::{Api, config_map};
@@ -106,4 +112,84 @@ async fn a_watch_of_one_object_and_in_other_forms() {
     let length = u32::from_be_bytes(frames.bytes[..4].try_into().unwrap()) as usize;
     assert!(frames.bytes.len() >= length + 4 && frames.bytes[4..].starts_with(b"\x0a\x05ADDED"));
     api.get_as(&format!("{path}?{select}"), "application/yaml").await;
+}
+
+/// A cache that is kept by watches which end every second, as a controller's is, while many clients write.
+#[tokio::test]
+async fn an_informer_keeps_up_with_churn() {
+    let api = Api::open().await;
+    let maps: kube::Api<ConfigMap> = kube::Api::namespaced(api.client.clone(), &api.namespace);
+    let (reader, writer) = reflector::store();
+    let config = watcher::Config::default().labels("churn=yes").timeout(1);
+    let mut stream = Box::pin(reflector(writer, watcher(maps.clone(), config)));
+    let (changed, mut changes) = tokio::sync::watch::channel(());
+    let followed = tokio::spawn(async move {
+        while let Some(event) = stream.next().await {
+            event.unwrap();
+            changed.send_replace(());
+        }
+    });
+    let path = api.path("v1/configmaps");
+    let work = (0..6).map(|worker| {
+        let (api, path) = (&api, &path);
+        async move {
+            for nth in 0..40 {
+                let name = format!("c{worker}-{nth}");
+                let mut object = config_map(&name, json!({"n": "0"}));
+                object["metadata"]["labels"] = json!({"churn": "yes"});
+                api.post(path, object).await.is(201);
+                let one = format!("{path}/{name}");
+                api.patch(&one, "merge", json!({"data": {"n": "1"}}))
+                    .await
+                    .is(200);
+                match nth % 4 {
+                    0 => drop(api.delete(&one).await.is(200)),
+                    // It leaves the selection, and comes back.
+                    1 => {
+                        api.patch(&one, "merge", json!({"metadata": {"labels": {"churn": "no"}}}))
+                            .await
+                            .is(200);
+                        api.patch(&one, "merge", json!({"metadata": {"labels": {"churn": "yes"}}}))
+                            .await
+                            .is(200);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    });
+    futures::future::join_all(work).await;
+    let list = api
+        .get(&format!("{path}?labelSelector=churn%3Dyes"))
+        .await
+        .is(200);
+    let text = |v: &Value| v.as_str().unwrap().to_owned();
+    let expected: BTreeMap<String, String> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|i| {
+            (
+                text(&i["metadata"]["name"]),
+                text(&i["metadata"]["resourceVersion"]),
+            )
+        })
+        .collect();
+    assert_eq!(expected.len(), 6 * 30);
+    let cached = || -> BTreeMap<String, String> {
+        let objects = reader.state();
+        let pairs = objects
+            .iter()
+            .map(|o| (o.metadata.name.clone(), o.metadata.resource_version.clone()));
+        pairs
+            .map(|(name, version)| (name.unwrap(), version.unwrap()))
+            .collect()
+    };
+    let caught_up = tokio::time::timeout(Duration::from_secs(60), async {
+        while cached() != expected {
+            changes.changed().await.unwrap();
+        }
+    });
+    caught_up.await.unwrap();
+    followed.abort();
 }
