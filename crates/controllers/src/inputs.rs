@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use choreo_api::conditions::{Condition, ConditionStatus, reasons, types};
 use choreo_api::labels;
-use choreo_api::v1alpha1::Component;
+use choreo_api::v1alpha1::{Component, ComponentKind};
 use choreo_engine::world::{Kind, ObjectRef as EngineRef};
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
@@ -48,11 +48,13 @@ pub fn affected_by(after: &ControlSnapshot, change: &Change) -> Vec<ObjectRef> {
     }
     let is_component =
         change.object.kind.group == labels::GROUP && change.object.kind.kind == Kind::Component.as_str();
-    // Parts say whether their component exists, and nothing else about it.
-    if is_component && change.before.is_some() == change.after.is_some() {
-        return vec![];
-    }
-    if !is_component {
+    // Parts say whether their component exists and is of their type, and nothing else about it.
+    let type_of = |object: &Option<Arc<DynamicObject>>| {
+        object
+            .as_ref()
+            .map(|component| component.data.pointer("/spec/type").cloned())
+    };
+    if !is_component || type_of(&change.before) == type_of(&change.after) {
         return vec![];
     }
     let component = EngineRef::new(
@@ -120,21 +122,38 @@ fn part(snapshot: &ControlSnapshot, object: &ObjectRef, live: &DynamicObject) ->
     if owner.is_empty() {
         return Condition::new(types::READY, true, reasons::READY, "belongs to no component");
     }
-    if snapshot
-        .view
-        .world
-        .get::<Component>(&object.namespace, owner)
-        .is_none()
-    {
+    let component = snapshot.view.world.get::<Component>(&object.namespace, owner);
+    let Some(component) = component else {
         let message = format!(
             "Component {owner:?} not found in namespace {:?}: create it",
             object.namespace
         );
         return Condition::not_ready(reasons::COMPONENT_NOT_FOUND, message);
+    };
+    if !is_used_by(component.spec.kind(), &object.kind.kind) {
+        let message = format!(
+            "not used, because Component {owner:?} is of type {:?}: delete this {}, or make a component of its own for it",
+            component.spec.type_, object.kind.kind
+        );
+        return Condition::not_ready(reasons::NOT_SUPPORTED, message);
     }
     Condition::ready(format!(
         "part of Component {owner:?}, whose conditions say what became of it"
     ))
+}
+
+/// Whether a component of a type is made of parts of this kind.
+fn is_used_by(component: ComponentKind<'_>, part: &str) -> bool {
+    match part {
+        "Service" => component == ComponentKind::Service,
+        "WebApplication" => component == ComponentKind::WebApplication,
+        "ScheduledTask" => matches!(
+            component,
+            ComponentKind::ScheduledTask | ComponentKind::ManualTask
+        ),
+        // An API may stand in front of a component of any type.
+        _ => true,
+    }
 }
 
 fn not_yet_supported(kind: &str) -> Condition {

@@ -297,7 +297,10 @@ impl<'a> Affected<'a> {
                     && let Some(binding) = &deployment.spec.binding_ref
                     && let Some(kind) = crate::world::binding_kind(&binding.kind)
                 {
-                    self.add(ObjectRef::new(kind, namespace, &binding.name));
+                    let binding = ObjectRef::new(kind, namespace, &binding.name);
+                    // The one before is the newest no longer.
+                    self.add_referrers(&binding, &[Kind::Deployment]);
+                    self.add(binding);
                 }
             }
             Kind::Release => {
@@ -403,6 +406,8 @@ impl<'a> Affected<'a> {
     fn binding(&mut self, changed: &ObjectRef) {
         let Key { namespace, name } = &changed.key;
         self.binding_and_consumers(changed);
+        // A revision without a release says whether one is to be expected.
+        self.add_referrers(changed, &[Kind::Deployment]);
         for rival in binding::KINDS {
             let rival = ObjectRef::new(rival, namespace, name);
             if self.world.get_any(&rival).is_some() {

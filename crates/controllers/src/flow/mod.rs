@@ -35,9 +35,9 @@ use crate::write::status::conditions_of;
 /// half a dozen such states within milliseconds, and writing each would cost more than the rollout; a state that lasts is told.
 const PROGRESS_TOLD_AFTER: Duration = Duration::from_millis(100);
 /// By how much longer it may wait for each key that waits for a worker: the more there is to do, the longer each state lasts.
-const FOR_EACH_WAITING: Duration = Duration::from_millis(5);
+const FOR_EACH_WAITING: Duration = Duration::from_millis(20);
 /// The longest that it may wait.
-const PROGRESS_TOLD_AT_LATEST: Duration = Duration::from_secs(5);
+const PROGRESS_TOLD_AT_LATEST: Duration = Duration::from_secs(10);
 
 /// Carries out the engine's plans for the targets of one kind.
 pub struct Planner {

@@ -196,6 +196,15 @@ async fn a_service_and_a_web_application_of_one_name_do_not_fight() -> anyhow::R
         .control
         .apply(object("WebApplication", "greeter", web))
         .await?;
+    platform
+        .control
+        .wait_unready(
+            "WebApplication",
+            "default",
+            "greeter",
+            "not used, because Component \"greeter\" is of type \"Service\": delete this WebApplication",
+        )
+        .await?;
     let binding = json!({
         "owner": owner, "environment": "development",
         "workloadSpec": {"containers": {"main": {"image": "other:1"}}, "endpoints": {"web": {"type": "HTTP", "port": 80}}},

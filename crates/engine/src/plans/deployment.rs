@@ -3,14 +3,20 @@
 use choreo_api::{
     conditions::{Condition, reasons, types},
     names,
-    v1alpha1::{Deployment, DeploymentPhase, Release},
+    v1alpha1::{
+        Deployment, DeploymentPhase, Release,
+        common::{ReleaseState, TypedRef},
+    },
 };
+use kube::ResourceExt as _;
 use serde_json::json;
 
 use super::status;
 use crate::{
+    binding::Binding,
     plan::Plan,
-    world::{ObjectRef, World},
+    revision,
+    world::{ObjectRef, World, binding_kind},
 };
 
 pub(super) fn plan(world: &World, reference: &ObjectRef, deployment: &Deployment) -> Plan {
@@ -21,6 +27,13 @@ pub(super) fn plan(world: &World, reference: &ObjectRef, deployment: &Deployment
     let release = world.get::<Release>(&reference.key.namespace, &release_name);
     let current = release.filter(|r| r.spec.deployment_ref.as_deref() == Some(reference.key.name.as_str()));
     let (phase, ready) = match current {
+        None if release.is_none() && awaits_release(world, reference, binding) => (
+            DeploymentPhase::Progressing,
+            Condition::not_ready(
+                reasons::PROGRESSING,
+                format!("Release {release_name:?} is being written"),
+            ),
+        ),
         None => (
             DeploymentPhase::Superseded,
             Condition::not_ready(
@@ -60,4 +73,15 @@ pub(super) fn plan(world: &World, reference: &ObjectRef, deployment: &Deployment
         status: Some(status),
         ..Plan::default()
     }
+}
+
+/// Whether a revision is the newest of a binding that wants to run, so that its release is about to be made.
+fn awaits_release(world: &World, deployment: &ObjectRef, binding: &TypedRef) -> bool {
+    let Some(kind) = binding_kind(&binding.kind) else {
+        return false;
+    };
+    let binding = ObjectRef::new(kind, &deployment.key.namespace, &binding.name);
+    let runs = Binding::find(world, &binding).is_some_and(|b| b.state != ReleaseState::Undeploy);
+    let newest = revision::history(world, &binding).pop();
+    runs && newest.is_some_and(|newest| newest.name_any() == deployment.key.name)
 }
