@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, backup, cell, completion, convert, crds, delete, describe, diff, explain, get, kubeconfig,
+    apply, backup, cell, completion, convert, crds, delete, describe, diff, doctor, explain, get, kubeconfig,
     manager, render, restore, rollback, tree, up, validate, version, wait,
 };
 use crate::online::Connect;
@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Render(render::Args),
     /// Show what files would change, on a server or against other files
     Diff(diff::Args),
+    /// Look for objects in data planes that nothing knows any more
+    Doctor(doctor::Args),
     /// Check files without a server
     Validate(validate::Args),
     /// Rewrite older and short manifests as today's kinds

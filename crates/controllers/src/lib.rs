@@ -36,6 +36,7 @@ pub mod buildplane;
 pub mod context;
 pub mod dataplane;
 pub mod defaults;
+pub mod doctor;
 pub mod flow;
 pub mod inputs;
 pub mod install;

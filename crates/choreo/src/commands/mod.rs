@@ -9,6 +9,7 @@ pub(crate) mod crds;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod diff;
+pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod kubeconfig;
@@ -43,6 +44,7 @@ pub(crate) fn run(cli: Cli, printer: &mut Printer) -> Outcome {
         Command::Cell(args) => block_on(cell::run(&args, &connect, printer)),
         Command::Rollback(args) => block_on(rollback::run(&args, &connect, printer)),
         Command::Render(args) => render::run(&args, &connect, printer),
+        Command::Doctor(args) => block_on(doctor::run(&args, &connect, printer)),
         Command::Diff(args) => block_on(diff::run(&args, &connect, printer)),
         Command::Explain(args) => explain::run(&args, printer),
         Command::Validate(args) => validate::run(&args, &connect, printer),

@@ -100,6 +100,7 @@ impl CallError {
 #[derive(Clone)]
 pub(crate) struct Session {
     client: kube::Client,
+    config: kube::Config,
     /// The namespace that commands use.
     pub(crate) namespace: String,
     server: String,
@@ -139,12 +140,26 @@ impl Session {
             .namespace
             .clone()
             .unwrap_or_else(|| config.default_namespace.clone());
-        let client = kube::Client::try_from(config).map_err(|error| unusable(&error))?;
+        let client = kube::Client::try_from(config.clone()).map_err(|error| unusable(&error))?;
         Ok(Self {
             client,
+            config,
             namespace,
             server,
         })
+    }
+
+    /// Its client, for what is not a single request.
+    pub(crate) fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
+
+    /// A client, with the same credentials, for another logical cluster of the server.
+    pub(crate) fn logical_cluster(&self, name: &str) -> Option<kube::Client> {
+        let mut config = self.config.clone();
+        let path = format!("{}/clusters/{name}", self.server);
+        config.cluster_url = path.parse().ok()?;
+        kube::Client::try_from(config).ok()
     }
 
     /// Reads `path` in the media type `accept`.

@@ -20,7 +20,7 @@ use futures::future::join_all;
 use jiff::{Timestamp, Unit};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::Api;
+use kube::{Api, Client};
 use parking_lot::Mutex;
 
 use crate::context::Context;
@@ -101,7 +101,19 @@ pub async fn resolve_cluster(
     namespace: &str,
     cluster: &KubernetesCluster,
 ) -> Result<ClusterTarget, ConnectError> {
-    let api: Api<Secret> = Api::namespaced(context.control.client().clone(), namespace);
+    resolve_with(context.control.client(), namespace, cluster).await
+}
+
+/// As [`resolve_cluster`], with a client of the control plane.
+///
+/// # Errors
+/// When a Secret is missing, or cannot be read.
+pub async fn resolve_with(
+    client: &Client,
+    namespace: &str,
+    cluster: &KubernetesCluster,
+) -> Result<ClusterTarget, ConnectError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let mut secrets = Secrets::new();
     for name in connect::secrets_of(cluster) {
         let secret = api.get_opt(name).await.map_err(|error| {

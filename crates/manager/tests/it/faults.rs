@@ -382,7 +382,10 @@ async fn managers_that_die_in_the_middle_lose_and_double_nothing() -> anyhow::Re
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deletion_ends_in_every_order() -> anyhow::Result<()> {
-    let _alone = alone().await;
+    if Bed::is_foreign() {
+        // An API server alone neither collects garbage nor empties namespaces.
+        return Ok(());
+    }
     let bed = Bed::start().await?;
     let running = manager(&bed, "orders").await;
     kinds(&bed.control).await?;
@@ -390,10 +393,6 @@ async fn deletion_ends_in_every_order() -> anyhow::Result<()> {
         .into_iter()
         .enumerate()
     {
-        if Bed::is_foreign() && matches!(first, "Organization" | "Namespace" | "Project") {
-            // Needs garbage collection and the end of namespaces, which the cluster may not have.
-            continue;
-        }
         let organization = format!("order-{number}");
         bed.organization(&organization).await?;
         apply_greeter(&bed.control, &organization).await?;

@@ -1,6 +1,7 @@
 //! A manager on an empty cluster, with a data plane that is another one.
 
 use choreo_testkit::Bed;
+use serde_json::json;
 
 use crate::support::{alone, apply_greeter, cell, kinds, manager};
 
@@ -36,6 +37,32 @@ async fn on_an_empty_cluster_it_becomes_ready_by_itself_and_the_greeter_flows() 
         .lines()
         .find(|line| line.starts_with(r#"choreo_http_requests_total{plane="data",verb="apply",code="201"}"#));
     assert!(applied.is_some(), "{metrics}");
+
+    // Everything that is there is known, but for what somebody else has left there.
+    let connector = choreo_controllers::HttpConnector::default();
+    let found = choreo_controllers::doctor::examine(&bed.control.client, &connector).await?;
+    let of_flow = |found: &[choreo_controllers::doctor::Finding]| {
+        let here = found.iter().find(|finding| finding.data_plane == "flow/default");
+        here.map(|finding| (finding.objects, finding.orphans.clone()))
+    };
+    let (objects, orphans) = of_flow(&found).unwrap();
+    assert!(objects >= 8, "{objects}");
+    assert_eq!(orphans, Ok(Vec::new()));
+    bed.plane
+        .apply(json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "stray", "namespace": "default", "labels": {
+                "app.kubernetes.io/managed-by": "choreo", "openchoreo.dev/component": "old",
+            }},
+        }))
+        .await?;
+    let found = choreo_controllers::doctor::examine(&bed.control.client, &connector).await?;
+    let orphans = of_flow(&found).unwrap().1.unwrap();
+    let said: Vec<String> = orphans
+        .iter()
+        .map(|orphan| format!("{} of {}", orphan.object, orphan.belonged_to))
+        .collect();
+    assert_eq!(said, ["ConfigMap default/stray of component old"]);
 
     bed.control.delete("Organization", "", "flow").await?;
     manager.stop().await?;

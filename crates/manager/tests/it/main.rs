@@ -7,3 +7,4 @@ mod faults;
 mod flow;
 mod handover;
 mod support;
+mod upgrade;
