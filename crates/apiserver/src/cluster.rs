@@ -99,6 +99,8 @@ pub struct Cluster {
     chain: Chain,
     /// Held while a definition is written, so that definitions and registry change together and in order.
     pub(crate) definitions: tokio::sync::Mutex<()>,
+    /// Held while a write that counts for a quota is checked and carried out.
+    pub(crate) quota: Arc<tokio::sync::Mutex<()>>,
     /// Wakes whoever follows the registry.
     pub(crate) registry_changed: tokio::sync::watch::Sender<u64>,
     services: OnceLock<Allocator>,
@@ -127,6 +129,7 @@ impl Cluster {
             chain: Chain::new(settings.admission.clone()),
             settings,
             definitions: tokio::sync::Mutex::default(),
+            quota: Arc::default(),
             registry_changed: tokio::sync::watch::Sender::new(0),
             services: OnceLock::new(),
             callouts: crate::callout::Callouts::default(),

@@ -38,6 +38,7 @@ mod gc;
 mod handlers;
 mod health;
 mod namespaces;
+mod quota;
 mod rbac;
 mod respond;
 mod reviews;

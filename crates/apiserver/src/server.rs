@@ -256,6 +256,7 @@ impl ApiServer {
             tokio::spawn(crate::gc::run(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::namespaces::run(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::accounts::run(cluster.clone(), shutdown.clone()));
+            tokio::spawn(crate::quota::run(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::rbac::aggregate(cluster.clone(), shutdown.clone()));
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use choreo_apimachinery::status::Result;
 use choreo_store::Snapshot;
 use serde_json::{Value, json};
+use tokio::sync::OwnedMutexGuard;
 
 use super::policies::{self, Policies};
 use super::webhooks::{self, Webhooks};
@@ -52,6 +53,8 @@ pub(crate) struct Review<'a> {
     pub(crate) warnings: Vec<String>,
     /// What the audit event is to say, by key.
     pub(crate) annotations: BTreeMap<String, String>,
+    /// Keeps other writes that count for a quota waiting until this one is carried out.
+    pub(crate) held: Option<OwnedMutexGuard<()>>,
 }
 
 impl Review<'_> {
@@ -83,6 +86,7 @@ impl Review<'_> {
         let (target, operation) = (self.target, self.operation);
         let mut changed =
             crate::accounts::admit(target, operation, self.subresource, self.name, object).await?;
+        changed |= super::limits::mutate(self, object);
         let steps = self.steps();
         if !steps.is_empty() {
             let snapshot = target.cluster.store().snapshot();
@@ -116,9 +120,12 @@ impl Review<'_> {
             .await?;
         }
         crate::rbac::admit(self.target, self.operation, self.name, self.old, object)?;
+        super::limits::validate(self, object)?;
         self.validate_in_process(object)?;
         chain.policies.validate(self, object)?;
-        Box::pin(chain.webhooks.validate(self, object)).await
+        Box::pin(chain.webhooks.validate(self, object)).await?;
+        self.held = crate::quota::admit(self, object).await?;
+        Ok(())
     }
 
     fn validate_in_process(&mut self, object: Option<&Value>) -> Result<()> {

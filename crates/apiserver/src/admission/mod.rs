@@ -1,15 +1,15 @@
 //! Admission: what is checked or changed between a request and the store.
 //!
 //! ```text
-//!  decoded object ─▶ mutate: NamespaceLifecycle, ServiceAccount, Admission::mutate of the embedder,
+//!  decoded object ─▶ mutate: NamespaceLifecycle, ServiceAccount, LimitRanger, Admission::mutate of the embedder,
 //!                            mutating policies, mutating webhooks
 //!                        │
 //!                        ▼
 //!             strategy, validation of the kind
 //!                        │
 //!                        ▼
-//!                    validate: RBAC escalation, Admission::validate of the embedder, validating policies,
-//!                              validating webhooks ─▶ store
+//!                    validate: RBAC escalation, LimitRanger, Admission::validate of the embedder, validating policies,
+//!                              validating webhooks, ResourceQuota ─▶ store
 //! ```
 //!
 //! First everything that may change the object runs, in a fixed order; what comes out is decoded, defaulted and validated like
@@ -55,6 +55,7 @@
 mod chain;
 mod expressions;
 pub(crate) mod lifecycle;
+mod limits;
 mod matching;
 mod policies;
 mod registered;

@@ -83,6 +83,7 @@ async fn attempt_create(
         validation: options.field_validation,
         warnings: Vec::new(),
         annotations: BTreeMap::new(),
+        held: None,
     };
     if review.mutate(&mut object).await? {
         object = decode::admitted(target, object)?;

@@ -97,6 +97,7 @@ async fn attempt(
         validation: FieldValidation::default(),
         warnings: Vec::new(),
         annotations: BTreeMap::new(),
+        held: None,
     };
     review.validate(None).await?;
     let warnings = review.warnings;

@@ -201,6 +201,7 @@ async fn attempt(
         validation: change.validation,
         warnings,
         annotations: BTreeMap::new(),
+        held: None,
     };
     if review.mutate(&mut new).await? {
         new = decode::admitted(target, new)?;

@@ -22,6 +22,7 @@ mod hooks;
 mod kubectl;
 mod policies;
 mod protobuf;
+mod quotas;
 mod support;
 mod versions;
 mod watches;

@@ -32,6 +32,7 @@ pub fn validate(info: &ResourceInfo, new: &Value, old: Option<&Value>) -> Vec<Fi
         ("", "PersistentVolumeClaim") => storage::claim(new, old, e),
         ("", "PersistentVolume") => storage::volume(new, e),
         ("", "ResourceQuota") => config::quota(new, e),
+        ("", "LimitRange") => config::limit_range(new, e),
         ("", "ReplicationController") => workload::replication_controller(new, e),
         ("apps", "Deployment") => workload::deployment(new, old, e),
         ("apps", "ReplicaSet") => workload::replica_set(new, old, e),
