@@ -26,6 +26,8 @@ pub(crate) fn is_public(info: &RequestInfo) -> bool {
 
 /// Checks that the user may do what the request asks.
 ///
+/// Gives the reason, which the audit is told.
+///
 /// # Errors
 /// 401 for somebody unknown, 403 with the message that clients know.
 pub(crate) fn authorize(
@@ -33,20 +35,20 @@ pub(crate) fn authorize(
     info: &RequestInfo,
     method: &str,
     snapshot: impl FnOnce() -> Snapshot,
-) -> Result<()> {
+) -> Result<String> {
     if is_public(info) {
-        return Ok(());
+        return Ok(String::new());
     }
     let Some(user) = user else {
         return Err(ApiError::unauthorized());
     };
     if user.is_in(MASTERS) {
-        return Ok(());
+        return Ok(String::new());
     }
     let wanted = Attributes::of(info, method);
     let decision = rbac::decide(&snapshot(), user, &wanted);
     if decision.allowed {
-        return Ok(());
+        return Ok(decision.reason);
     }
     Err(refusal(user, &wanted, &decision.reason))
 }

@@ -9,13 +9,15 @@ use choreo_apimachinery::status::{ApiError, Result};
 use futures::FutureExt;
 use http::{HeaderMap, Method, Request};
 
+use crate::audit::{Notes, Recorder};
 use crate::authz;
 use crate::backup;
 use crate::cluster::Cluster;
 use crate::discovery;
+use crate::flow::{self, Crowded};
 use crate::handlers;
 use crate::health;
-use crate::negotiate::{Answer, Offer, negotiate, negotiate_plain};
+use crate::negotiate::{Answer, Offer, negotiate, negotiate_plain, read_body};
 use crate::rbac;
 use crate::request::{Query, RequestInfo, Verb};
 use crate::respond;
@@ -39,6 +41,8 @@ pub(crate) struct Context {
     pub headers: HeaderMap,
     /// By whom.
     pub user: UserInfo,
+    /// What the audit is to be told, if there is one.
+    pub notes: Option<Arc<Notes>>,
 }
 
 impl Context {
@@ -54,16 +58,54 @@ impl Context {
     }
 }
 
-/// Answers a request. A panic in a handler is answered with a 500 and logged; the connection lives on.
+/// Answers a request, and has the audit write it down. A panic in a handler is answered with a 500 and logged; the connection
+/// lives on.
 pub(crate) async fn dispatch(
     server: ApiServer,
     cluster: Option<Arc<str>>,
     request: Request<Body>,
 ) -> Response {
+    let Some(audit) = server.audit().cloned() else {
+        return answer(server, cluster, request, None).await.0;
+    };
+    let (parts, mut body) = request.into_parts();
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
+    let user = parts.extensions.get::<UserInfo>();
+    let Some(mut recorder) = Recorder::begin(&audit, &parts, &info, user) else {
+        return answer(server, cluster, Request::from_parts(parts, body), None)
+            .await
+            .0;
+    };
+    if recorder.wants_request() {
+        match read_body(&parts.headers, body).await {
+            Ok(read) => {
+                recorder.request(&read.content_type, &read.bytes);
+                body = Body::from(read.bytes);
+            }
+            Err(error) => {
+                let refused = respond::error(negotiate_plain(&parts.headers, &query), &error);
+                return recorder.finish(refused, false).await;
+            }
+        }
+    }
+    let notes = Some(recorder.notes());
+    let (response, panicked) = answer(server, cluster, Request::from_parts(parts, body), notes).await;
+    recorder.finish(response, panicked).await
+}
+
+/// The answer to a request, and whether its handler panicked.
+async fn answer(
+    server: ApiServer,
+    cluster: Option<Arc<str>>,
+    request: Request<Body>,
+    notes: Option<Arc<Notes>>,
+) -> (Response, bool) {
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let answer = negotiate_plain(&parts.headers, &query);
+    let refuse = |error: &ApiError| (respond::error(answer, error), false);
     let user = parts.extensions.get::<UserInfo>();
     let head = parts.method == Method::HEAD;
 
@@ -71,29 +113,48 @@ pub(crate) async fn dispatch(
         None => server.default_cluster().clone(),
         Some(name) => match server.cluster(name) {
             Some(cluster) => cluster.clone(),
-            None if user.is_some() => return respond::page_not_found(),
+            None if user.is_some() => return (respond::page_not_found(), false),
             // A stranger does not learn which clusters there are.
-            None => return respond::error(answer, &ApiError::unauthorized()),
+            None => return refuse(&ApiError::unauthorized()),
         },
     };
-    let user = match acting(&cluster, user, &parts.headers) {
-        Ok(user) => user,
-        Err(error) => return respond::error(answer, &error),
+    let acting = match acting(&cluster, user, &parts.headers) {
+        Ok(acting) => acting,
+        Err(error) => return refuse(&error),
     };
     let snapshot = || cluster.store().snapshot();
-    if let Err(error) = authz::authorize(user.as_ref(), &info, parts.method.as_str(), snapshot) {
-        return respond::error(answer, &error);
+    let decision = authz::authorize(acting.as_ref(), &info, parts.method.as_str(), snapshot);
+    if let Some(notes) = &notes {
+        if let Some(acting) = acting.as_ref().filter(|acting| Some(*acting) != user) {
+            notes.acting(acting);
+        }
+        let (said, reason) = match &decision {
+            Ok(reason) => ("allow", reason.as_str()),
+            Err(_) => ("forbid", ""),
+        };
+        notes.annotate("authorization.k8s.io/decision", said);
+        notes.annotate("authorization.k8s.io/reason", reason);
     }
+    if let Err(error) = decision {
+        return refuse(&error);
+    }
+    let user = acting.unwrap_or_else(UserInfo::anonymous);
+    let _seat = match server.flow().enter(&user, &info).await {
+        Ok(seat) => seat,
+        Err(Crowded) => return (flow::too_many(), false),
+    };
     let context = Context {
         cluster,
         query,
         method: parts.method,
         headers: parts.headers,
-        user: user.unwrap_or_else(UserInfo::anonymous),
+        user,
         info,
         server,
+        notes,
     };
     let place = format!("{} {}", context.method, parts.uri.path());
+    let mut panicked = false;
     let writes = !matches!(context.method, Method::GET | Method::HEAD | Method::OPTIONS);
     let work = AssertUnwindSafe(route(context, body)).catch_unwind();
     let worked = if writes {
@@ -118,6 +179,7 @@ pub(crate) async fn dispatch(
             respond::error(answer, &error)
         }
         Err(panic) => {
+            panicked = true;
             let what = panic
                 .downcast_ref::<&str>()
                 .map(|s| (*s).to_owned())
@@ -127,11 +189,12 @@ pub(crate) async fn dispatch(
             respond::error(answer, &ApiError::internal(message))
         }
     };
-    if head {
+    let response = if head {
         response.map(|_| Body::empty())
     } else {
         response
-    }
+    };
+    (response, panicked)
 }
 
 /// As whom the request counts: whom its headers name, if the user may act as them, or the user.

@@ -23,6 +23,7 @@
 //! Bodies are JSON or YAML, and protobuf for built-in kinds. Custom resources convert by their version alone, without webhooks.
 
 mod accounts;
+mod audit;
 mod authz;
 mod backup;
 mod callout;
@@ -32,6 +33,7 @@ mod discovery;
 mod dispatch;
 mod error;
 mod expiry;
+mod flow;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod gc;
@@ -59,7 +61,9 @@ pub mod verbs;
 
 pub use accounts::{ISSUER, KeyError, SigningKey};
 pub use admission::{Admission, AdmissionRequest, Operation};
+pub use audit::{Audit, AuditError};
 pub use cluster::{Cluster, Served};
 pub use error::ServerError;
+pub use flow::FlowLimits;
 pub use server::{ApiServer, Options};
 pub use user::UserInfo;

@@ -170,6 +170,7 @@ impl Connection {
             .and_then(|chain| chain.first())
             .and_then(user_of_certificate);
         let caller = Arc::new(Caller {
+            address: peer,
             user,
             authenticator: self.authenticator,
             router: self.router,
@@ -183,11 +184,13 @@ impl Connection {
         builder
             .http1()
             .timer(TokioTimer::new())
+            .max_buf_size(HEADER_LIMIT)
             .header_read_timeout(self.options.header_timeout);
         builder
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(1000)
+            .max_header_list_size(1 << 20)
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20));
         let connection = builder
@@ -215,8 +218,16 @@ async fn handshake(acceptor: TlsAcceptor, mut stream: TcpStream) -> std::io::Res
     acceptor.accept(stream).await
 }
 
+/// Where a request came from. Travels as an extension of the request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientAddress(pub(crate) SocketAddr);
+
+/// The most bytes that the headers of a request may have; more are answered with 431. The same as kube-apiserver's.
+const HEADER_LIMIT: usize = 1 << 20;
+
 /// Answers the requests of one connection.
 struct Caller {
+    address: SocketAddr,
     user: Option<UserInfo>,
     authenticator: Arc<Authenticator>,
     router: axum::Router,
@@ -225,6 +236,7 @@ struct Caller {
 
 impl Caller {
     async fn answer(&self, mut request: Request<Body>) -> Response {
+        request.extensions_mut().insert(ClientAddress(self.address));
         match self
             .authenticator
             .authenticate(self.user.as_ref(), request.uri().path(), request.headers())

@@ -12,10 +12,12 @@ use tower::service_fn;
 
 use crate::accounts::{ISSUER, Issuer, SigningKey, Verified};
 use crate::admission::Admission;
+use crate::audit::Audit;
 use crate::authn::Authenticator;
 use crate::cluster::{Cluster, Settings};
 use crate::dispatch;
 use crate::error::ServerError;
+use crate::flow::{Flow, FlowLimits};
 use crate::request::RequestInfo;
 use crate::user::UserInfo;
 
@@ -34,6 +36,10 @@ pub struct Options {
     /// The certificates, in PEM, by which clients in Pods know this server; each namespace gets them as a ConfigMap. Empty for
     /// none.
     pub certificate_authority: String,
+    /// How many requests are worked on, and wait, at a time.
+    pub flow: FlowLimits,
+    /// What is written down of requests, and where.
+    pub audit: Option<Audit>,
     /// The product's version as `/version` tells it behind the Kubernetes version, for example `choreo.0.1.0`.
     pub build: String,
 }
@@ -47,6 +53,8 @@ impl Default for Options {
             issuer: ISSUER.to_owned(),
             signing_key: None,
             certificate_authority: String::new(),
+            flow: FlowLimits::default(),
+            audit: None,
             build: concat!("choreo.", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -68,6 +76,8 @@ struct Inner {
     store: Store,
     build: String,
     authenticator: Authenticator,
+    flow: Arc<Flow>,
+    audit: Option<Arc<Audit>>,
     draining: CancellationToken,
     backups: tokio::sync::Mutex<()>,
 }
@@ -103,6 +113,8 @@ impl ApiServer {
                 store,
                 build: options.build,
                 authenticator: options.authenticator,
+                flow: Flow::new(options.flow),
+                audit: options.audit.map(Arc::new),
                 draining: CancellationToken::new(),
                 backups: tokio::sync::Mutex::default(),
             }),
@@ -201,6 +213,16 @@ impl ApiServer {
         cluster
             .issuer()
             .verify(&snapshot, token, wanted, jiff::Timestamp::now())
+    }
+
+    /// Hands out seats to requests.
+    pub(crate) fn flow(&self) -> &Arc<Flow> {
+        &self.inner.flow
+    }
+
+    /// What is written down of requests.
+    pub(crate) fn audit(&self) -> Option<&Arc<Audit>> {
+        self.inner.audit.as_ref()
     }
 
     /// Cancelled when the server goes down: watches end.

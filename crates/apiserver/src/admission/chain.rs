@@ -122,7 +122,13 @@ impl Review<'_> {
         crate::rbac::admit(self.target, self.operation, self.name, self.old, object)?;
         super::limits::validate(self, object)?;
         self.validate_in_process(object)?;
-        chain.policies.validate(self, object)?;
+        let judged = chain.policies.validate(self, object);
+        if let Some(notes) = &self.target.notes {
+            for (key, value) in &self.annotations {
+                notes.annotate(key, value);
+            }
+        }
+        judged?;
         Box::pin(chain.webhooks.validate(self, object)).await?;
         self.held = crate::quota::admit(self, object).await?;
         Ok(())

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use super::other;
 use crate::dispatch::Context;
 use crate::negotiate::{Answer, Body, Transform};
-use crate::request::{CreateOptions, DeleteOptions};
+use crate::request::{CreateOptions, DeleteOptions, FieldValidation};
 use crate::respond;
-use crate::verbs::{self, Target, text};
+use crate::user::UserInfo;
+use crate::verbs::{self, Change, Subresource, Target, modify, now, text};
 
 /// Evicts a Pod.
 pub(super) async fn evict(context: &Context, target: &Target, body: &Body) -> Result<Response> {
@@ -27,8 +28,10 @@ pub(super) async fn evict(context: &Context, target: &Target, body: &Body) -> Re
     let mut delete = DeleteOptions::parse(&context.query, eviction.get("deleteOptions"))?;
     delete.dry_run |= options.dry_run;
     let pod = target.get(name).await?.value();
-    if !matches!(text(&pod, "/status/phase"), "Succeeded" | "Failed" | "Pending") {
-        check_budgets(context, target, &pod)?;
+    // What does not run, or goes already, disrupts nothing.
+    let idle = matches!(text(&pod, "/status/phase"), "Succeeded" | "Failed" | "Pending");
+    if !idle && !verbs::is_deleting(&pod) {
+        take_from_budget(context, target, &pod, delete.dry_run).await?;
     }
     verbs::delete(target, name, &delete).await?;
     let status =
@@ -36,53 +39,107 @@ pub(super) async fn evict(context: &Context, target: &Target, body: &Body) -> Re
     respond::object(answer, StatusCode::CREATED, &status, &[])
 }
 
-/// 429 when a budget that selects the Pod allows no disruption now, 500 when two of them do.
-fn check_budgets(context: &Context, target: &Target, pod: &Value) -> Result<()> {
-    let budgets = other(context, ("policy", "v1", "poddisruptionbudgets"))?;
+/// Writes the eviction down in the budget that selects the Pod.
+///
+/// # Errors
+/// 429 when it allows no disruption now, 500 when two budgets select the Pod.
+async fn take_from_budget(context: &Context, target: &Target, pod: &Value, dry_run: bool) -> Result<()> {
+    let info = other(context, ("policy", "v1", "poddisruptionbudgets"))?;
     let snapshot = target.cluster.store().snapshot();
     let selects = |budget: &&Arc<Object>| {
         let selector = budget.value().pointer("/spec/selector").cloned();
         LabelSelector::from_object(selector.as_ref()).is_ok_and(|s| s.matches_object(pod))
     };
-    let found: Vec<_> = snapshot
-        .iter(&budgets.storage_resource(), Some(&target.namespace), None)
+    let found: Vec<String> = snapshot
+        .iter(&info.storage_resource(), Some(&target.namespace), None)
         .filter(selects)
+        .map(|budget| budget.key().name().to_owned())
         .collect();
-    match found.as_slice() {
-        [] => Ok(()),
-        [budget] => {
-            let budget = budget.value();
-            let allowed = budget
-                .pointer("/status/disruptionsAllowed")
-                .and_then(Value::as_i64)
-                .unwrap_or_default();
-            if allowed > 0 {
-                return Ok(());
-            }
-            let name = text(&budget, "/metadata/name");
-            let mut error = ApiError::too_many_requests(
-                "Cannot evict pod as it would violate the pod's disruption budget.",
-                0,
-            );
-            error.details.get_or_insert_default().causes.push(StatusCause {
-                cause: "DisruptionBudget".to_owned(),
-                message: format!(
-                    "The disruption budget {name} needs {} healthy pods and has {} currently",
-                    budget
-                        .pointer("/status/desiredHealthy")
-                        .and_then(Value::as_i64)
-                        .unwrap_or_default(),
-                    budget
-                        .pointer("/status/currentHealthy")
-                        .and_then(Value::as_i64)
-                        .unwrap_or_default()
-                ),
-                field: String::new(),
-            });
-            Err(error)
+    drop(snapshot);
+    let name = match found.as_slice() {
+        [] => return Ok(()),
+        [one] => one,
+        _ => {
+            return Err(ApiError::internal(
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+            ));
         }
-        _ => Err(ApiError::internal(
-            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
-        )),
+    };
+    let user = UserInfo::system("eviction");
+    let budgets = Target::of(&target.cluster, &info, &target.namespace, &user, "eviction");
+    let change = Change {
+        name,
+        subresource: Subresource::Status,
+        field_manager: None,
+        dry_run,
+        validation: FieldValidation::Ignore,
+        creates: false,
+        track: true,
+        versioned: false,
+    };
+    let evicted = text(pod, "/metadata/name");
+    // Two evictions at once: the second one is computed anew from what the first one left.
+    modify(&budgets, &change, |budget| {
+        let mut budget = budget.cloned().ok_or_else(|| budgets.not_found(name))?;
+        if is_ready(pod) || !goes_freely(&budget) {
+            take(&mut budget, evicted)?;
+        }
+        Ok(budget)
+    })
+    .await
+    .map(|_| ())
+}
+
+fn number(budget: &Value, field: &str) -> i64 {
+    budget["status"][field].as_i64().unwrap_or_default()
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+/// Whether a Pod that is not ready may go without being counted.
+fn goes_freely(budget: &Value) -> bool {
+    let enough = number(budget, "currentHealthy") >= number(budget, "desiredHealthy")
+        && number(budget, "desiredHealthy") > 0;
+    text(budget, "/spec/unhealthyPodEvictionPolicy") == "AlwaysAllow" || enough
+}
+
+/// Takes one disruption from a budget, and notes for which Pod.
+fn take(budget: &mut Value, pod: &str) -> Result<()> {
+    let name = text(budget, "/metadata/name").to_owned();
+    let generation = budget.pointer("/metadata/generation").and_then(Value::as_i64);
+    if number(budget, "observedGeneration") < generation.unwrap_or_default() {
+        let why = format!("The disruption budget {name} is still being processed by the server.");
+        return Err(refusal(10, why));
     }
+    let allowed = number(budget, "disruptionsAllowed");
+    if allowed <= 0 {
+        let why = format!(
+            "The disruption budget {name} needs {} healthy pods and has {} currently",
+            number(budget, "desiredHealthy"),
+            number(budget, "currentHealthy")
+        );
+        return Err(refusal(0, why));
+    }
+    budget["status"]["disruptionsAllowed"] = (allowed - 1).into();
+    budget["status"]["disruptedPods"][pod] = now().into();
+    Ok(())
+}
+
+fn refusal(retry: u32, why: String) -> ApiError {
+    let mut error = ApiError::too_many_requests(
+        "Cannot evict pod as it would violate the pod's disruption budget.",
+        retry,
+    );
+    error.details.get_or_insert_default().causes.push(StatusCause {
+        cause: "DisruptionBudget".to_owned(),
+        message: why,
+        field: String::new(),
+    });
+    error
 }

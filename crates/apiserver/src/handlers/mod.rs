@@ -58,6 +58,7 @@ pub(crate) async fn resource(context: Context, body: HttpBody) -> Result<Respons
     let agent = agent(header(&context.headers, http::header::USER_AGENT.as_str()));
     let mut target = Target::of(&context.cluster, resource, &info.namespace, &context.user, &agent);
     target.is_patch = info.verb == Verb::Patch;
+    target.notes.clone_from(&context.notes);
     if !info.subresource.is_empty() {
         if resource.subresource(&info.subresource).is_none() {
             return Ok(respond::page_not_found());

@@ -64,6 +64,8 @@ pub struct Target {
     pub agent: String,
     /// Whether the request is a patch, which admission is told.
     pub(crate) is_patch: bool,
+    /// Where what the audit is to say goes.
+    pub(crate) notes: Option<Arc<crate::audit::Notes>>,
     /// The resource as the store knows it, such as `apps/deployments`.
     storage: Arc<str>,
     /// Whether stored objects can be in another form than the requested one.
@@ -107,6 +109,7 @@ impl Target {
             user: user.clone(),
             agent: agent.to_owned(),
             is_patch: false,
+            notes: None,
         }
     }
 

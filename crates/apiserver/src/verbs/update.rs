@@ -11,6 +11,7 @@ use super::{Target, View, Written, convert, create, decode, delete, fields, meta
 use crate::admission::{Operation, Review};
 use crate::cluster::Refused;
 use crate::crds;
+use crate::negotiate::BODY_LIMIT;
 use crate::request::{CreateOptions, FieldValidation, UpdateOptions};
 
 /// How often a change is computed anew because the object changed meanwhile. Clients that send no resource version leave
@@ -211,6 +212,9 @@ async fn attempt(
     crds::prepare(target, Some(&old), &mut new)?;
     let addresses = target.cluster.services().for_update(info, &old, &mut new)?;
 
+    if target.is_patch {
+        check_size(&new)?;
+    }
     let same = *old == new;
     if !same {
         strategy::validate(target, name, &new, Some(&old))?;
@@ -267,6 +271,27 @@ fn lost(target: &Target, name: &str, refused: Refused) -> Result<Option<Written>
         Refused::NotFound => Err(target.not_found(name)),
         Refused::Fault(error) => Err(error),
     }
+}
+
+/// What patches make must not be larger than what a client could send.
+fn check_size(object: &Value) -> Result<()> {
+    struct Counter(usize);
+    impl std::io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    // Counting cannot fail.
+    let _ = serde_json::to_writer(&mut counter, object);
+    if counter.0 > BODY_LIMIT {
+        return Err(ApiError::too_large(&format!("limit is {BODY_LIMIT}")));
+    }
+    Ok(())
 }
 
 /// A document is about the object that the path names.

@@ -10,6 +10,7 @@ mod access;
 mod accounts;
 mod admission;
 mod apply;
+mod audit;
 mod backup;
 mod basics;
 mod collection;

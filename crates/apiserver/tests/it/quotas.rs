@@ -323,3 +323,58 @@ async fn a_crowd_cannot_exceed_a_quota() {
     let refused = answers.iter().filter(|a| a.status == 403).count();
     assert_eq!((made, refused), (10, 30));
 }
+
+#[tokio::test]
+async fn evictions_are_taken_from_the_budget() {
+    let server = TestServer::start();
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    for name in ["a", "b", "c"] {
+        let body = json!({"metadata": {"name": name, "labels": {"app": "x"}}, "spec": {"containers": [container("a", json!({}))]}});
+        server.post(PODS, body).await.expect(201);
+        let ready = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": if name == "c" { "False" } else { "True" }}]}});
+        server
+            .patch(&format!("{PODS}/{name}/status"), "merge-patch", ready)
+            .await
+            .expect(200);
+    }
+    let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}}});
+    server.post(budgets, budget).await.expect(201);
+    let evict = async |name: &str, query: &str| {
+        let body = json!({"kind": "Eviction", "apiVersion": "policy/v1", "metadata": {"name": name}});
+        server.post(&format!("{PODS}/{name}/eviction{query}"), body).await
+    };
+    let status = async |allowed: i64, healthy: i64| {
+        let status = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": allowed, "desiredHealthy": 1, "currentHealthy": healthy, "expectedPods": 3}});
+        server
+            .patch(&format!("{budgets}/b/status"), "merge-patch", status)
+            .await
+            .expect(200);
+    };
+    let refused = evict("a", "").await.expect(429);
+    assert_eq!(
+        refused["message"],
+        "Cannot evict pod as it would violate the pod's disruption budget."
+    );
+    assert_eq!(
+        refused["details"],
+        json!({"causes": [{"reason": "DisruptionBudget", "message": "The disruption budget b is still being processed by the server."}], "retryAfterSeconds": 10})
+    );
+    status(0, 1).await;
+    let refused = evict("a", "").await.expect(429);
+    assert_eq!(
+        refused["details"],
+        json!({"causes": [{"reason": "DisruptionBudget", "message": "The disruption budget b needs 1 healthy pods and has 1 currently"}]})
+    );
+    // One that is not ready may go as long as there are enough others.
+    evict("c", "").await.expect(201);
+    status(1, 2).await;
+    evict("a", "?dryRun=All").await.expect(201);
+    evict("a", "").await.expect(201);
+    let after = server.get(&format!("{budgets}/b")).await.expect(200)["status"].clone();
+    assert_eq!(after["disruptionsAllowed"], 0);
+    assert!(
+        after["disruptedPods"]["a"].is_string() && after["disruptedPods"].get("c").is_none(),
+        "{after}"
+    );
+    evict("b", "").await.expect(429);
+}

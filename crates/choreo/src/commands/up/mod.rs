@@ -34,6 +34,12 @@ pub(crate) struct Args {
     /// File of bearer tokens, as kube-apiserver's --token-auth-file
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Which requests are audited: a Policy of audit.k8s.io/v1. Needs --audit-log-path
+    #[arg(long, value_name = "FILE", requires = "audit_log_path")]
+    audit_policy_file: Option<PathBuf>,
+    /// File that audit events are appended to, one line of JSON each
+    #[arg(long, value_name = "FILE", requires = "audit_policy_file")]
+    audit_log_path: Option<PathBuf>,
     /// What is logged to standard error: error, warn, info, debug, trace, or a filter such as `info,choreo_store=debug`
     #[arg(long, value_name = "LEVEL", env = env_vars::LOG_LEVEL, default_value = "warn", hide_env_values = true)]
     log_level: String,

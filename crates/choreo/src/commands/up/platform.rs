@@ -10,7 +10,7 @@ use choreo_apiserver::kubeconfig::{self, Context};
 use choreo_apiserver::serve::{ServeOptions, TlsSettings, serve, tls_settings};
 use choreo_apiserver::tls::{Pki, local_names};
 use choreo_apiserver::user::UserInfo;
-use choreo_apiserver::{ApiServer, Options, SigningKey};
+use choreo_apiserver::{ApiServer, Audit, Options, SigningKey};
 use choreo_controllers::planes::Embedded;
 use choreo_controllers::{Controllers, RunOptions, install};
 use jiff::Timestamp;
@@ -56,6 +56,7 @@ impl Platform {
         let (shutdown, shutdown_server) = (CancellationToken::new(), CancellationToken::new());
         // What can fail because of a mistake comes first, before anything runs.
         let authenticator = authenticator(args)?;
+        let audit = audit(args)?;
         let listener = listen(args.api_port).await?;
         let address = listener
             .local_addr()
@@ -70,6 +71,7 @@ impl Platform {
                 clusters: vec![CONTROL.to_owned(), LOCAL.to_owned()],
                 admission: vec![Arc::new(Rules::in_cluster(CONTROL))],
                 authenticator,
+                audit,
                 signing_key: Some(signing_key),
                 certificate_authority: pki.authority_pem().to_owned(),
                 ..Options::default()
@@ -192,6 +194,15 @@ fn authenticator(args: &Args) -> Result<Authenticator, Failure> {
             .with_token_file(path)
             .map_err(|error| Failure::new("cannot use the token file").because(&error)),
     }
+}
+
+fn audit(args: &Args) -> Result<Option<Audit>, Failure> {
+    let (Some(policy), Some(log)) = (&args.audit_policy_file, &args.audit_log_path) else {
+        return Ok(None);
+    };
+    Audit::open(policy, log)
+        .map(Some)
+        .map_err(|error| Failure::new("cannot set the audit up").because(&error))
 }
 
 async fn listen(port: u16) -> Result<TcpListener, Failure> {

@@ -1,0 +1,313 @@
+//! The audit, and the bound on requests at work. Events have the fields that kube-apiserver writes.
+
+use axum::body::Body;
+use choreo_apiserver::{Audit, FlowLimits, UserInfo};
+use http::Request;
+use serde_json::{Value, json};
+
+use crate::hooks::{Hooks, Reply};
+use crate::support::{Answer, CONFIG_MAPS, TestServer, config_map};
+
+const POLICY: &str = r#"
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: ["RequestReceived"]
+rules:
+- level: None
+  userGroups: ["system:masters"]
+- level: RequestResponse
+  omitManagedFields: true
+  resources: [{group: "", resources: ["configmaps"]}]
+- level: Metadata
+"#;
+
+struct Audited {
+    server: TestServer,
+    folder: tempfile::TempDir,
+}
+
+impl Audited {
+    async fn start(policy: &str) -> Audited {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, log) = (folder.path().join("policy.yaml"), folder.path().join("audit.log"));
+        std::fs::write(&file, policy).unwrap();
+        let audit = Audit::open(&file, &log).unwrap();
+        let server = TestServer::with(|options| options.audit = Some(audit));
+        allow(&server, "jane", "admin").await;
+        Audited { server, folder }
+    }
+
+    fn events(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("audit.log")).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+/// Gives a user a role in all namespaces.
+async fn allow(server: &TestServer, name: &str, role: &str) {
+    let bound = json!({
+        "metadata": {"name": format!("{name}-{role}")},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}],
+    });
+    server
+        .post("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", bound)
+        .await
+        .expect(201);
+}
+
+async fn ask(server: &TestServer, who: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", "application/json")
+        .header("user-agent", "tester/1.0")
+        .extension(UserInfo::new(who, ["dev"]));
+    let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+    server.send(request.body(body).unwrap()).await
+}
+
+#[tokio::test]
+async fn who_did_what_is_written_down() {
+    let audited = Audited::start(POLICY).await;
+    let server = &audited.server;
+    let made = ask(
+        server,
+        "jane",
+        "POST",
+        CONFIG_MAPS,
+        Some(config_map("a", json!({"x": "y"}))),
+    )
+    .await;
+    let id = made.header("audit-id").to_owned();
+    made.expect(201);
+    ask(server, "jane", "GET", &format!("{CONFIG_MAPS}/none"), None)
+        .await
+        .expect(404);
+    ask(server, "joe", "GET", "/api/v1/namespaces/default/secrets", None)
+        .await
+        .expect(403);
+    // What nobody wanted to know.
+    server.get(CONFIG_MAPS).await.expect(200);
+    let events = audited.events();
+    assert_eq!(events.len(), 3, "{events:#?}");
+
+    let mut event = events[0].clone();
+    for field in ["requestReceivedTimestamp", "stageTimestamp"] {
+        let time = event.as_object_mut().unwrap().remove(field).unwrap();
+        let time = time.as_str().unwrap();
+        assert!(time.len() == 27 && time.ends_with('Z'), "{time}");
+    }
+    let object = event.as_object_mut().unwrap().remove("responseObject").unwrap();
+    assert_eq!(
+        (&object["data"], &object["metadata"]["name"]),
+        (&json!({"x": "y"}), &json!("a"))
+    );
+    assert_eq!(object["metadata"].get("managedFields"), None);
+    assert_eq!(
+        event,
+        json!({
+            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "RequestResponse", "auditID": id,
+            "stage": "ResponseComplete", "requestURI": CONFIG_MAPS, "verb": "create",
+            "user": {"username": "jane", "groups": ["dev", "system:authenticated"]},
+            "userAgent": "tester/1.0",
+            "objectRef": {"resource": "configmaps", "namespace": "default", "name": "a", "apiVersion": "v1"},
+            "responseStatus": {"metadata": {}, "code": 201},
+            "requestObject": config_map("a", json!({"x": "y"})),
+            "annotations": {
+                "authorization.k8s.io/decision": "allow",
+                "authorization.k8s.io/reason": "RBAC: allowed by ClusterRoleBinding \"jane-admin\" of ClusterRole \"admin\" to User \"jane\"",
+            },
+        })
+    );
+    assert_eq!(
+        events[1]["responseStatus"],
+        json!({"metadata": {}, "status": "Failure", "message": "configmaps \"none\" not found", "reason": "NotFound",
+            "details": {"name": "none", "kind": "configmaps"}, "code": 404})
+    );
+    assert_eq!(events[2]["level"], "Metadata");
+    assert_eq!(events[2]["responseStatus"]["code"], 403);
+    assert_eq!(
+        events[2]["annotations"]["authorization.k8s.io/decision"],
+        "forbid"
+    );
+    assert_eq!(events[2].get("responseObject"), None);
+}
+
+#[tokio::test]
+async fn watches_are_written_down_when_they_begin_and_end() {
+    let audited = Audited::start(POLICY).await;
+    let path = format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1");
+    let watched = ask(&audited.server, "jane", "GET", &path, None).await;
+    assert_eq!(watched.status, 200);
+    let events = audited.events();
+    let stages: Vec<_> = events
+        .iter()
+        .map(|e| (&e["stage"], &e["verb"], &e["responseStatus"]["code"]))
+        .collect();
+    let (started, complete, watch) = (
+        json!("ResponseStarted"),
+        json!("ResponseComplete"),
+        json!("watch"),
+    );
+    assert_eq!(
+        stages,
+        [(&started, &watch, &json!(200)), (&complete, &watch, &json!(200))]
+    );
+    assert_eq!(events[0]["auditID"], events[1]["auditID"]);
+}
+
+#[tokio::test]
+async fn stages_impersonation_and_policies_show() {
+    let audited = Audited::start("{kind: Policy, apiVersion: audit.k8s.io/v1, rules: [{level: Metadata, resources: [{group: \"\", resources: [configmaps]}]}]}").await;
+    let server = &audited.server;
+    let registration = "/apis/admissionregistration.k8s.io/v1";
+    let policy = json!({"metadata": {"name": "p"}, "spec": {
+        "matchConstraints": {"resourceRules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]},
+        "validations": [{"expression": "false", "message": "noticed"}],
+        "auditAnnotations": [{"key": "size", "valueExpression": "'entries: ' + string(size(object.data))"}],
+    }});
+    server
+        .post(&format!("{registration}/validatingadmissionpolicies"), policy)
+        .await
+        .expect(201);
+    let binding =
+        json!({"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Audit"]}});
+    server
+        .post(
+            &format!("{registration}/validatingadmissionpolicybindings"),
+            binding,
+        )
+        .await
+        .expect(201);
+    let headers = [("content-type", "application/json"), ("impersonate-user", "jane")];
+    let body = config_map("a", json!({"x": "y"})).to_string();
+    server
+        .request("POST", CONFIG_MAPS, &headers, body)
+        .await
+        .expect(201);
+    let events = audited.events();
+    assert_eq!(events.len(), 2, "{events:#?}");
+    assert_eq!(
+        (&events[0]["stage"], events[0].get("responseStatus")),
+        (&json!("RequestReceived"), None)
+    );
+    let done = &events[1];
+    assert_eq!(done["user"]["username"], "kubernetes-admin");
+    assert_eq!(
+        done["impersonatedUser"],
+        json!({"username": "jane", "groups": ["system:authenticated"]})
+    );
+    assert_eq!(done["annotations"]["p/size"], "entries: 1");
+    let failures: Value = serde_json::from_str(
+        done["annotations"]["validation.policy.admission.k8s.io/validation_failure"]
+            .as_str()
+            .unwrap(),
+    )
+    .unwrap();
+    assert_eq!(
+        failures,
+        json!([{"message": "noticed", "policy": "p", "binding": "b", "expressionIndex": 0, "validationActions": ["Audit"]}])
+    );
+    assert_eq!(done.get("requestObject"), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn one_users_crowd_waits_and_others_get_through() {
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let (entered, mut inside) = tokio::sync::mpsc::unbounded_channel();
+    let hooks = Hooks::start(move |_, _| {
+        let _ = entered.send(());
+        tokio::task::block_in_place(|| wait.lock().unwrap().recv().ok());
+        Reply::Review(json!({"allowed": true}))
+    })
+    .await;
+    let server = std::sync::Arc::new(TestServer::with(|options| {
+        options.flow = FlowLimits { seats: 1, queue: 1 }
+    }));
+    for who in ["jane", "joe"] {
+        allow(&server, who, "admin").await;
+    }
+    let body = json!({"metadata": {"name": "v"}, "webhooks": [hooks.hook("/hold", json!({}))]});
+    server
+        .post(
+            "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
+            body,
+        )
+        .await
+        .expect(201);
+    let start = |who: &'static str, name: &'static str| {
+        let server = server.clone();
+        tokio::spawn(async move {
+            ask(
+                &server,
+                who,
+                "POST",
+                CONFIG_MAPS,
+                Some(config_map(name, json!({}))),
+            )
+            .await
+        })
+    };
+    let first = start("jane", "a");
+    inside.recv().await.unwrap();
+    // The seat is taken. One more of hers may wait, the next one may not.
+    let mut refused = Vec::new();
+    let mut waiting = Vec::new();
+    for name in ["b", "c", "d"] {
+        let mut request = start("jane", name);
+        match tokio::time::timeout(std::time::Duration::from_millis(300), &mut request).await {
+            Ok(answer) => refused.push(answer.unwrap()),
+            Err(_) => waiting.push(request),
+        }
+    }
+    assert_eq!((refused.len(), waiting.len()), (2, 1));
+    for answer in &refused {
+        assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, "1"));
+        assert_eq!(answer.text, "Too many requests, please try again later.\n");
+    }
+    let other = start("joe", "e");
+    // Administrators take no seat, and watches do not either.
+    server.get(CONFIG_MAPS).await.expect(200);
+    let watch = ask(
+        &server,
+        "jane",
+        "GET",
+        &format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1"),
+        None,
+    )
+    .await;
+    assert_eq!(watch.status, 200);
+    for _ in 0..3 {
+        release.send(()).unwrap();
+    }
+    for request in [first, waiting.pop().unwrap(), other] {
+        request.await.unwrap().expect(201);
+    }
+}
+
+#[tokio::test]
+async fn patches_cannot_make_an_object_grow_for_ever() {
+    let server = TestServer::start();
+    let mut definition = crate::support::widgets();
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["texts"] =
+        json!({"type": "object", "additionalProperties": {"type": "string"}});
+    server.post(crate::support::CRDS, definition).await.expect(201);
+    server
+        .post(crate::support::WIDGETS, crate::support::widget("w", 1))
+        .await
+        .expect(201);
+    let path = format!("{}/w", crate::support::WIDGETS);
+    let grow = |key: &str| json!({"spec": {"texts": {key: "x".repeat(1 << 20)}}});
+    for key in ["a", "b"] {
+        server.patch(&path, "merge-patch", grow(key)).await.expect(200);
+    }
+    let refused = server.patch(&path, "merge-patch", grow("c")).await.expect(413);
+    assert_eq!(refused["message"], "Request entity too large: limit is 3145728");
+    let body = json!({"metadata": {"name": "big"}, "data": {"x": "y".repeat(3 << 20)}});
+    let refused = server.post(CONFIG_MAPS, body).await.expect(413);
+    assert_eq!(refused["message"], "Request entity too large: limit is 3145728");
+}
