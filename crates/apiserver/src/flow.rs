@@ -21,9 +21,6 @@ use crate::request::{RequestInfo, Verb};
 use crate::respond;
 use crate::user::{MASTERS, UserInfo};
 
-/// The longest wait for a seat: a quarter of the time that kube-apiserver gives a request.
-const LONGEST_WAIT: Duration = Duration::from_secs(15);
-
 /// How many requests are worked on and wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowLimits {
@@ -31,14 +28,17 @@ pub struct FlowLimits {
     pub seats: usize,
     /// Requests of one user that wait at most.
     pub queue: usize,
+    /// How long a request waits at most.
+    pub wait: Duration,
 }
 
 impl Default for FlowLimits {
-    /// As many as kube-apiserver works on, and lets wait, at a time.
+    /// As many as kube-apiserver works on, and lets wait, at a time, for a quarter of the time that it gives a request.
     fn default() -> Self {
         Self {
             seats: 600,
             queue: 50,
+            wait: Duration::from_secs(15),
         }
     }
 }
@@ -165,7 +165,7 @@ impl Waiting {
         let Some(turn) = self.turn.as_mut() else {
             return Err(Crowded);
         };
-        let came = tokio::time::timeout(LONGEST_WAIT, turn).await;
+        let came = tokio::time::timeout(self.flow.limits.wait, turn).await;
         if matches!(came, Ok(Ok(()))) {
             self.turn = None;
             return Ok(Seat(self.flow.clone()));
@@ -203,7 +203,11 @@ mod tests {
     use futures::FutureExt;
 
     fn flow(seats: usize, queue: usize) -> Arc<Flow> {
-        Flow::new(FlowLimits { seats, queue })
+        Flow::new(FlowLimits {
+            seats,
+            queue,
+            ..FlowLimits::default()
+        })
     }
 
     #[tokio::test]
@@ -262,9 +266,13 @@ mod tests {
         assert_eq!(flow.state.lock().taken, 0);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn nobody_waits_for_ever() {
-        let flow = flow(1, 5);
+        let flow = Flow::new(FlowLimits {
+            seats: 1,
+            wait: Duration::from_millis(10),
+            ..FlowLimits::default()
+        });
         let seat = flow.seat("a").await.unwrap();
         assert_eq!(flow.seat("b").await.unwrap_err(), Crowded);
         drop(seat);

@@ -226,7 +226,11 @@ async fn one_users_crowd_waits_and_others_get_through() {
     })
     .await;
     let server = std::sync::Arc::new(TestServer::with(|options| {
-        options.flow = FlowLimits { seats: 1, queue: 1 }
+        options.flow = FlowLimits {
+            seats: 1,
+            queue: 1,
+            ..FlowLimits::default()
+        }
     }));
     for who in ["jane", "joe"] {
         allow(&server, who, "admin").await;
