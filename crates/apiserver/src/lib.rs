@@ -19,8 +19,7 @@
 //! One server holds several *logical clusters*, each with its own objects, custom resource definitions and revisions, under
 //! `/clusters/<name>/`; the first one is also served on the plain path.
 //!
-//! # What is not there yet
-//! Bodies are JSON or YAML, and protobuf for built-in kinds. Custom resources convert by their version alone, without webhooks.
+//! What is complete, partial and absent is in `docs/reference/kubernetes-api.md`.
 
 mod accounts;
 mod audit;

@@ -5,6 +5,7 @@
 //! namespace of its own and relies on no controller outside of the API server.
 
 mod access;
+mod admission;
 mod apply;
 mod definitions;
 mod discovery;
