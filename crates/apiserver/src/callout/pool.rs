@@ -46,13 +46,16 @@ pub(super) struct Endpoint {
     pub(super) authority: Vec<u8>,
 }
 
+/// An address, a port, and who is expected there.
+type Whom = (String, u16, Vec<u8>);
+
 type Sender = SendRequest<Full<Bytes>>;
 
 /// Connections to webhooks.
 #[derive(Default)]
 pub(super) struct Pool {
     /// Connections without work, by endpoint.
-    idle: Mutex<BTreeMap<(String, u16, Vec<u8>), Vec<Sender>>>,
+    idle: Mutex<BTreeMap<Whom, Vec<Sender>>>,
 }
 
 impl Pool {
@@ -121,7 +124,7 @@ impl Pool {
 }
 
 impl Endpoint {
-    fn key(&self) -> (String, u16, Vec<u8>) {
+    fn key(&self) -> Whom {
         let mut who = self.name.clone().into_bytes();
         who.push(0);
         who.extend_from_slice(&self.authority);

@@ -71,7 +71,6 @@ async fn attempt_create(
         fields::track(info, None, &mut object, &manager);
     }
     let name = text(&object, "/metadata/name").to_owned();
-    let renamed;
     let mut review = Review {
         target,
         operation: Operation::Create,
@@ -88,7 +87,7 @@ async fn attempt_create(
     if review.mutate(&mut object).await? {
         object = decode::admitted(target, object)?;
     }
-    renamed = text(&object, "/metadata/name").to_owned();
+    let renamed = text(&object, "/metadata/name").to_owned();
     review.name = &renamed;
     let name = renamed.as_str();
     // What the server itself decides belongs to nobody.

@@ -8,7 +8,8 @@ use choreo_apiserver::tls::{Pki, local_names};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -62,7 +63,8 @@ impl Hooks {
                         let (behaviour, log) = (behaviour.clone(), log.clone());
                         async move { answer(request, &*behaviour, &log).await }
                     });
-                    let _ = hyper::server::conn::http1::Builder::new()
+                    // A real server speaks HTTP/2 where it is offered.
+                    let _ = Builder::new(TokioExecutor::new())
                         .serve_connection(TokioIo::new(stream), service)
                         .await;
                 });

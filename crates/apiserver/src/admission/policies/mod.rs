@@ -71,12 +71,11 @@ impl Policies {
     }
 }
 
+/// A policy by its name, with its bindings by theirs.
+type Bound = (String, Arc<Policy>, Vec<(String, Arc<Binding>)>);
+
 /// Policies with their bindings, those that have any.
-fn bound(
-    policies: &Registered<Policy>,
-    bindings: &Registered<Binding>,
-    snapshot: &Snapshot,
-) -> Vec<(String, Arc<Policy>, Vec<(String, Arc<Binding>)>)> {
+fn bound(policies: &Registered<Policy>, bindings: &Registered<Binding>, snapshot: &Snapshot) -> Vec<Bound> {
     let policies = policies.all(snapshot);
     if policies.is_empty() {
         return Vec::new();
