@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, error::Error, fs};
 
+use sha2::{Digest as _, Sha256};
+
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("definitions");
     println!("cargo::rerun-if-changed={}", folder.display());
@@ -23,9 +25,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             .map_err(|error| format!("{}: {error}", file.display()))?;
         let kind = definition["spec"]["names"]["kind"].as_str().unwrap_or_default();
         let compact = serde_json::to_string(&definition)?;
+        let digest = hex::encode(Sha256::digest(&compact));
         writeln!(
             code,
-            "    Definition {{ name: {name:?}, kind: {kind:?}, json: {compact:?} }},"
+            "    Definition {{ name: {name:?}, kind: {kind:?}, digest: {digest:?}, json: {compact:?} }},"
         )?;
     }
     code.push(']');

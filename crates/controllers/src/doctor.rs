@@ -128,7 +128,7 @@ async fn ours(client: &Client) -> Result<Vec<Orphan>, kube::Error> {
             let listed = match api.list_metadata(&params).await {
                 Ok(listed) => listed,
                 // A kind that may not be listed, or not by its metadata, hides nothing that we could have made there.
-                Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 405 | 406) => continue,
+                Err(kube::Error::Api(status)) if matches!(status.code, 403..=406) => continue,
                 Err(error) => return Err(error),
             };
             for object in listed.items {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use choreo_api::crds::{alias_crds, crds, definitions};
 use choreo_api::foreign::foreign_crds;
+use sha2::{Digest as _, Sha256};
 
 macro_rules! pin {
     ($name:expr, $value:expr) => {
@@ -53,6 +54,14 @@ fn definitions_are_those_of_the_types() {
         .chain(kept.keys())
         .filter(|name| made.get(*name) != kept.get(*name))
         .collect();
+    for definition in definitions() {
+        assert_eq!(
+            definition.digest,
+            hex::encode(Sha256::digest(definition.json)),
+            "{}",
+            definition.name
+        );
+    }
     assert!(
         stale.is_empty(),
         "out of date: {stale:?}; run UPDATE_DEFINITIONS=1 cargo test -p choreo-api --test it definitions, and read the difference"

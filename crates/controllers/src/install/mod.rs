@@ -76,26 +76,31 @@ pub struct Definition {
     pub name: String,
     /// The CustomResourceDefinition.
     pub json: Cow<'static, str>,
+    /// SHA-256 digest of that text.
+    digest: Cow<'static, str>,
 }
 
 impl From<&CustomResourceDefinition> for Definition {
     fn from(definition: &CustomResourceDefinition) -> Self {
-        Self {
-            name: definition.name_any(),
-            // These types have nothing that JSON has not.
-            json: Cow::Owned(serde_json::to_string(definition).unwrap_or_default()),
-        }
+        // These types have nothing that JSON has not.
+        let json = serde_json::to_string(definition).unwrap_or_default();
+        Self::new(definition.name_any(), json)
     }
 }
 
 impl Definition {
+    /// A definition of this name (`<plural>.<group>`), a CustomResourceDefinition as JSON.
+    pub fn new(name: String, json: String) -> Self {
+        Self {
+            name,
+            digest: Cow::Owned(hex::encode(Sha256::digest(json.as_bytes()))),
+            json: Cow::Owned(json),
+        }
+    }
+
     /// The CustomResourceDefinition as a JSON object.
     pub fn to_value(&self) -> Value {
         serde_json::from_str(&self.json).unwrap_or_default()
-    }
-
-    fn digest(&self) -> String {
-        hex::encode(Sha256::digest(self.json.as_bytes()))
     }
 }
 
@@ -106,6 +111,7 @@ pub fn control_plane() -> Vec<Definition> {
         .map(|definition| Definition {
             name: definition.name.to_owned(),
             json: Cow::Borrowed(definition.json),
+            digest: Cow::Borrowed(definition.digest),
         });
     ours.chain(choreo_api::crds::alias_crds().iter().map(Definition::from))
         .collect()
@@ -152,12 +158,11 @@ async fn definitions_of(
             Some((definition.name_any(), digest))
         })
         .collect();
-    let stale = definitions.iter().filter_map(|definition| {
-        let digest = definition.digest();
-        (current.get(&definition.name) != Some(&digest)).then_some((definition, digest))
-    });
+    let stale = definitions
+        .iter()
+        .filter(|definition| current.get(&definition.name).map(String::as_str) != Some(&*definition.digest));
     let installs: Vec<BoxFuture<'_, Result<(), InstallError>>> = stale
-        .map(|(definition, digest)| install(&api, definition, digest, version).boxed())
+        .map(|definition| install(&api, definition, version).boxed())
         .collect();
     stream::iter(installs)
         .buffer_unordered(CONCURRENCY)
@@ -176,12 +181,11 @@ fn is_untouched(metadata: &ObjectMeta) -> bool {
 async fn install(
     api: &Api<CustomResourceDefinition>,
     definition: &Definition,
-    digest: String,
     version: &str,
 ) -> Result<(), InstallError> {
     let name = &definition.name;
     let mut object = definition.to_value();
-    object["metadata"]["annotations"][DIGEST] = Value::String(digest);
+    object["metadata"]["annotations"][DIGEST] = Value::from(&*definition.digest);
     object["metadata"]["annotations"][upgrade::VERSION] = Value::String(version.to_owned());
     let params = PatchParams::apply(MANAGER).force();
     let applied = api.patch(name, &params, &Patch::Apply(&object)).await;

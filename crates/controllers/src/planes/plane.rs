@@ -193,8 +193,9 @@ impl Plane {
     }
 
     fn set_outage(&self, outage: Option<String>) {
-        let before = self.outage.send_replace(outage.clone());
-        let changed = before.is_some() != outage.is_some();
+        let is_out = outage.is_some();
+        let before = self.outage.send_replace(outage);
+        let changed = before.is_some() != is_out;
         if changed {
             self.listener.usable_changed(&self.id);
         }

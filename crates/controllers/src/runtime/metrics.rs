@@ -83,12 +83,15 @@ impl ControllerMetrics {
     }
 }
 
+/// Requests by plane, verb and status code.
+type Requests = BTreeMap<(&'static str, &'static str, u16), u64>;
+
 /// All counters of a running set of controllers. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     controllers: Arc<Mutex<BTreeMap<&'static str, Arc<ControllerMetrics>>>>,
     calls: Arc<Mutex<BTreeMap<(&'static str, &'static str), u64>>>,
-    requests: Arc<Mutex<BTreeMap<(&'static str, &'static str, u16), u64>>>,
+    requests: Arc<Mutex<Requests>>,
 }
 
 impl Metrics {

@@ -170,12 +170,15 @@ async fn a_rotated_token_takes_effect_without_a_restart() -> anyhow::Result<()> 
     end(bed, running, "rotation").await
 }
 
+/// Which harm a request comes to.
+type Rule = Arc<dyn Fn(&Asked<'_>) -> Harm + Send + Sync>;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_converges_through_every_kind_of_harm() -> anyhow::Result<()> {
     let _alone = alone().await;
     let (bed, running) = with_greeter("harm").await?;
     let before = uids(&bed, "harm").await?;
-    let harms: [(&str, Arc<dyn Fn(&Asked<'_>) -> Harm + Send + Sync>); 9] = [
+    let harms: [(&str, Rule); 9] = [
         ("late", Arc::new(|_| Harm::Late(Duration::from_millis(30)))),
         (
             "conflicts",

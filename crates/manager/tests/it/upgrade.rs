@@ -17,10 +17,7 @@ fn with_a_field() -> Vec<Definition> {
     let mut value = project.to_value();
     let schema = &mut value["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     schema["properties"]["spec"]["properties"]["budget"] = json!({"type": "integer"});
-    vec![Definition {
-        name: NAME.to_owned(),
-        json: value.to_string().into(),
-    }]
+    vec![Definition::new(NAME.to_owned(), value.to_string())]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,10 +80,10 @@ fn widgets(storage: &str) -> Vec<Definition> {
             "versions": [version("v1"), version("v2")],
         },
     });
-    vec![Definition {
-        name: "widgets.upgrade.example.dev".to_owned(),
-        json: definition.to_string().into(),
-    }]
+    vec![Definition::new(
+        "widgets.upgrade.example.dev".to_owned(),
+        definition.to_string(),
+    )]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
