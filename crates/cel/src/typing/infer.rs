@@ -140,7 +140,8 @@ impl Checker<'_> {
                 let yes = with(facts, &facts::when(self.program, condition, true));
                 let no = with(facts, &facts::when(self.program, condition, false));
                 let (yes, no) = (self.infer(then, &yes), self.infer(otherwise, &no));
-                if !comparable(&yes, &no) && yes != Type::Null && no != Type::Null {
+                let alike = comparable(&yes, &no) && !mixes_numbers(&yes, &no);
+                if !alike && yes != Type::Null && no != Type::Null {
                     let message = format!("the two results have different types: {yes} and {no}");
                     let help = conversion(&yes, &no);
                     return self.at(node.offset, message, help);
@@ -563,6 +564,27 @@ pub(super) fn comparable(a: &Type, b: &Type) -> bool {
             object.fields.values().all(|f| comparable(&f.type_, value))
         }
         _ => a == b || number(a) && number(b),
+    }
+}
+
+/// Whether numbers of different types meet somewhere in two types. They compare with each other, but nothing else takes both: what is
+/// one or the other can be added to neither.
+fn mixes_numbers(a: &Type, b: &Type) -> bool {
+    use Type as T;
+    let number = |t: &T| matches!(t, T::Int | T::Uint | T::Double);
+    match (a, b) {
+        (T::List(a), T::List(b)) | (T::Map(a), T::Map(b)) | (T::Optional(a), T::Optional(b)) => {
+            mixes_numbers(a, b)
+        }
+        (T::Object(a), T::Object(b)) => a.fields.iter().any(|(name, field)| {
+            b.fields
+                .get(name)
+                .is_some_and(|other| mixes_numbers(&field.type_, &other.type_))
+        }),
+        (T::Object(object), T::Map(value)) | (T::Map(value), T::Object(object)) => {
+            object.fields.values().any(|f| mixes_numbers(&f.type_, value))
+        }
+        _ => number(a) && number(b) && a != b,
     }
 }
 

@@ -235,6 +235,13 @@ the two results have different types: int and string
                      ^ convert with string(...)"
 )]
 #[case(
+    "(parameters.debug ? parameters.replicas : 1.5) + 1.5",
+    "
+the two results have different types: int and double
+    (parameters.debug ? parameters.replicas : 1.5) + 1.5
+                      ^ convert with double(...) or int(...)"
+)]
+#[case(
     "metadata.name.size",
     "
 a string has no fields

@@ -75,7 +75,7 @@ pub struct Definition {
     /// Name of the definition: `<plural>.<group>`.
     pub name: String,
     /// The CustomResourceDefinition.
-    pub json: Cow<'static, str>,
+    json: Cow<'static, str>,
     /// SHA-256 digest of that text.
     digest: Cow<'static, str>,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use choreo_controllers::install;
+use choreo_controllers::install::{self, Definition};
 use choreo_testkit::Platform;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ListParams, PartialObjectMeta, Patch, PatchParams, ResourceExt as _};
@@ -43,7 +43,7 @@ async fn what_is_installed_is_not_written_again_unless_somebody_changed_it() -> 
     older.retain(|definition| definition.name == NAME);
     let mut object = older[0].to_value();
     object["spec"]["names"]["shortNames"] = json!(["older"]);
-    older[0].json = object.to_string().into();
+    older[0] = Definition::new(NAME.to_owned(), object.to_string());
     install::definitions(client, &older).await?;
     assert_eq!(
         api.get(NAME).await?.spec.names.short_names,
