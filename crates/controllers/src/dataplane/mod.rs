@@ -18,7 +18,7 @@ use choreo_engine::plan::Target;
 use choreo_engine::world::Kind;
 use futures::future::join_all;
 use jiff::{Timestamp, Unit};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, Client};
 use parking_lot::Mutex;
@@ -189,13 +189,20 @@ impl DataPlanes {
         let id = PlaneId::data(&key.namespace, &key.name, cluster);
         let result = async {
             let target = resolve_cluster(&self.context, &key.namespace, connection).await;
-            let target = target.inspect_err(|error| {
-                self.context.planes.refuse(&id, error);
-                // Credentials that were taken away are not used any longer, even while the connection lives.
-                if let Some(plane) = self.context.planes.get(&id) {
-                    plane.unusable(&error.to_string());
+            let target = match target {
+                Ok(target) => target,
+                Err(error) => {
+                    self.context.planes.refuse(&id, &error);
+                    // Credentials that were taken away are not used any longer, even while the connection lives; but those that
+                    // go with everything else in their namespace are still needed to clean up.
+                    if let Some(plane) = self.context.planes.get(&id)
+                        && !self.is_going(&key.namespace).await
+                    {
+                        plane.unusable(&error.to_string());
+                    }
+                    return Err(error);
                 }
-            })?;
+            };
             let known = self.context.planes.get(&id);
             let plane = match self.context.planes.open(&id, &target).await {
                 Ok(plane) => plane,
@@ -217,6 +224,15 @@ impl DataPlanes {
             cluster: cluster.to_owned(),
             embedded,
             result: result.await,
+        }
+    }
+
+    /// Whether a namespace is being deleted, or gone. Asked of the API server: the cache may hear of it after the Secret is gone.
+    async fn is_going(&self, namespace: &str) -> bool {
+        let api: Api<Namespace> = Api::all(self.context.control.client().clone());
+        match api.get_metadata_opt(namespace).await {
+            Ok(found) => found.is_none_or(|found| found.metadata.deletion_timestamp.is_some()),
+            Err(_) => false,
         }
     }
 
