@@ -72,12 +72,13 @@ async fn routes_are_accepted_by_gateways_that_are_there() {
         "spec": {"gatewayClassName": "any", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]},
     });
     cluster.create(GATEWAY, gateway).await;
-    let gateway = cluster
+    // The gateway may be seen before its route.
+    cluster
         .until(GATEWAY, "public", |gateway| {
             is(&gateway["status"]["conditions"], "Programmed", "True")
+                && gateway["status"]["listeners"][0]["attachedRoutes"] == 1
         })
         .await;
-    assert_eq!(gateway["status"]["listeners"][0]["attachedRoutes"], 1);
     let accepted = |route: &Value| is(&route["status"]["parents"][0]["conditions"], "Accepted", "True");
     let route = cluster.until(ROUTE, "web", accepted).await;
     assert!(is(
