@@ -1,7 +1,7 @@
 //! Renders the Helm chart without Helm, so that the plain manifests come from the same source and a test needs no other program.
 //!
 //! Only what the chart uses of the template language is here: `define`, `include`, `if`/`else`, `with`, pipelines, and the
-//! functions of [`call`]. Anything else is an error, never silence.
+//! functions of `call`. Anything else is an error, never silence.
 
 use std::collections::BTreeMap;
 use std::fs;
