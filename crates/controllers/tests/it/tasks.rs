@@ -135,10 +135,20 @@ async fn each_name_runs_a_manual_task_once() -> anyhow::Result<()> {
     let first = jobs[0].name_any();
 
     // What a changed workload makes different holds for later runs, and what has run is not touched.
+    let (kind, name) = ("ScheduledTaskBinding", "report-development");
+    let binding = platform.control.get(kind, "default", name).await?.unwrap();
+    let artifact = binding.data["spec"]["artifactRef"].clone();
     let image = json!({"spec": {"containers": {"main": {"image": "report:2"}}}});
     platform
         .control
         .merge("Workload", "default", "report", image)
+        .await?;
+    // A run that is asked for earlier is one of the old artifact.
+    platform
+        .control
+        .wait_for(kind, "default", name, "the new artifact", |binding| {
+            binding.data["spec"]["artifactRef"] != artifact
+        })
         .await?;
     ask(&platform, &["a", "b"]).await?;
     wait_phases(&platform, &[("a", "Succeeded"), ("b", "Succeeded")]).await?;
