@@ -7,28 +7,24 @@ use serde_json::{Value, json};
 
 use crate::negotiate::Transform;
 use crate::request::Query;
-use crate::verbs::Listed;
+use crate::verbs::{Listed, View};
 
 /// One object in another form.
 ///
 /// # Errors
 /// 400 for a wrong `includeObject`.
-pub(crate) fn object(
-    transform: Transform,
-    info: &ResourceInfo,
-    value: &Value,
-    query: &Query,
-) -> Result<Value> {
+pub(crate) fn object(transform: Transform, info: &ResourceInfo, view: &View, query: &Query) -> Result<Value> {
     Ok(match transform {
-        Transform::None => value.clone(),
+        Transform::None => (*view.value()).clone(),
         Transform::Table(version) => {
-            let mut table = make_table(info, &[value], query, version)?;
+            let value = view.value();
+            let mut table = make_table(info, &[&value], query, version)?;
             if let Some(revision) = value.pointer("/metadata/resourceVersion") {
                 table["metadata"]["resourceVersion"] = revision.clone();
             }
             table
         }
-        Transform::Metadata(version) => metadata_only(value, version),
+        Transform::Metadata(version) => metadata_only(view, version),
     })
 }
 
@@ -42,14 +38,14 @@ pub(crate) fn list(
     listed: &Listed,
     query: &Query,
 ) -> Result<Value> {
-    let values: Vec<_> = listed.items.iter().map(crate::verbs::View::value).collect();
     let metadata = list_metadata(listed);
     Ok(match transform {
         Transform::None => json!({
             "kind": info.list_kind, "apiVersion": info.api_version(), "metadata": metadata,
-            "items": values.iter().map(|v| (**v).clone()).collect::<Vec<_>>(),
+            "items": listed.items.iter().map(|view| (*view.value()).clone()).collect::<Vec<_>>(),
         }),
         Transform::Table(version) => {
+            let values: Vec<_> = listed.items.iter().map(View::value).collect();
             let items: Vec<&Value> = values.iter().map(|v| &**v).collect();
             let mut table = make_table(info, &items, query, version)?;
             table["metadata"] = metadata;
@@ -57,7 +53,7 @@ pub(crate) fn list(
         }
         Transform::Metadata(version) => json!({
             "kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata,
-            "items": values.iter().map(|v| metadata_only(v, version)).collect::<Vec<_>>(),
+            "items": listed.items.iter().map(|view| metadata_only(view, version)).collect::<Vec<_>>(),
         }),
     })
 }
@@ -74,8 +70,8 @@ pub(crate) fn list_metadata(listed: &Listed) -> Value {
     metadata
 }
 
-fn metadata_only(value: &Value, version: &str) -> Value {
-    json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": value["metadata"]})
+fn metadata_only(view: &View, version: &str) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": view.metadata()})
 }
 
 fn make_table(info: &ResourceInfo, items: &[&Value], query: &Query, version: &str) -> Result<Value> {

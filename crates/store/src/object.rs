@@ -16,6 +16,10 @@ use crate::{Key, WriteError};
 /// a fraction of the parsed form's size.
 const PARSED_KEPT: usize = 4 << 20;
 
+/// Values of longer texts are not kept: a few of them (definitions of kinds, as a rule, which are read once) would take the place
+/// of hundreds, and they make the most garbage.
+const PARSED_LARGEST: usize = 32 << 10;
+
 static PARSED: LazyLock<Mutex<Parsed>> = LazyLock::new(Mutex::default);
 
 /// The parsed values that were used last, with the sizes of their texts.
@@ -90,8 +94,26 @@ impl Object {
         value
     }
 
+    /// `metadata` alone, of a value that is at hand or read from the text: to list what large objects are called must not bring
+    /// all of them into memory.
+    pub fn metadata(&self) -> Value {
+        #[derive(serde::Deserialize)]
+        struct Only {
+            #[serde(default)]
+            metadata: Value,
+        }
+        if let Some(value) = self.parsed.lock().upgrade() {
+            return value["metadata"].clone();
+        }
+        let read = serde_json::from_slice::<Only>(&self.json);
+        read.map_or_else(|_| self.value()["metadata"].clone(), |only| only.metadata)
+    }
+
     fn keep(&self, value: &Arc<Value>) {
         *self.parsed.lock() = Arc::downgrade(value);
+        if self.json.len() > PARSED_LARGEST {
+            return;
+        }
         let dropped = PARSED.lock().keep(self.json.len(), Arc::clone(value));
         // Freed outside the lock: a value may be large.
         drop(dropped);
@@ -262,6 +284,18 @@ mod tests {
             expected["metadata"]["resourceVersion"] = "7".into();
             assert_eq!(later.json(), &serde_json::to_vec(&expected).unwrap());
             assert_eq!(*later.value(), expected);
+
+            // Whether somebody uses the parsed form or there is only the text.
+            let loaded = Object::load(
+                Key::new("r", "", "n"),
+                7,
+                1,
+                later.version_at(),
+                later.json().clone(),
+            );
+            for object in [&later, &loaded] {
+                assert_eq!(object.metadata(), expected["metadata"]);
+            }
         }
     }
 

@@ -382,6 +382,7 @@ fn base(
         schema,
         conversion: None,
         since: 0,
+        terminating: false,
         publish: Some(publish),
     })
 }

@@ -37,6 +37,8 @@ struct Name {
     name: String,
     #[serde(default)]
     resource_version: String,
+    #[serde(default)]
+    deletion_timestamp: Option<String>,
 }
 
 impl Name {
@@ -140,13 +142,13 @@ impl<T: AsRef<[u8]> + Send + Sync + 'static> Definition<T> {
         let Some(spec) = &self.outline.spec else {
             return Err(vec![FieldError::required(&FieldPath::new("spec"), "")]);
         };
-        Ok(rows(spec, self.outline.metadata.revision(), &self.text))
+        Ok(rows(spec, &self.outline.metadata, &self.text))
     }
 }
 
 fn rows<T: AsRef<[u8]> + Send + Sync + 'static>(
     spec: &OutlineSpec,
-    since: u64,
+    metadata: &Name,
     source: &Arc<T>,
 ) -> Vec<ResourceInfo> {
     let empty = Map::new();
@@ -203,7 +205,8 @@ fn rows<T: AsRef<[u8]> + Send + Sync + 'static>(
                 },
                 is_crd: true,
                 conversion: conversion.clone(),
-                since,
+                since: metadata.revision(),
+                terminating: metadata.deletion_timestamp.is_some(),
                 generation: if status {
                     Generation::Content
                 } else {

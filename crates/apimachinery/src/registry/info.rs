@@ -60,6 +60,8 @@ pub struct ResourceInfo {
     /// Revision of the definition of a custom resource. Older objects may have been written under another schema, and lack
     /// its defaults.
     pub since: u64,
+    /// Whether the definition of a custom resource is being deleted, so that no new objects may be made.
+    pub terminating: bool,
     /// Publishes the definitions of a built-in kind for OpenAPI; absent for custom resources, whose schema is all there is.
     pub publish: Option<Publish>,
 }

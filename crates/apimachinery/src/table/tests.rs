@@ -125,6 +125,7 @@ fn custom_info(columns: Vec<Column>) -> ResourceInfo {
         is_crd: true,
         conversion: None,
         since: 0,
+        terminating: false,
         columns,
         ..base.as_ref().clone()
     }

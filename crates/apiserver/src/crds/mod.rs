@@ -99,11 +99,11 @@ pub(crate) fn prepare(target: &Target, old: Option<&Value>, object: &mut Value) 
 
 /// No new objects while the old ones are being removed.
 fn check_not_terminating(target: &Target) -> Result<()> {
-    let key = choreo_store::Key::new(RESOURCE, "", &target.resource.qualified());
-    let Some(definition) = target.cluster.store().get(&key) else {
-        return Ok(());
-    };
-    if !is_deleting(&definition.value()) {
+    // What is served now, and not when the request came in.
+    let info = &target.resource;
+    let served = target.cluster.served();
+    let current = served.registry().lookup(&info.group, &info.version, &info.plural);
+    if current.is_none_or(|current| !current.terminating) {
         return Ok(());
     }
     let mut error = ApiError::method_not_supported(&target.resource.group, &target.resource.plural, "create");

@@ -162,8 +162,7 @@ fn object(
         }
         Transform::None => respond::json(answer, status, view.json(), warnings),
         _ => {
-            let value = view.value();
-            let shown = transform::object(answer.transform, &target.resource, &value, query)?;
+            let shown = transform::object(answer.transform, &target.resource, view, query)?;
             respond::object(answer, status, &shown, warnings)
         }
     }

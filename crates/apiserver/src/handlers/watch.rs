@@ -303,8 +303,7 @@ impl Frames {
             }
             (Transform::None, _) => json_frame(buffer, kind, &view.json()),
             _ => {
-                let shown =
-                    transform::object(self.transform, &self.target.resource, &view.value(), &self.query);
+                let shown = transform::object(self.transform, &self.target.resource, view, &self.query);
                 let mut shown = shown.unwrap_or_else(|error| error.to_value());
                 if matches!(self.transform, Transform::Table(_)) {
                     if self.titled {

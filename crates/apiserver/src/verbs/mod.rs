@@ -214,6 +214,14 @@ impl View {
         }
     }
 
+    /// The object's metadata.
+    pub(crate) fn metadata(&self) -> Value {
+        match self {
+            View::Stored(object) | View::Foreign(object) => object.metadata(),
+            View::Made(value, _) => value["metadata"].clone(),
+        }
+    }
+
     /// The object as JSON text.
     pub fn json(&self) -> bytes::Bytes {
         match self {

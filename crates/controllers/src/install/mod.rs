@@ -10,10 +10,12 @@ use choreo_api::labels::PLATFORM_NAMESPACE;
 use futures::future::{BoxFuture, FutureExt, join_all};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionStatus,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
-use kube::core::GroupVersionKind;
+use kube::core::{GroupVersionKind, Request};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -30,8 +32,8 @@ const MARK: &str = "openchoreo.dev/defaults-installed";
 const DIGEST: &str = "openchoreo.dev/definition-digest";
 /// Longest wait for a definition to be served.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Requests in flight: enough for an embedded server to commit them together.
-const CONCURRENCY: usize = 64;
+/// Requests in flight. A server takes one definition after another; more of them would only be trees in memory that wait.
+const CONCURRENCY: usize = 4;
 
 /// Something that could not be installed.
 #[derive(Debug, thiserror::Error)]
@@ -162,7 +164,7 @@ async fn definitions_of(
         .iter()
         .filter(|definition| current.get(&definition.name).map(String::as_str) != Some(&*definition.digest));
     let installs: Vec<BoxFuture<'_, Result<(), InstallError>>> = stale
-        .map(|definition| install(&api, definition, version).boxed())
+        .map(|definition| install(client, &api, definition, version).boxed())
         .collect();
     stream::iter(installs)
         .buffer_unordered(CONCURRENCY)
@@ -179,6 +181,7 @@ fn is_untouched(metadata: &ObjectMeta) -> bool {
 }
 
 async fn install(
+    client: &Client,
     api: &Api<CustomResourceDefinition>,
     definition: &Definition,
     version: &str,
@@ -188,12 +191,15 @@ async fn install(
     object["metadata"]["annotations"][DIGEST] = Value::from(&*definition.digest);
     object["metadata"]["annotations"][upgrade::VERSION] = Value::String(version.to_owned());
     let params = PatchParams::apply(MANAGER).force();
-    let applied = api.patch(name, &params, &Patch::Apply(&object)).await;
-    let applied = applied.map_err(|error| InstallError::Refused {
+    let refused = |error: kube::Error| InstallError::Refused {
         what: format!("CustomResourceDefinition {name}"),
         message: describe(&error),
-    })?;
-    if is_served(&applied) {
+    };
+    let request = Request::new(api.resource_url()).patch(name, &params, &Patch::Apply(&object));
+    drop(object);
+    let request = request.map_err(|error| refused(kube::Error::BuildRequest(error)))?;
+    let applied: Applied = client.request(request).await.map_err(refused)?;
+    if applied.is_served() {
         return Ok(());
     }
     let served = await_condition(api.clone(), name, conditions::is_crd_established());
@@ -203,15 +209,18 @@ async fn install(
     }
 }
 
-fn is_served(definition: &CustomResourceDefinition) -> bool {
-    let conditions = definition
-        .status
-        .iter()
-        .filter_map(|status| status.conditions.as_ref())
-        .flatten();
-    conditions
-        .into_iter()
-        .any(|condition| condition.type_ == "Established" && condition.status == "True")
+/// What is read of the answer: the schemas, which are most of it, are ours.
+#[derive(serde::Deserialize)]
+struct Applied {
+    #[serde(default)]
+    status: CustomResourceDefinitionStatus,
+}
+
+impl Applied {
+    fn is_served(&self) -> bool {
+        let mut conditions = self.status.conditions.iter().flatten();
+        conditions.any(|condition| condition.type_ == "Established" && condition.status == "True")
+    }
 }
 
 /// Creates the objects of [`crate::defaults::defaults`] that are not there. What is there stays as it is: it may have
