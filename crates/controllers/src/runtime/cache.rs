@@ -142,6 +142,27 @@ impl<V: View + Default> Cache<V> {
         });
     }
 
+    /// Whether the watch's next event is of a state that is here already: the answer to a write was faster.
+    pub fn repeats(&self, kind: &GroupKind, namespace: &str, name: &str, revision: &str) -> bool {
+        let address = ObjectRef {
+            kind: kind.clone(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let mut state = self.state.lock();
+        let known = state.snapshot.objects.get(&address);
+        if revision.is_empty()
+            || known.and_then(|known| known.metadata.resource_version.as_deref()) != Some(revision)
+        {
+            return false;
+        }
+        if let Ok(revision) = revision.parse() {
+            let seen = state.seen.entry(address.kind).or_insert(0);
+            *seen = (*seen).max(revision);
+        }
+        true
+    }
+
     /// The API server answered a write with this object.
     pub fn wrote(&self, object: DynamicObject) {
         self.update(|state| {
@@ -328,6 +349,12 @@ mod tests {
         cache.watched(thing("a", 5));
         cache.watched(thing("a", 4));
         assert_eq!(heard(&log), ["new a"]);
+
+        let kind = GroupKind::new("", "Thing");
+        assert!(cache.repeats(&kind, "ns", "a", "5"));
+        for (name, revision) in [("a", "6"), ("a", ""), ("b", "5")] {
+            assert!(!cache.repeats(&kind, "ns", name, revision), "{name} {revision}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::ApiResource;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use tokio::sync::watch;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::cache::{Cache, View};
+use super::decode::Seen;
 use super::object::{GroupKind, with_types};
 
 /// Where a watch stands.
@@ -44,11 +45,8 @@ impl Subject {
     }
 
     /// The events of this subject in all namespaces of a cluster, forever.
-    pub fn stream(
-        &self,
-        client: Client,
-    ) -> impl Stream<Item = watcher::Result<Event<DynamicObject>>> + Send + use<> {
-        let api: Api<DynamicObject> = Api::all_with(client, &self.resource);
+    pub fn stream(&self, client: Client) -> impl Stream<Item = watcher::Result<Event<Seen>>> + Send + use<> {
+        let api: Api<Seen> = Api::all_with(client, &self.resource);
         let mut config = watcher::Config::default();
         if !self.labels.is_empty() {
             config = config.labels(&self.labels);
@@ -69,7 +67,7 @@ pub async fn follow<V, S>(
     shutdown: CancellationToken,
 ) where
     V: View + Default,
-    S: Stream<Item = watcher::Result<Event<DynamicObject>>> + Send,
+    S: Stream<Item = watcher::Result<Event<Seen>>> + Send,
 {
     let kind = subject.kind();
     let ApiResource {
@@ -77,7 +75,15 @@ pub async fn follow<V, S>(
         kind: kind_name,
         ..
     } = &subject.resource;
-    let typed = |object| with_types(object, api_version, kind_name);
+    let whole = |seen: Seen| match seen.whole() {
+        Ok(object) => Some(with_types(object, api_version, kind_name)),
+        Err(error) => {
+            // It was JSON with metadata; that one object is not as all others are must not stop the watch.
+            let (namespace, name, _) = seen.address();
+            tracing::error!(kind = %kind, namespace, name, %error, "an object cannot be read and is passed over");
+            None
+        }
+    };
     let mut events = std::pin::pin!(events);
     let mut listed = Vec::new();
     let mut failures = 0;
@@ -97,12 +103,24 @@ pub async fn follow<V, S>(
                         continue;
                     }
                     Event::InitApply(object) => {
-                        listed.push(typed(object));
+                        listed.extend(whole(object));
                         continue;
                     }
                     Event::InitDone => cache.listed(&kind, std::mem::take(&mut listed)),
-                    Event::Apply(object) => cache.watched(typed(object)),
-                    Event::Delete(object) => cache.deleted(&typed(object)),
+                    Event::Apply(object) => {
+                        // Most events say what the answer to our own write has said already.
+                        let (namespace, name, revision) = object.address();
+                        if !cache.repeats(&kind, namespace, name, revision)
+                            && let Some(object) = whole(object)
+                        {
+                            cache.watched(object);
+                        }
+                    }
+                    Event::Delete(object) => {
+                        if let Some(object) = whole(object) {
+                            cache.deleted(&object);
+                        }
+                    }
                 }
                 failures = 0;
                 set(&state, FeedState::Following);
@@ -158,11 +176,11 @@ mod tests {
     use serde_json::json;
     use std::time::Duration;
 
-    fn thing(name: &str, revision: u64) -> DynamicObject {
-        serde_json::from_value(json!({
+    fn thing(name: &str, revision: u64) -> Seen {
+        let object = json!({
             "metadata": {"name": name, "uid": name, "resourceVersion": revision.to_string()},
-        }))
-        .unwrap()
+        });
+        serde_json::from_str(&object.to_string()).unwrap()
     }
 
     #[tokio::test(start_paused = true)]

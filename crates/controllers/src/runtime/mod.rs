@@ -12,6 +12,7 @@
 
 pub mod backoff;
 pub mod cache;
+pub mod decode;
 pub mod feed;
 pub mod metrics;
 pub mod object;

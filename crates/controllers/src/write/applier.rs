@@ -5,13 +5,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::{ApiResource, DynamicObject, Request};
 use kube::{Client, ResourceExt};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::Failure;
 use super::diff::needs_apply;
+use crate::runtime::decode::Whole;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::{Cache, ObjectRef, View};
 
@@ -125,7 +126,6 @@ impl<V: View + Default> Applier<V> {
                 return Ok(Applied::Unchanged(Arc::clone(live)));
             }
         }
-        let api = self.api(resource, &address.namespace);
         let params = PatchParams {
             force,
             field_manager: Some(manager.to_owned()),
@@ -133,9 +133,14 @@ impl<V: View + Default> Applier<V> {
         };
         let patch = Patch::Apply(desired);
         self.metrics.called(self.plane, "apply");
-        let answer = match subresource {
-            "" => api.patch(&address.name, &params, &patch).await,
-            _ => api.patch_status(&address.name, &params, &patch).await,
+        let request = Request::new(self.api(resource, &address.namespace).resource_url());
+        let request = match subresource {
+            "" => request.patch(&address.name, &params, &patch),
+            _ => request.patch_subresource(subresource, &address.name, &params, &patch),
+        };
+        let answer = match request {
+            Ok(request) => self.client.request::<Whole>(request).await.map(|whole| whole.0),
+            Err(error) => Err(kube::Error::BuildRequest(error)),
         };
         let object = self.answered(&address, answer)?;
         let revision = object.metadata.resource_version.clone().unwrap_or_default();
