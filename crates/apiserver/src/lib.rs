@@ -33,6 +33,7 @@ mod dispatch;
 mod error;
 mod expiry;
 mod flow;
+mod follow;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod gc;

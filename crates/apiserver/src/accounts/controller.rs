@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{DEFAULT, RESOURCE, ROOT_CA};
 use crate::cluster::Cluster;
-use crate::request::{DeleteOptions, FieldValidation};
+use crate::follow::{Round, rounds};
+use crate::request::DeleteOptions;
 use crate::user::UserInfo;
-use crate::verbs::{Change, Subresource, Target, delete, is_deleting, modify, now, text};
+use crate::verbs::{Subresource, Target, delete, edit, is_deleting, now, text};
 
 /// The name under which this controller writes.
 const AGENT: &str = "serviceaccount-controller";
@@ -25,44 +26,30 @@ const ACCOUNT_NAME: &str = "/metadata/annotations/kubernetes.io~1service-account
 
 /// Works until `shutdown`.
 pub(crate) async fn run(cluster: Arc<Cluster>, shutdown: CancellationToken) {
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = follow(&cluster) => {}
-    }
+    rounds(shutdown, || round(cluster.clone())).await;
 }
 
-async fn follow(cluster: &Arc<Cluster>) {
+async fn round(cluster: Arc<Cluster>) -> Round {
+    let cluster = &cluster;
+    let snapshot = cluster.store().snapshot();
+    let watch = |resource: &str| cluster.store().watch(Some(resource), None, snapshot.revision());
+    let (mut namespaces, mut accounts) = (watch("namespaces")?, watch(RESOURCE)?);
+    let (mut config_maps, mut secrets) = (watch("configmaps")?, watch("secrets")?);
+    for namespace in snapshot.iter("namespaces", None, None) {
+        ensure(cluster, namespace.key().name()).await;
+    }
+    for secret in snapshot.iter("secrets", None, None) {
+        fill(cluster, &secret.value()).await;
+    }
+    drop(snapshot);
     loop {
-        let snapshot = cluster.store().snapshot();
-        let watch = |resource: &str| cluster.store().watch(Some(resource), None, snapshot.revision());
-        let (Ok(mut namespaces), Ok(mut accounts), Ok(mut config_maps), Ok(mut secrets)) = (
-            watch("namespaces"),
-            watch(RESOURCE),
-            watch("configmaps"),
-            watch("secrets"),
-        ) else {
-            continue;
+        let event = tokio::select! {
+            event = namespaces.next() => event,
+            event = accounts.next() => event,
+            event = config_maps.next() => event,
+            event = secrets.next() => event,
         };
-        for namespace in snapshot.iter("namespaces", None, None) {
-            ensure(cluster, namespace.key().name()).await;
-        }
-        for secret in snapshot.iter("secrets", None, None) {
-            fill(cluster, &secret.value()).await;
-        }
-        drop(snapshot);
-        loop {
-            let event = tokio::select! {
-                event = namespaces.next() => event,
-                event = accounts.next() => event,
-                event = config_maps.next() => event,
-                event = secrets.next() => event,
-            };
-            match event {
-                Ok(event) => look_at(cluster, &event).await,
-                Err(choreo_store::WatchError::Closed) => return,
-                Err(choreo_store::WatchError::Lagged { .. }) => break,
-            }
-        }
+        look_at(cluster, &*event?).await;
     }
 }
 
@@ -198,19 +185,8 @@ async fn write_token(target: &Target, namespace: &str, name: &str, account: &str
         .cluster
         .issuer()
         .issue_legacy(namespace, account, uid, name)?;
-    let change = Change {
-        name,
-        subresource: Subresource::Main,
-        field_manager: None,
-        dry_run: false,
-        validation: FieldValidation::Ignore,
-        creates: false,
-        track: true,
-        versioned: false,
-    };
     let authority = target.cluster.certificate_authority();
-    modify(target, &change, |present| {
-        let mut secret = present.cloned().ok_or_else(|| target.not_found(name))?;
+    edit(target, name, Subresource::Main, |secret| {
         secret["metadata"]["annotations"]["kubernetes.io/service-account.uid"] = uid.into();
         if !secret["data"].is_object() {
             secret["data"] = json!({});
@@ -221,10 +197,8 @@ async fn write_token(target: &Target, namespace: &str, name: &str, account: &str
         if !authority.is_empty() {
             data["ca.crt"] = STANDARD.encode(authority).into();
         }
-        Ok(secret)
     })
     .await
-    .map(|_| ())
 }
 
 /// The tokens of an account go with it.

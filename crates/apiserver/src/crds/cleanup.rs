@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{FINALIZER, RESOURCE, status};
 use crate::cluster::Cluster;
-use crate::request::{DeleteOptions, FieldValidation, ListOptions};
+use crate::follow::{Round, rounds};
+use crate::request::{DeleteOptions, ListOptions};
 use crate::user::UserInfo;
 use crate::verbs::{
-    Change, Filter, Subresource, Target, delete_collection, is_deleting, metadata_mut, modify, text,
+    Filter, Subresource, Target, delete_collection, edit, is_deleting, remove_finalizer, text,
 };
 
 /// Wait before looking again at a definition whose objects have finalizers of somebody else.
@@ -26,53 +27,45 @@ const AGENT: &str = "crd-cleanup";
 
 /// Works until `shutdown`.
 pub(crate) async fn run(cluster: Arc<Cluster>, shutdown: CancellationToken) {
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = follow(&cluster) => {}
-    }
+    rounds(shutdown, || round(cluster.clone())).await;
 }
 
-async fn follow(cluster: &Arc<Cluster>) {
+async fn round(cluster: Arc<Cluster>) -> Round {
+    let cluster = &cluster;
+    let snapshot = cluster.store().snapshot();
+    let mut waiting: BTreeSet<String> = snapshot
+        .iter(RESOURCE, None, None)
+        .filter(|object| stored_wants_cleanup(object))
+        .map(|object| object.key().name().to_owned())
+        .collect();
+    let mut watch = cluster.store().watch(Some(RESOURCE), None, snapshot.revision())?;
+    drop(snapshot);
     loop {
-        let snapshot = cluster.store().snapshot();
-        let mut waiting: BTreeSet<String> = snapshot
-            .iter(RESOURCE, None, None)
-            .filter(|object| stored_wants_cleanup(object))
-            .map(|object| object.key().name().to_owned())
-            .collect();
-        let Ok(mut watch) = cluster.store().watch(Some(RESOURCE), None, snapshot.revision()) else {
-            continue;
+        let mut left = BTreeSet::new();
+        for name in std::mem::take(&mut waiting) {
+            match clean(cluster, &name).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    left.insert(name);
+                }
+                Err(error) => {
+                    tracing::warn!(definition = %name, "custom resources could not be removed yet: {error}");
+                    left.insert(name);
+                }
+            }
+        }
+        waiting = left;
+        let next = if waiting.is_empty() {
+            Some(watch.next().await?)
+        } else {
+            tokio::time::timeout(RETRY, watch.next()).await.ok().transpose()?
         };
-        loop {
-            let mut left = BTreeSet::new();
-            for name in std::mem::take(&mut waiting) {
-                match clean(cluster, &name).await {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        left.insert(name);
-                    }
-                    Err(error) => {
-                        tracing::warn!(definition = %name, "custom resources could not be removed yet: {error}");
-                        left.insert(name);
-                    }
-                }
+        match next {
+            Some(event) if event.kind == EventKind::Deleted => reconsider(cluster).await,
+            Some(event) if stored_wants_cleanup(&event.object) => {
+                waiting.insert(event.object.key().name().to_owned());
             }
-            waiting = left;
-            let next = if waiting.is_empty() {
-                Some(watch.next().await)
-            } else {
-                tokio::time::timeout(RETRY, watch.next()).await.ok()
-            };
-            match next {
-                None => {}
-                Some(Ok(event)) if event.kind == EventKind::Deleted => reconsider(cluster).await,
-                Some(Ok(event)) if stored_wants_cleanup(&event.object) => {
-                    waiting.insert(event.object.key().name().to_owned());
-                }
-                Some(Ok(_)) => {}
-                Some(Err(choreo_store::WatchError::Closed)) => return,
-                Some(Err(_)) => break,
-            }
+            _ => {}
         }
     }
 }
@@ -110,31 +103,10 @@ async fn reconsider(cluster: &Arc<Cluster>) {
         .iter(RESOURCE, None, None)
         .filter(|object| !status::is_true(&object.value(), "NamesAccepted"));
     for object in waiting {
-        let change = edit(object.key().name());
-        let outcome = modify(&definitions, &change, |definition| {
-            Ok(definition.cloned().unwrap_or_default())
-        })
-        .await;
-        if let Err(error) = outcome {
-            tracing::warn!(
-                definition = object.key().name(),
-                "status could not be worked out anew: {error}"
-            );
+        let name = object.key().name();
+        if let Err(error) = edit(&definitions, name, Subresource::Other, |_| {}).await {
+            tracing::warn!(definition = name, "status could not be worked out anew: {error}");
         }
-    }
-}
-
-/// A change of a definition by this controller.
-fn edit(name: &str) -> Change<'_> {
-    Change {
-        name,
-        subresource: Subresource::Other,
-        field_manager: None,
-        dry_run: false,
-        validation: FieldValidation::Ignore,
-        creates: false,
-        track: true,
-        versioned: false,
     }
 }
 
@@ -173,22 +145,15 @@ async fn clean(cluster: &Arc<Cluster>, name: &str) -> Result<bool> {
             return Ok(false);
         }
     }
-    modify(&definitions, &edit(name), |definition| {
-        let mut definition = definition.cloned().unwrap_or_default();
+    edit(&definitions, name, Subresource::Other, |definition| {
         status::set(
-            &mut definition,
+            definition,
             "Terminating",
             false,
             "InstanceDeletionCompleted",
             "removed all instances",
         );
-        if let Some(finalizers) = metadata_mut(&mut definition)
-            .get_mut("finalizers")
-            .and_then(Value::as_array_mut)
-        {
-            finalizers.retain(|f| f.as_str() != Some(FINALIZER));
-        }
-        Ok(definition)
+        remove_finalizer(definition, FINALIZER);
     })
     .await?;
     Ok(true)

@@ -26,12 +26,13 @@ use std::{
     time::Duration,
 };
 
-use choreo_store::{Key, WatchError};
+use choreo_store::Key;
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
+use crate::follow::{Round, rounds};
 use graph::Graph;
 use rules::{Collector, Outcome};
 
@@ -43,79 +44,59 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 
 /// Works until `shutdown`.
 pub(crate) async fn run(cluster: Arc<Cluster>, shutdown: CancellationToken) {
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = follow(&cluster) => {}
-    }
+    rounds(shutdown, || round(cluster.clone())).await;
 }
 
-async fn follow(cluster: &Arc<Cluster>) {
+async fn round(cluster: Arc<Cluster>) -> Round {
+    let cluster = &cluster;
     let collector = Collector::new(cluster);
     let mut registry = cluster.registry_changed.subscribe();
-    'again: loop {
-        let snapshot = cluster.store().snapshot();
-        let Ok(mut watch) = cluster.store().watch(None, None, snapshot.revision()) else {
-            continue;
-        };
-        let mut graph = Graph::default();
-        let mut queue: BTreeSet<Key> = BTreeSet::new();
-        for object in snapshot.all() {
-            graph.add(object, &mut queue);
+    let snapshot = cluster.store().snapshot();
+    let mut watch = cluster.store().watch(None, None, snapshot.revision())?;
+    let mut graph = Graph::default();
+    let mut queue: BTreeSet<Key> = BTreeSet::new();
+    for object in snapshot.all() {
+        graph.add(object, &mut queue);
+    }
+    drop(snapshot);
+    let mut retries = Retries::default();
+    // Objects with an owner of a kind that is not served; it may be served later.
+    let mut unknown = BTreeSet::new();
+    loop {
+        while let Some(event) = watch.try_next()? {
+            graph.apply(&event, &mut queue);
         }
-        drop(snapshot);
-        let mut retries = Retries::default();
-        // Objects with an owner of a kind that is not served; it may be served later.
-        let mut unknown = BTreeSet::new();
-        loop {
-            loop {
-                match watch.try_next() {
-                    Ok(Some(event)) => graph.apply(&event, &mut queue),
-                    Ok(None) => break,
-                    Err(WatchError::Closed) => return,
-                    Err(WatchError::Lagged { .. }) => continue 'again,
-                }
+        queue.extend(retries.due());
+        if queue.is_empty() {
+            tokio::select! {
+                event = watch.next() => graph.apply(&*event?, &mut queue),
+                _ = registry.changed() => queue.append(&mut unknown),
+                () = until(retries.next()) => {}
             }
-            queue.extend(retries.due());
-            if queue.is_empty() {
-                let next = retries.next();
-                let event = tokio::select! {
-                    event = watch.next() => event,
-                    _ = registry.changed() => {
-                        queue.append(&mut unknown);
-                        continue;
-                    }
-                    () = until(next) => continue,
-                };
-                match event {
-                    Ok(event) => graph.apply(&event, &mut queue),
-                    Err(WatchError::Closed) => return,
-                    Err(WatchError::Lagged { .. }) => continue 'again,
+            continue;
+        }
+        let work = std::mem::take(&mut queue);
+        let outcomes: Vec<_> = stream::iter(work)
+            .map(|key| async {
+                let outcome = collector.look_at(&graph, &key).await;
+                (key, outcome)
+            })
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        for (key, outcome) in outcomes {
+            match outcome {
+                Ok(Outcome::Done(more)) => {
+                    retries.forget(&key);
+                    queue.extend(more);
                 }
-                continue;
-            }
-            let work = std::mem::take(&mut queue);
-            let outcomes: Vec<_> = stream::iter(work)
-                .map(|key| async {
-                    let outcome = collector.look_at(&graph, &key).await;
-                    (key, outcome)
-                })
-                .buffer_unordered(AT_ONCE)
-                .collect()
-                .await;
-            for (key, outcome) in outcomes {
-                match outcome {
-                    Ok(Outcome::Done(more)) => {
-                        retries.forget(&key);
-                        queue.extend(more);
-                    }
-                    Ok(Outcome::UnknownOwner) => {
-                        retries.forget(&key);
-                        unknown.insert(key);
-                    }
-                    Err(error) => {
-                        tracing::debug!(object = %key, "garbage collection will be tried again: {error}");
-                        retries.later(key);
-                    }
+                Ok(Outcome::UnknownOwner) => {
+                    retries.forget(&key);
+                    unknown.insert(key);
+                }
+                Err(error) => {
+                    tracing::debug!(object = %key, "garbage collection will be tried again: {error}");
+                    retries.later(key);
                 }
             }
         }

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     cluster::Cluster,
-    request::{DeleteOptions, FieldValidation, Preconditions, Propagation},
+    request::{DeleteOptions, Preconditions, Propagation},
     user::UserInfo,
-    verbs::{Change, FOREGROUND, ORPHAN, Subresource, Target, delete, metadata_mut, modify},
+    verbs::{FOREGROUND, ORPHAN, Subresource, Target, delete, edit, metadata_mut, remove_finalizer},
 };
 
 /// The name under which the collector writes.
@@ -256,41 +256,12 @@ impl<'a> Collector<'a> {
     }
 
     async fn remove_finalizer(&self, key: &Key, target: &Target, finalizer: &str) -> Result<()> {
-        self.change(key, target, |object| {
-            if let Some(finalizers) = metadata_mut(object)
-                .get_mut("finalizers")
-                .and_then(Value::as_array_mut)
-            {
-                finalizers.retain(|found| found.as_str() != Some(finalizer));
-                if finalizers.is_empty() {
-                    metadata_mut(object).remove("finalizers");
-                }
-            }
-        })
-        .await
+        self.change(key, target, |object| remove_finalizer(object, finalizer))
+            .await
     }
 
     async fn change(&self, key: &Key, target: &Target, change: impl Fn(&mut Value)) -> Result<()> {
-        let how = Change {
-            name: key.name(),
-            subresource: Subresource::Main,
-            field_manager: None,
-            dry_run: false,
-            validation: FieldValidation::Ignore,
-            creates: false,
-            track: true,
-            versioned: false,
-        };
-        let done = modify(target, &how, |present| {
-            let mut object = present.cloned().unwrap_or_default();
-            change(&mut object);
-            Ok(object)
-        })
-        .await;
-        match done {
-            Err(error) if error.code != 404 => Err(error),
-            _ => Ok(()),
-        }
+        edit(target, key.name(), Subresource::Main, change).await
     }
 }
 

@@ -31,16 +31,7 @@ pub(super) async fn bind(context: &Context, target: &Target, body: &Body) -> Res
             &[FieldError::required(&path.child("name"), "")],
         ));
     }
-    let change = Change {
-        name,
-        subresource: Subresource::Binding,
-        field_manager: options.field_manager.as_deref(),
-        dry_run: options.dry_run,
-        validation: options.field_validation,
-        creates: false,
-        track: true,
-        versioned: false,
-    };
+    let change = Change::asked(name, Subresource::Binding, &options);
     modify(target, &change, |pod| {
         let mut pod = pod.cloned().ok_or_else(|| target.not_found(name))?;
         let refuse = |why: &str| Err(ApiError::conflict("", "pods/binding", name, why));

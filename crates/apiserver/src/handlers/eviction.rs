@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::other;
 use crate::dispatch::Context;
 use crate::negotiate::{Answer, Body, Transform};
-use crate::request::{CreateOptions, DeleteOptions, FieldValidation};
+use crate::request::{CreateOptions, DeleteOptions};
 use crate::respond;
 use crate::user::UserInfo;
 use crate::verbs::{self, Change, Subresource, Target, modify, now, text};
@@ -68,14 +68,8 @@ async fn take_from_budget(context: &Context, target: &Target, pod: &Value, dry_r
     let user = UserInfo::system("eviction");
     let budgets = Target::of(&target.cluster, &info, &target.namespace, &user, "eviction");
     let change = Change {
-        name,
-        subresource: Subresource::Status,
-        field_manager: None,
         dry_run,
-        validation: FieldValidation::Ignore,
-        creates: false,
-        track: true,
-        versioned: false,
+        ..Change::own(name, Subresource::Status)
     };
     let evicted = text(pod, "/metadata/name");
     // Two evictions at once: the second one is computed anew from what the first one left.

@@ -10,16 +10,15 @@ mod status;
 use std::{collections::BTreeMap, sync::Arc};
 
 use choreo_apimachinery::status::Result;
-use choreo_store::WatchError;
 use serde_json::Value;
-use tokio::task::JoinSet;
+use tokio::{sync::Mutex, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster::Cluster,
-    request::FieldValidation,
+    follow::{Ended, Round, rounds},
     user::UserInfo,
-    verbs::{Change, Subresource, Target, is_deleting, modify, text},
+    verbs::{Subresource, Target, edit, is_deleting, text},
 };
 
 /// The finalizer of a namespace's spec that stands for its content.
@@ -33,58 +32,66 @@ const AGENT: &str = "namespace-controller";
 
 /// Works until `shutdown`.
 pub(crate) async fn run(cluster: Arc<Cluster>, shutdown: CancellationToken) {
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = follow(&cluster) => {}
-    }
+    let work = Arc::new(Mutex::new(Work::default()));
+    rounds(shutdown, || {
+        let (work, cluster) = (work.clone(), cluster.clone());
+        async move { work.lock().await.round(&cluster).await }
+    })
+    .await;
 }
 
-async fn follow(cluster: &Arc<Cluster>) {
-    // By name: the uid of the namespace that a task empties.
-    let mut running: BTreeMap<String, String> = BTreeMap::new();
-    let mut tasks = JoinSet::new();
-    loop {
+/// What is being emptied.
+#[derive(Default)]
+struct Work {
+    /// By name: the uid of the namespace that a task empties.
+    running: BTreeMap<String, String>,
+    tasks: JoinSet<(String, String)>,
+}
+
+impl Work {
+    async fn round(&mut self, cluster: &Arc<Cluster>) -> Round {
         let snapshot = cluster.store().snapshot();
-        let Ok(mut watch) = cluster.store().watch(Some(RESOURCE), None, snapshot.revision()) else {
-            continue;
-        };
-        let present = snapshot.iter(RESOURCE, None, None).cloned().collect::<Vec<_>>();
-        let mut pending: Vec<_> = present.into_iter().map(|object| object.value()).collect();
+        let mut watch = cluster.store().watch(Some(RESOURCE), None, snapshot.revision())?;
+        let present = snapshot.iter(RESOURCE, None, None);
+        let mut pending: Vec<_> = present.map(|object| object.value()).collect();
+        drop(snapshot);
         loop {
             for namespace in pending.drain(..).filter(|namespace| wants_removal(namespace)) {
-                let (name, uid) = (
-                    text(&namespace, "/metadata/name").to_owned(),
-                    text(&namespace, "/metadata/uid").to_owned(),
-                );
-                if running.get(&name) != Some(&uid) {
-                    running.insert(name.clone(), uid.clone());
-                    let cluster = cluster.clone();
-                    tasks.spawn(async move {
-                        content::remove(&cluster, &name, &uid).await;
-                        (name, uid)
-                    });
-                }
+                self.empty(cluster, &namespace);
             }
             tokio::select! {
-                event = watch.next() => match event {
-                    Ok(event) => pending.push(event.object.value()),
-                    Err(WatchError::Closed) => return,
-                    Err(WatchError::Lagged { .. }) => break,
-                },
-                Some(ended) = tasks.join_next() => match ended {
+                event = watch.next() => pending.push(event?.object.value()),
+                Some(ended) = self.tasks.join_next() => match ended {
                     Ok((name, uid)) => {
-                        if running.get(&name) == Some(&uid) {
-                            running.remove(&name);
+                        if self.running.get(&name) == Some(&uid) {
+                            self.running.remove(&name);
                         }
                     }
                     Err(error) => {
                         tracing::error!("removal of a namespace's content ended: {error}");
-                        running.clear();
-                        break;
+                        self.running.clear();
+                        return Err(Ended::Behind);
                     }
                 },
             }
         }
+    }
+
+    /// Has a task empty the namespace, unless one does.
+    fn empty(&mut self, cluster: &Arc<Cluster>, namespace: &Value) {
+        let (name, uid) = (
+            text(namespace, "/metadata/name").to_owned(),
+            text(namespace, "/metadata/uid").to_owned(),
+        );
+        if self.running.get(&name) == Some(&uid) {
+            return;
+        }
+        self.running.insert(name.clone(), uid.clone());
+        let cluster = cluster.clone();
+        self.tasks.spawn(async move {
+            content::remove(&cluster, &name, &uid).await;
+            (name, uid)
+        });
     }
 }
 
@@ -110,28 +117,12 @@ async fn change(
     change: impl Fn(&mut Value),
 ) -> Result<()> {
     let target = target(cluster)?;
-    let how = Change {
-        name,
-        subresource,
-        field_manager: None,
-        dry_run: false,
-        validation: FieldValidation::Ignore,
-        creates: false,
-        track: true,
-        versioned: false,
-    };
-    let done = modify(&target, &how, |present| {
-        let mut namespace = present.cloned().unwrap_or_default();
-        if text(&namespace, "/metadata/uid") == uid {
-            change(&mut namespace);
+    edit(&target, name, subresource, |namespace| {
+        if text(namespace, "/metadata/uid") == uid {
+            change(namespace);
         }
-        Ok(namespace)
     })
-    .await;
-    match done {
-        Err(error) if error.code != 404 => Err(error),
-        _ => Ok(()),
-    }
+    .await
 }
 
 /// Lets the namespace go.

@@ -4,66 +4,48 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use choreo_apimachinery::status::Result;
-use choreo_store::{Snapshot, WatchError};
+use choreo_store::Snapshot;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{RESOURCE, hard, quotas, usage};
 use crate::cluster::Cluster;
-use crate::request::FieldValidation;
+use crate::follow::{Round, burst, rounds};
 use crate::user::UserInfo;
-use crate::verbs::{Change, Subresource, Target, is_deleting, modify, text};
+use crate::verbs::{Subresource, Target, edit, is_deleting, text};
 
 /// The name under which this controller writes.
 const AGENT: &str = "resourcequota-controller";
 
 /// Works until `shutdown`.
 pub(crate) async fn run(cluster: Arc<Cluster>, shutdown: CancellationToken) {
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = follow(&cluster) => {}
-    }
+    rounds(shutdown, || round(cluster.clone())).await;
 }
 
-async fn follow(cluster: &Arc<Cluster>) {
+async fn round(cluster: Arc<Cluster>) -> Round {
+    let cluster = &cluster;
+    let snapshot = cluster.store().snapshot();
+    let mut watch = cluster.store().watch(None, None, snapshot.revision())?;
+    let mut look_at: BTreeSet<String> = snapshot
+        .iter(RESOURCE, None, None)
+        .map(|quota| quota.key().namespace().to_owned())
+        .collect();
+    drop(snapshot);
     loop {
         let snapshot = cluster.store().snapshot();
-        let Ok(mut watch) = cluster.store().watch(None, None, snapshot.revision()) else {
-            continue;
-        };
-        let mut look_at: BTreeSet<String> = snapshot
-            .iter(RESOURCE, None, None)
-            .map(|quota| quota.key().namespace().to_owned())
-            .collect();
-        drop(snapshot);
-        loop {
-            let snapshot = cluster.store().snapshot();
-            for namespace in std::mem::take(&mut look_at) {
-                for quota in quotas(&snapshot, &namespace) {
-                    count(cluster, &snapshot, &namespace, &quota).await;
-                }
-            }
-            drop(snapshot);
-            // A burst of changes is counted once.
-            let mut next = watch.next().await.map(Some);
-            loop {
-                match next {
-                    Ok(Some(event)) => {
-                        let namespace = event.object.key().namespace();
-                        if !namespace.is_empty() && cluster.store().count(RESOURCE) > 0 {
-                            look_at.insert(namespace.to_owned());
-                        }
-                    }
-                    Ok(None) => break,
-                    Err(WatchError::Closed) => return,
-                    Err(WatchError::Lagged { .. }) => break,
-                }
-                next = watch.try_next();
-            }
-            if matches!(next, Err(WatchError::Lagged { .. })) {
-                break;
+        for namespace in std::mem::take(&mut look_at) {
+            for quota in quotas(&snapshot, &namespace) {
+                count(cluster, &snapshot, &namespace, &quota).await;
             }
         }
+        drop(snapshot);
+        burst(&mut watch, |event| {
+            let namespace = event.object.key().namespace();
+            if !namespace.is_empty() && cluster.store().count(RESOURCE) > 0 {
+                look_at.insert(namespace.to_owned());
+            }
+        })
+        .await?;
     }
 }
 
@@ -85,9 +67,7 @@ async fn count(cluster: &Arc<Cluster>, snapshot: &Snapshot, namespace: &str, quo
         return;
     }
     let name = text(quota, "/metadata/name");
-    if let Err(error) = write(cluster, namespace, name, &status).await
-        && error.code != 404
-    {
+    if let Err(error) = write(cluster, namespace, name, &status).await {
         tracing::warn!(
             namespace,
             name,
@@ -104,21 +84,8 @@ async fn write(cluster: &Arc<Cluster>, namespace: &str, name: &str, status: &Val
         &UserInfo::system(AGENT),
         AGENT,
     )?;
-    let change = Change {
-        name,
-        subresource: Subresource::Status,
-        field_manager: None,
-        dry_run: false,
-        validation: FieldValidation::Ignore,
-        creates: false,
-        track: true,
-        versioned: false,
-    };
-    modify(&target, &change, |present| {
-        let mut quota = present.cloned().ok_or_else(|| target.not_found(name))?;
+    edit(&target, name, Subresource::Status, |quota| {
         quota["status"] = status.clone();
-        Ok(quota)
     })
     .await
-    .map(|_| ())
 }

@@ -4,46 +4,31 @@
 
 use std::sync::Arc;
 
-use choreo_store::{Snapshot, WatchError};
+use choreo_store::Snapshot;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::authorizer::{CLUSTER_ROLES, is_selected};
 use crate::cluster::Cluster;
-use crate::request::FieldValidation;
+use crate::follow::{Round, burst, rounds};
 use crate::user::UserInfo;
-use crate::verbs::{Change, Subresource, Target, modify, text};
+use crate::verbs::{Subresource, Target, edit, text};
 
 /// The name under which this controller writes.
 const AGENT: &str = "clusterrole-aggregation-controller";
 
 /// Works until `shutdown`.
 pub(crate) async fn run(cluster: Arc<Cluster>, shutdown: CancellationToken) {
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = follow(&cluster) => {}
-    }
+    rounds(shutdown, || round(cluster.clone())).await;
 }
 
-async fn follow(cluster: &Arc<Cluster>) {
+async fn round(cluster: Arc<Cluster>) -> Round {
+    let cluster = &cluster;
+    let store = cluster.store();
+    let mut watch = store.watch(Some(CLUSTER_ROLES), None, store.revision())?;
     loop {
-        let revision = cluster.store().revision();
-        let Ok(mut watch) = cluster.store().watch(Some(CLUSTER_ROLES), None, revision) else {
-            continue;
-        };
-        loop {
-            fill_all(cluster).await;
-            // What a burst of changes brings about is worked out once.
-            let mut next = watch.next().await.map(Some);
-            while let Ok(Some(_)) = next {
-                next = watch.try_next();
-            }
-            match next {
-                Ok(_) => {}
-                Err(WatchError::Closed) => return,
-                Err(WatchError::Lagged { .. }) => break,
-            }
-        }
+        fill_all(cluster).await;
+        burst(&mut watch, |_| {}).await?;
     }
 }
 
@@ -61,9 +46,7 @@ async fn fill_all(cluster: &Arc<Cluster>) {
         if present == rules {
             continue;
         }
-        if let Err(error) = write(cluster, text(&role, "/metadata/name"), &rules).await
-            && error.code != 404
-        {
+        if let Err(error) = write(cluster, text(&role, "/metadata/name"), &rules).await {
             tracing::warn!(role = %role["metadata"]["name"], "the rules of an aggregated role were not written: {error}");
         }
     }
@@ -107,21 +90,8 @@ async fn write(
         &UserInfo::system(AGENT),
         AGENT,
     )?;
-    let change = Change {
-        name,
-        subresource: Subresource::Main,
-        field_manager: None,
-        dry_run: false,
-        validation: FieldValidation::Ignore,
-        creates: false,
-        track: true,
-        versioned: false,
-    };
-    modify(&target, &change, |present| {
-        let mut role = present.cloned().ok_or_else(|| target.not_found(name))?;
-        role["rules"] = rules.into();
-        Ok(role)
+    edit(&target, name, Subresource::Main, |role| {
+        role["rules"] = rules.into()
     })
     .await
-    .map(|_| ())
 }

@@ -41,6 +41,7 @@ pub use patch::{PatchKind, patch};
 pub use scale::{patch_scale, scale_of, update_scale};
 pub use select::Filter;
 pub use update::{Change, Subresource, modify, update};
+pub(crate) use update::{edit, remove_finalizer};
 pub(crate) use webhook::Converted;
 
 use crate::cluster::Cluster;

@@ -61,14 +61,12 @@ pub async fn patch(
     options: &PatchOptions,
 ) -> Result<Written> {
     let change = Change {
-        name,
-        subresource,
         field_manager: options.field_manager.as_deref(),
         dry_run: options.dry_run,
         validation: options.field_validation,
         creates: kind == PatchKind::Apply && subresource == Subresource::Main,
         track: kind != PatchKind::Apply,
-        versioned: false,
+        ..Change::own(name, subresource)
     };
     let schema = target.resource.schema();
     match kind {

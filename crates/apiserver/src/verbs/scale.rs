@@ -109,14 +109,9 @@ async fn write(
 ) -> Result<Written> {
     let paths = paths(target)?.clone();
     let change = Change {
-        name,
-        subresource: Subresource::Scale,
         field_manager: options.field_manager.as_deref(),
         dry_run: options.dry_run,
-        validation: crate::request::FieldValidation::Ignore,
-        creates: false,
-        track: true,
-        versioned: false,
+        ..Change::own(name, Subresource::Scale)
     };
     let mut written = modify(target, &change, |object| {
         let object = object.ok_or_else(|| target.not_found(name))?;

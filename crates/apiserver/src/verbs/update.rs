@@ -69,6 +69,66 @@ pub struct Change<'a> {
     pub versioned: bool,
 }
 
+impl<'a> Change<'a> {
+    /// A change that the server itself makes: it goes by nobody's options, and changes only what is there.
+    pub(crate) fn own(name: &'a str, subresource: Subresource) -> Change<'a> {
+        Change {
+            name,
+            subresource,
+            field_manager: None,
+            dry_run: false,
+            validation: FieldValidation::Ignore,
+            creates: false,
+            track: true,
+            versioned: false,
+        }
+    }
+
+    /// A change that a client asked for, of what is there.
+    pub(crate) fn asked(name: &'a str, subresource: Subresource, options: &'a UpdateOptions) -> Change<'a> {
+        Change {
+            field_manager: options.field_manager.as_deref(),
+            dry_run: options.dry_run,
+            validation: options.field_validation,
+            ..Change::own(name, subresource)
+        }
+    }
+}
+
+/// Changes an object on the server's own account. One that is gone meanwhile needs no change any more.
+///
+/// # Errors
+/// As [`modify`], but for 404.
+pub(crate) async fn edit(
+    target: &Target,
+    name: &str,
+    subresource: Subresource,
+    change: impl Fn(&mut Value),
+) -> Result<()> {
+    let done = modify(target, &Change::own(name, subresource), |present| {
+        let mut object = present.cloned().unwrap_or_default();
+        change(&mut object);
+        Ok(object)
+    })
+    .await;
+    match done {
+        Err(error) if error.code != 404 => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Takes one of its finalizers from an object.
+pub(crate) fn remove_finalizer(object: &mut Value, finalizer: &str) {
+    let metadata = super::metadata_mut(object);
+    let Some(finalizers) = metadata.get_mut("finalizers").and_then(Value::as_array_mut) else {
+        return;
+    };
+    finalizers.retain(|found| found.as_str() != Some(finalizer));
+    if finalizers.is_empty() {
+        metadata.remove("finalizers");
+    }
+}
+
 /// Replaces an object, or one of its subresources.
 ///
 /// # Errors
@@ -83,14 +143,9 @@ pub async fn update(
     check_name(name, body)?;
     let info = &target.resource;
     let change = Change {
-        name,
-        subresource,
-        field_manager: options.field_manager.as_deref(),
-        dry_run: options.dry_run,
-        validation: options.field_validation,
         creates: subresource == Subresource::Main && creates_on_update(&info.group, &info.plural),
-        track: true,
         versioned: info.is_crd,
+        ..Change::asked(name, subresource, options)
     };
     modify(target, &change, |_| Ok(body.clone())).await
 }
