@@ -38,6 +38,12 @@ struct Info<'s> {
 }
 
 impl<'s> Info<'s> {
+    /// The same, which may be absent if `optional`.
+    fn optional_if(self, optional: bool) -> Self {
+        let type_ = if optional { "optional_type" } else { self.type_ };
+        Self { type_, ..self }
+    }
+
     fn of(type_: &'static str, cost: u64) -> Self {
         Self {
             type_,
@@ -161,14 +167,7 @@ impl<'s> Checker<'s, '_> {
             } => {
                 let of = self.infer(operand)?;
                 let info = self.field(node, of, &field.name, field.unescaped.as_deref())?;
-                if *optional || of.type_ == "optional_type" {
-                    Info {
-                        type_: "optional_type",
-                        ..info
-                    }
-                } else {
-                    info
-                }
+                info.optional_if(*optional || of.type_ == "optional_type")
             }
             NodeKind::Has { operand, field } => {
                 let of = self.infer(operand)?;
@@ -192,14 +191,7 @@ impl<'s> Checker<'s, '_> {
                     );
                 }
                 let info = Info::shaped(of.shape.and_then(Shape::element), of.cost).plus(cost + 1);
-                if *optional || of.type_ == "optional_type" {
-                    Info {
-                        type_: "optional_type",
-                        ..info
-                    }
-                } else {
-                    info
-                }
+                info.optional_if(*optional || of.type_ == "optional_type")
             }
             NodeKind::And(terms) | NodeKind::Or(terms) => {
                 let what = if matches!(node.kind, NodeKind::And(_)) {

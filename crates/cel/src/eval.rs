@@ -484,44 +484,32 @@ fn concatenate<'a>(cost: &mut Cost, left: &Val<'a>, right: &Val<'a>) -> Result<V
     Ok(Val::list(items))
 }
 
+/// Arithmetic of whole numbers, signed or not: none on overflow.
+macro_rules! whole {
+    ($a:expr, $b:expr, $operator:expr) => {
+        match $operator {
+            Operator::Divide if *$b == 0 => return Err(EvalError::other("division by zero")),
+            Operator::Modulo if *$b == 0 => return Err(EvalError::other("modulus by zero")),
+            Operator::Add => $a.checked_add(*$b),
+            Operator::Subtract => $a.checked_sub(*$b),
+            Operator::Multiply => $a.checked_mul(*$b),
+            Operator::Divide => $a.checked_div(*$b),
+            Operator::Modulo => $a.checked_rem(*$b),
+            _ => return Err(EvalError::no_such_overload()),
+        }
+    };
+}
+
 pub(crate) fn arithmetic<'a>(operator: Operator, left: &Val<'a>, right: &Val<'a>) -> Result<Val<'a>> {
-    use Operator::{Add, Divide, Modulo, Multiply, Subtract};
+    use Operator::{Add, Divide, Multiply, Subtract};
     let overflow = |what: &str| EvalError::other(format!("{what} overflow"));
     match (left, right) {
-        (Val::Int(a), Val::Int(b)) => {
-            if *b == 0 && operator == Divide {
-                return Err(EvalError::other("division by zero"));
-            }
-            if *b == 0 && operator == Modulo {
-                return Err(EvalError::other("modulus by zero"));
-            }
-            let result = match operator {
-                Add => a.checked_add(*b),
-                Subtract => a.checked_sub(*b),
-                Multiply => a.checked_mul(*b),
-                Divide => a.checked_div(*b),
-                Modulo => a.checked_rem(*b),
-                _ => return Err(EvalError::no_such_overload()),
-            };
-            result.map(Val::Int).ok_or_else(|| overflow("integer"))
-        }
-        (Val::UInt(a), Val::UInt(b)) => {
-            if *b == 0 && operator == Divide {
-                return Err(EvalError::other("division by zero"));
-            }
-            if *b == 0 && operator == Modulo {
-                return Err(EvalError::other("modulus by zero"));
-            }
-            let result = match operator {
-                Add => a.checked_add(*b),
-                Subtract => a.checked_sub(*b),
-                Multiply => a.checked_mul(*b),
-                Divide => a.checked_div(*b),
-                Modulo => a.checked_rem(*b),
-                _ => return Err(EvalError::no_such_overload()),
-            };
-            result.map(Val::UInt).ok_or_else(|| overflow("unsigned integer"))
-        }
+        (Val::Int(a), Val::Int(b)) => whole!(a, b, operator)
+            .map(Val::Int)
+            .ok_or_else(|| overflow("integer")),
+        (Val::UInt(a), Val::UInt(b)) => whole!(a, b, operator)
+            .map(Val::UInt)
+            .ok_or_else(|| overflow("unsigned integer")),
         (Val::Double(a), Val::Double(b)) => Ok(Val::Double(match operator {
             Add => a + b,
             Subtract => a - b,

@@ -63,35 +63,45 @@ pub trait Shape: Send + Sync {
     }
 }
 
+/// The words that CEL keeps for itself: no identifier is one of them, and a field of such a name is selected in escaped form.
+pub const RESERVED: [&str; 21] = [
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "namespace",
+    "null",
+    "package",
+    "return",
+    "true",
+    "var",
+    "void",
+    "while",
+];
+
+/// Whether a name can stand in an expression as it is.
+#[must_use]
+pub fn is_identifier(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !RESERVED.contains(&name)
+}
+
 /// Gives the name of a JSON field for the identifier by which CEL selects it.
 ///
 /// Characters that identifiers cannot have, and reserved words, are written as `__dot__`, `__dash__`, `__slash__`,
 /// `__underscores__` and `__namespace__`. `None` when the identifier holds no escape.
 #[must_use]
 pub fn unescape(identifier: &str) -> Option<String> {
-    const RESERVED: &[&str] = &[
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
     if !identifier.contains("__") {
         return None;
     }
@@ -128,6 +138,16 @@ pub fn unescape(identifier: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn identifiers() {
+        for name in ["a", "_b", "camelCase", "x9"] {
+            assert!(is_identifier(name), "{name}");
+        }
+        for name in ["", "9x", "a-b", "a.b", "while", "namespace", "in", "ä"] {
+            assert!(!is_identifier(name), "{name}");
+        }
+    }
 
     #[test]
     fn escapes() {

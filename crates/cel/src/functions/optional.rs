@@ -1,6 +1,6 @@
 //! Functions on optional values.
 
-use super::{Function, Result, global, items, member};
+use super::{Cost, Function, Result, global, items, member};
 use crate::error::EvalError;
 use crate::value::Val;
 
@@ -37,27 +37,21 @@ pub(super) const FUNCTIONS: &[Function] = &[
             args[1].clone()
         })
     }),
-    member("unwrapOpt", 1, "list", |cost, args| {
-        let present = items(cost, &args[0])?;
-        let values: Result<Vec<_>> = present
-            .iter()
-            .map(inner)
-            .filter_map(Result::transpose)
-            .map(|v| v.cloned())
-            .collect();
-        Ok(Val::list(values?))
-    }),
-    global("optional.unwrap", 1, "list", |cost, args| {
-        let present = items(cost, &args[0])?;
-        let values: Result<Vec<_>> = present
-            .iter()
-            .map(inner)
-            .filter_map(Result::transpose)
-            .map(|v| v.cloned())
-            .collect();
-        Ok(Val::list(values?))
-    }),
+    member("unwrapOpt", 1, "list", |cost, args| present(cost, &args[0])),
+    global("optional.unwrap", 1, "list", |cost, args| present(cost, &args[0])),
 ];
+
+/// The values that are there, of a list of optional ones.
+fn present<'a>(cost: &mut Cost, list: &Val<'a>) -> Result<Val<'a>> {
+    let all = items(cost, list)?;
+    let values: Result<Vec<_>> = all
+        .iter()
+        .map(inner)
+        .filter_map(Result::transpose)
+        .map(|v| v.cloned())
+        .collect();
+    Ok(Val::list(values?))
+}
 
 fn inner<'r, 'a>(value: &'r Val<'a>) -> Result<Option<&'r Val<'a>>> {
     match value {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use choreo_cel::shape::{Kind, Shape};
+use choreo_cel::shape::{Kind, Shape, is_identifier};
 use choreo_cel::{Library, Limits, Program, Variable};
 use serde_json::Value;
 
@@ -404,35 +404,6 @@ fn variables(spec: &Value, params: bool, e: &mut Errors) -> Computed {
         computed.0.insert(name.to_owned());
     }
     computed
-}
-
-fn is_identifier(name: &str) -> bool {
-    const RESERVED: [&str; 20] = [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-    ];
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        && !RESERVED.contains(&name)
-        && name != "while"
 }
 
 pub(super) fn validating_policy(new: &Value, e: &mut Errors) {
