@@ -25,6 +25,10 @@ use crate::server::ApiServer;
 use crate::user::UserInfo;
 use crate::verbs::Target;
 
+/// What is said to whom the server leaves in the middle of a write.
+const GOING_DOWN: &str =
+    "the server is going down; whether the change was made is to be seen when it is back";
+
 /// What a handler gets to know about its request.
 pub(crate) struct Context {
     /// The server.
@@ -162,10 +166,14 @@ async fn answer(
         // address that is taken) must not be left out.
         match tokio::spawn(work).await {
             Ok(worked) => worked,
-            Err(ended) => Err(match ended.try_into_panic() {
-                Ok(panic) => panic,
-                Err(_) => Box::new("the server is going down"),
-            }),
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => Err(panic),
+                // What runs the server has ended, and the task with it. Whether the write happened is not known here.
+                Err(_) => {
+                    tracing::debug!(request = %place, "the server went down while it worked on the request");
+                    return refuse(&ApiError::service_unavailable(GOING_DOWN));
+                }
+            },
         }
     } else {
         work.await
@@ -221,4 +229,96 @@ async fn route(context: Context, body: Body) -> Result<Response> {
         return Ok(response);
     }
     discovery::answer(&context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::{Admission, AdmissionRequest};
+    use crate::server::Options;
+    use choreo_store::Store;
+    use http_body_util::BodyExt;
+    use serde_json::{Value, json};
+
+    fn post(path: &str, body: &Value) -> Request<Body> {
+        Request::post(path)
+            .header("content-type", "application/json")
+            .extension(UserInfo::admin())
+            .body(Body::from(body.to_string()))
+            .unwrap()
+    }
+
+    async fn read(response: Response) -> Value {
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    #[test]
+    fn a_write_that_the_end_of_its_runtime_cuts_off_is_no_panic() {
+        let server = ApiServer::new(Store::in_memory(), Options::default()).unwrap();
+        let cluster = server.default_cluster().clone();
+        // The write waits for this, and so is under way when the runtime ends.
+        let _held = cluster.definitions.try_lock().unwrap();
+        let definition = json!({"metadata": {"name": "widgets.example.dev"}, "spec": {
+            "group": "example.dev", "scope": "Namespaced", "names": {"plural": "widgets", "kind": "Widget"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}],
+        }});
+        let request = post(
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+            &definition,
+        );
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let mut answering = Box::pin(answer(server, None, request, None));
+        {
+            let _entered = runtime.enter();
+            assert!(answering.as_mut().now_or_never().is_none());
+        }
+        runtime.shutdown_background();
+        let (response, panicked) = futures::executor::block_on(answering);
+        assert!(!panicked);
+        assert_eq!(response.status(), 503);
+        let status = futures::executor::block_on(read(response));
+        assert_eq!(
+            (&status["reason"], &status["message"]),
+            (&json!("ServiceUnavailable"), &json!(GOING_DOWN))
+        );
+    }
+
+    /// Panics over everything.
+    struct Clumsy;
+
+    impl Admission for Clumsy {
+        fn name(&self) -> &str {
+            "Clumsy"
+        }
+
+        fn validate(&self, _: &AdmissionRequest<'_>, _: &mut Vec<String>) -> Result<()> {
+            panic!("oops")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_for() {
+        let options = Options {
+            admission: vec![Arc::new(Clumsy)],
+            ..Options::default()
+        };
+        let server = ApiServer::new(Store::in_memory(), options).unwrap();
+        let object = json!({"metadata": {"name": "a"}});
+        let request = post("/api/v1/namespaces/default/configmaps", &object);
+        let (response, panicked) = answer(server, None, request, None).await;
+        assert!(panicked);
+        assert_eq!(response.status(), 500);
+        let status = read(response).await;
+        assert!(
+            status["message"]
+                .as_str()
+                .unwrap()
+                .contains("the server panicked"),
+            "{status}"
+        );
+    }
 }
