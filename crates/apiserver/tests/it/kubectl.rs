@@ -35,6 +35,7 @@ impl Kubectl {
             .await
             .is_err()
         {
+            eprintln!("NOT RUN: there is no {program} here");
             return None;
         }
         Some(Kubectl::serve().await)
@@ -113,29 +114,30 @@ impl Kubectl {
         }
     }
 
-    /// A run that must succeed and print every one of these.
-    #[track_caller]
-    fn check(run: &Run, args: &str, parts: &[&str]) {
-        assert!(run.ok, "kubectl {args}: {}", run.text);
-        for part in parts {
-            assert!(
-                run.text.contains(part),
-                "kubectl {args}: no {part:?} in:\n{}",
-                run.text
-            );
+    /// Runs, one after the other, that must succeed and print every one of these.
+    async fn says(&self, runs: &[(&str, &[&str])]) {
+        for (args, parts) in runs {
+            let run = self.run(args).await;
+            assert!(run.ok, "kubectl {args}: {}", run.text);
+            for part in *parts {
+                assert!(
+                    run.text.contains(part),
+                    "kubectl {args}: no {part:?} in:\n{}",
+                    run.text
+                );
+            }
         }
+    }
+
+    /// A run that must fail and print this.
+    async fn refuses(&self, args: &str, part: &str) {
+        let run = self.run(args).await;
+        assert!(!run.ok && run.text.contains(part), "kubectl {args}: {}", run.text);
     }
 
     fn write(&self, name: &str, value: &serde_json::Value) {
         std::fs::write(Path::new(self.folder.path()).join(name), value.to_string()).unwrap();
     }
-}
-
-macro_rules! kubectl {
-    ($kubectl:expr, $args:expr, $($part:expr),* $(,)?) => {
-        let run = $kubectl.run($args).await;
-        Kubectl::check(&run, $args, &[$($part),*]);
-    };
 }
 
 #[tokio::test]
@@ -144,68 +146,55 @@ async fn a_day_with_built_in_kinds() {
         return;
     };
     kubectl.write("d.json", &deployment("web"));
-    kubectl!(
-        kubectl,
-        "api-resources",
-        "deployments",
-        "configmaps",
-        "customresourcedefinitions"
-    );
-    kubectl!(
-        kubectl,
-        "explain deployment.spec --recursive",
-        "replicas",
-        "template",
-        "containers"
-    );
-    kubectl!(kubectl, "apply -f d.json", "deployment.apps/web created");
-    kubectl!(kubectl, "apply -f d.json", "deployment.apps/web unchanged");
-    kubectl!(
-        kubectl,
-        "apply --server-side --force-conflicts -f d.json",
-        "deployment.apps/web serverside-applied"
-    );
-    kubectl!(
-        kubectl,
-        "scale deployment/web --replicas=3",
-        "deployment.apps/web scaled"
-    );
-    kubectl!(
-        kubectl,
-        "patch deployment web -p {\"spec\":{\"paused\":true}}",
-        "deployment.apps/web patched"
-    );
-    kubectl!(
-        kubectl,
-        "get deployment web -o jsonpath={.spec.replicas}{.spec.paused}",
-        "3true"
-    );
-    kubectl!(kubectl, "describe deployment web", "Name:", "web", "nginx:1");
-    kubectl!(kubectl, "label deployment web tier=front", "labeled");
-    kubectl!(
-        kubectl,
-        "get deployments -l tier=front -o name",
-        "deployment.apps/web"
-    );
-    kubectl!(kubectl, "set image deployment/web main=nginx:2", "image updated");
-    kubectl!(kubectl, "edit deployment web", "cancelled");
-    kubectl!(
-        kubectl,
-        "create configmap cm --from-literal=a=b",
-        "configmap/cm created"
-    );
-    kubectl!(
-        kubectl,
-        "wait --for=jsonpath={.data.a}=b configmap/cm --timeout=5s",
-        "condition met"
-    );
-    kubectl!(kubectl, "create namespace shop", "namespace/shop created");
-    kubectl!(kubectl, "--context local get deployments", "No resources found");
-    kubectl!(kubectl, "auth can-i create pods", "yes");
-    kubectl!(kubectl, "get events", "No resources found");
-    kubectl!(kubectl, "delete deployment web --wait", "deleted");
-    let diff = kubectl.run("diff -f d.json").await;
-    assert!(!diff.ok && diff.text.contains("+  name: web"), "{}", diff.text);
+    kubectl
+        .says(&[
+            (
+                "api-resources",
+                &["deployments", "configmaps", "customresourcedefinitions"],
+            ),
+            (
+                "explain deployment.spec --recursive",
+                &["replicas", "template", "containers"],
+            ),
+            ("apply -f d.json", &["deployment.apps/web created"]),
+            ("apply -f d.json", &["deployment.apps/web unchanged"]),
+            (
+                "apply --server-side --force-conflicts -f d.json",
+                &["deployment.apps/web serverside-applied"],
+            ),
+            (
+                "scale deployment/web --replicas=3",
+                &["deployment.apps/web scaled"],
+            ),
+            (
+                "patch deployment web -p {\"spec\":{\"paused\":true}}",
+                &["deployment.apps/web patched"],
+            ),
+            (
+                "get deployment web -o jsonpath={.spec.replicas}{.spec.paused}",
+                &["3true"],
+            ),
+            ("describe deployment web", &["Name:", "web", "nginx:1"]),
+            ("label deployment web tier=front", &["labeled"]),
+            ("get deployments -l tier=front -o name", &["deployment.apps/web"]),
+            ("set image deployment/web main=nginx:2", &["image updated"]),
+            ("edit deployment web", &["cancelled"]),
+            (
+                "create configmap cm --from-literal=a=b",
+                &["configmap/cm created"],
+            ),
+            (
+                "wait --for=jsonpath={.data.a}=b configmap/cm --timeout=5s",
+                &["condition met"],
+            ),
+            ("create namespace shop", &["namespace/shop created"]),
+            ("--context local get deployments", &["No resources found"]),
+            ("auth can-i create pods", &["yes"]),
+            ("get events", &["No resources found"]),
+            ("delete deployment web --wait", &["deleted"]),
+        ])
+        .await;
+    kubectl.refuses("diff -f d.json", "+  name: web").await;
 }
 
 #[tokio::test]
@@ -215,44 +204,36 @@ async fn a_day_with_custom_resources() {
     };
     kubectl.write("crd.json", &widgets());
     kubectl.write("w.json", &widget("a", 2));
-    kubectl!(kubectl, "apply -f crd.json", "created");
-    kubectl!(
-        kubectl,
-        "wait --for=condition=Established crd/widgets.example.dev",
-        "condition met"
-    );
-    kubectl!(kubectl, "get crds", "widgets.example.dev");
-    kubectl!(kubectl, "apply -f w.json", "widget.example.dev/a created");
-    kubectl!(kubectl, "get wi", "a");
-    kubectl!(
-        kubectl,
-        "explain widget.spec",
-        "KIND:",
-        "Widget",
-        "size",
-        "<integer>"
-    );
-    kubectl!(kubectl, "scale widget/a --replicas=2", "scaled");
-    kubectl!(
-        kubectl,
-        "patch widget a --type=merge -p {\"spec\":{\"size\":5}}",
-        "patched"
-    );
-    let smaller = kubectl
-        .run("apply --server-side --force-conflicts -f w.json")
+    kubectl
+        .says(&[
+            ("apply -f crd.json", &["created"]),
+            (
+                "wait --for=condition=Established crd/widgets.example.dev",
+                &["condition met"],
+            ),
+            ("get crds", &["widgets.example.dev"]),
+            ("apply -f w.json", &["widget.example.dev/a created"]),
+            ("get wi", &["a"]),
+            ("explain widget.spec", &["KIND:", "Widget", "size", "<integer>"]),
+            ("scale widget/a --replicas=2", &["scaled"]),
+            (
+                "patch widget a --type=merge -p {\"spec\":{\"size\":5}}",
+                &["patched"],
+            ),
+        ])
         .await;
-    assert!(
-        !smaller.ok && smaller.text.contains("size may not shrink"),
-        "{}",
-        smaller.text
-    );
+    let apply = "apply --server-side --force-conflicts -f w.json";
+    kubectl.refuses(apply, "size may not shrink").await;
     kubectl.write("w.json", &widget("a", 6));
-    kubectl!(
-        kubectl,
-        "apply --server-side --force-conflicts -f w.json",
-        "serverside-applied"
-    );
-    kubectl!(kubectl, "delete crd widgets.example.dev --wait", "deleted");
+    kubectl
+        .says(&[
+            (
+                "apply --server-side --force-conflicts -f w.json",
+                &["serverside-applied"],
+            ),
+            ("delete crd widgets.example.dev --wait", &["deleted"]),
+        ])
+        .await;
     assert_eq!(
         kubectl
             .server
@@ -275,7 +256,8 @@ async fn a_watch_prints_what_happens() {
         .unwrap();
     let mut lines = tokio::io::BufReader::new(watch.stdout.take().unwrap());
     for name in ["one", "two"] {
-        kubectl!(kubectl, &format!("create configmap {name}"), "created");
+        let create = format!("create configmap {name}");
+        kubectl.says(&[(&create, &["created"])]).await;
         let mut line = String::new();
         tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut line)
             .await
@@ -290,16 +272,15 @@ async fn kubectl_acts_with_a_token_of_an_account() {
     let Some(kubectl) = Kubectl::start().await else {
         return;
     };
-    kubectl!(
-        kubectl,
-        "create serviceaccount robot",
-        "serviceaccount/robot created"
-    );
-    kubectl!(
-        kubectl,
-        "create rolebinding robot --clusterrole=view --serviceaccount=default:robot",
-        "rolebinding.rbac.authorization.k8s.io/robot created"
-    );
+    kubectl
+        .says(&[
+            ("create serviceaccount robot", &["serviceaccount/robot created"]),
+            (
+                "create rolebinding robot --clusterrole=view --serviceaccount=default:robot",
+                &["rolebinding.rbac.authorization.k8s.io/robot created"],
+            ),
+        ])
+        .await;
     let token = kubectl.run("create token robot --duration=20m").await;
     assert!(token.ok, "{}", token.text);
     // A client certificate counts more than a token, so the token goes without one.
@@ -308,17 +289,14 @@ async fn kubectl_acts_with_a_token_of_an_account() {
     let mut config: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
     config["users"][0]["user"] = serde_json::json!({"token": token.text.trim()});
     std::fs::write(&file, config.to_string()).unwrap();
-    kubectl!(kubectl, "auth whoami", "system:serviceaccount:default:robot");
-    kubectl!(kubectl, "get pods", "No resources found");
-    let refused = kubectl.run("get secrets").await;
-    assert!(!refused.ok, "{}", refused.text);
-    assert!(
-        refused
-            .text
-            .contains("User \"system:serviceaccount:default:robot\" cannot list resource \"secrets\""),
-        "{}",
-        refused.text
-    );
+    kubectl
+        .says(&[
+            ("auth whoami", &["system:serviceaccount:default:robot"]),
+            ("get pods", &["No resources found"]),
+        ])
+        .await;
+    let why = "User \"system:serviceaccount:default:robot\" cannot list resource \"secrets\"";
+    kubectl.refuses("get secrets", why).await;
 }
 
 /// What people who look after a cluster do. kubectl prints the same against kube-apiserver 1.36, but for the refusals at the end.
@@ -339,78 +317,59 @@ async fn a_day_of_an_operator() {
             "spec": {"nodeName": "n1", "containers": [{"name": "m", "image": "nginx"}]},
         }),
     );
-    kubectl!(
-        kubectl,
-        "apply -f node.json -f d.json",
-        "node/n1 created",
-        "deployment.apps/web created"
-    );
+    kubectl
+        .says(&[(
+            "apply -f node.json -f d.json",
+            &["node/n1 created", "deployment.apps/web created"],
+        )])
+        .await;
     // The default account is made by a controller, a moment after the namespace.
-    while kubectl
-        .run("get serviceaccount default -o name")
-        .await
-        .text
-        .trim()
-        != "serviceaccount/default"
-    {
-        tokio::task::yield_now().await;
-    }
-    kubectl!(kubectl, "apply -f pod.json", "pod/p created");
-    kubectl!(
-        kubectl,
-        "rollout restart deployment/web",
-        "deployment.apps/web restarted"
-    );
-    kubectl!(
-        kubectl,
-        "rollout pause deployment/web",
-        "deployment.apps/web paused"
-    );
-    kubectl!(
-        kubectl,
-        "rollout resume deployment/web",
-        "deployment.apps/web resumed"
-    );
-    kubectl!(
-        kubectl,
-        "rollout history deployment/web",
-        "No rollout history found."
-    );
-    kubectl!(
-        kubectl,
-        "rollout status deployment/web --watch=false",
-        "Waiting for deployment spec update to be observed..."
-    );
-    kubectl!(
-        kubectl,
-        "drain n1 --dry-run=server --force",
-        "node/n1 cordoned (server dry run)",
-        "deleting Pods that declare no controller: default/p",
-        "evicting pod default/p (server dry run)",
-        "node/n1 drained (server dry run)",
-    );
-    kubectl!(kubectl, "get node n1 -o jsonpath={.spec.unschedulable}", "");
-    kubectl!(kubectl, "cordon n1", "node/n1 cordoned");
-    kubectl!(kubectl, "taint node n1 a=b:NoSchedule", "node/n1 tainted");
-    kubectl!(kubectl, "expose deployment web --port=80", "service/web exposed");
-    kubectl!(
-        kubectl,
-        "autoscale deployment web --min=1 --max=3",
-        "horizontalpodautoscaler.autoscaling/web autoscaled"
-    );
-    kubectl!(
-        kubectl,
-        "set resources deployment web --limits=cpu=1",
-        "deployment.apps/web resource requirements updated"
-    );
-    kubectl!(kubectl, "replace -f d.json", "deployment.apps/web replaced");
-    kubectl!(
-        kubectl,
-        "run r --image=nginx --dry-run=server",
-        "pod/r created (server dry run)"
-    );
-    kubectl!(kubectl, "auth whoami", "system:masters");
-    kubectl!(kubectl, "get --raw /livez", "ok");
+    let account = "wait --for=create serviceaccount/default --timeout=30s";
+    kubectl.says(&[(account, &["condition met"])]).await;
+    kubectl
+        .says(&[
+            ("apply -f pod.json", &["pod/p created"]),
+            (
+                "rollout restart deployment/web",
+                &["deployment.apps/web restarted"],
+            ),
+            ("rollout pause deployment/web", &["deployment.apps/web paused"]),
+            ("rollout resume deployment/web", &["deployment.apps/web resumed"]),
+            ("rollout history deployment/web", &["No rollout history found."]),
+            (
+                "rollout status deployment/web --watch=false",
+                &["Waiting for deployment spec update to be observed..."],
+            ),
+            (
+                "drain n1 --dry-run=server --force",
+                &[
+                    "node/n1 cordoned (server dry run)",
+                    "deleting Pods that declare no controller: default/p",
+                    "evicting pod default/p (server dry run)",
+                    "node/n1 drained (server dry run)",
+                ],
+            ),
+            ("get node n1 -o jsonpath={.spec.unschedulable}", &[""]),
+            ("cordon n1", &["node/n1 cordoned"]),
+            ("taint node n1 a=b:NoSchedule", &["node/n1 tainted"]),
+            ("expose deployment web --port=80", &["service/web exposed"]),
+            (
+                "autoscale deployment web --min=1 --max=3",
+                &["horizontalpodautoscaler.autoscaling/web autoscaled"],
+            ),
+            (
+                "set resources deployment web --limits=cpu=1",
+                &["deployment.apps/web resource requirements updated"],
+            ),
+            ("replace -f d.json", &["deployment.apps/web replaced"]),
+            (
+                "run r --image=nginx --dry-run=server",
+                &["pod/r created (server dry run)"],
+            ),
+            ("auth whoami", &["system:masters"]),
+            ("get --raw /livez", &["ok"]),
+        ])
+        .await;
     for (args, part) in [
         (
             "cp d.json default/p:/x",
@@ -434,13 +393,12 @@ async fn a_day_of_an_operator() {
         ),
         ("top pods", "Metrics API not available"),
     ] {
-        let refused = kubectl.run(args).await;
-        assert!(
-            !refused.ok && refused.text.contains(part),
-            "kubectl {args}: {}",
-            refused.text
-        );
+        kubectl.refuses(args, part).await;
     }
-    kubectl!(kubectl, "delete pod p --force", "pod \"p\" force deleted");
-    kubectl!(kubectl, "delete -f d.json --wait", "deleted");
+    kubectl
+        .says(&[
+            ("delete pod p --force", &["pod \"p\" force deleted"]),
+            ("delete -f d.json --wait", &["deleted"]),
+        ])
+        .await;
 }

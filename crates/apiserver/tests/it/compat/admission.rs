@@ -9,19 +9,26 @@ use crate::hooks::{Hooks, Reply as HookReply, patch};
 
 const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1";
 
-/// Asks until the answer has that status: a real server hears of what is registered a moment later.
-async fn until(status: u16, mut ask: impl AsyncFnMut() -> Reply) -> Reply {
+/// Asks until the answer is as wanted. The embedded server knows what is registered when it has answered; a real one hears of
+/// it a moment later, and tells nobody when: there, each turn waits for an event of its own, so that it hears of what came before.
+async fn until<T>(api: &Api, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let asking = async {
-        loop {
-            let reply = ask().await;
-            if reply.status == status {
-                return reply;
+        for turn in 0.. {
+            if let Some(answer) = ask().await {
+                return answer;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            api.tick(turn).await;
         }
+        unreachable!()
     };
     let answer = tokio::time::timeout(Duration::from_secs(30), asking).await;
-    answer.unwrap_or_else(|_| panic!("never answered {status}"))
+    answer.unwrap_or_else(|_| panic!("waited for {what}"))
+}
+
+/// Asks until the answer has that status.
+async fn until_status(api: &Api, status: u16, mut ask: impl AsyncFnMut() -> Reply) -> Reply {
+    let asked = async || Some(ask().await).filter(|reply| reply.status == status);
+    until(api, &format!("an answer with {status}"), asked).await
 }
 
 /// Only the namespace of the test.
@@ -120,7 +127,7 @@ async fn limits_fill_in_and_refuse() {
     let pods = format!("{}?dryRun=All", api.path("v1/pods"));
     let pod = |containers: Value| json!({"metadata": {"name": "p"}, "spec": {"containers": containers}});
     let wide = json!({"limits": {"cpu": "1"}, "requests": {"cpu": "50m"}});
-    let refused = until(403, async || {
+    let refused = until_status(&api, 403, async || {
         api.post(
             &pods,
             pod(json!([{"name": "a", "image": "x", "resources": wide}])),
@@ -192,7 +199,7 @@ async fn policies_judge() {
         )
     };
     // At first a real server may not know the parameters yet, and refuses for that.
-    let refused = until(403, async || {
+    let refused = until_status(&api, 403, async || {
         api.post(&maps, config_map("a", json!({"x": "", "y": "", "z": ""})))
             .await
     })
@@ -246,12 +253,7 @@ async fn policies_change() {
         let made = api.post(&maps, config_map("a", json!({}))).await.is(201);
         (made["metadata"]["labels"] == json!({"a/b": "d"})).then_some(())
     };
-    let wait = async {
-        while changed().await.is_none() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap();
+    until(&api, "the policy to change a ConfigMap", changed).await;
 
     let second = format!("{name}-env");
     let policy = json!({"metadata": {"name": second}, "spec": {
@@ -269,17 +271,12 @@ async fn policies_change() {
     .await
     .is(201);
     let deployments = format!("{}?dryRun=All", api.path("apps/v1/deployments"));
-    let wait = async {
-        loop {
-            let made = api.post(&deployments, deployment("d")).await.is(201);
-            let container = made["spec"]["template"]["spec"]["containers"][0].clone();
-            if container.get("env").is_some() {
-                return container;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let container = tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap();
+    let container = until(&api, "the policy to change a Deployment", async || {
+        let made = api.post(&deployments, deployment("d")).await.is(201);
+        let container = made["spec"]["template"]["spec"]["containers"][0].clone();
+        container.get("env").is_some().then_some(container)
+    })
+    .await;
     // Merged by name: the image stays.
     assert_eq!(container["image"], "nginx");
     assert_eq!(
@@ -338,22 +335,17 @@ async fn webhooks_change_and_judge() {
         object["metadata"]["labels"] = json!({"hook": value});
         object
     };
-    let refused = until(418, async || api.post(&maps, object("deny")).await).await;
+    let refused = until_status(&api, 418, async || api.post(&maps, object("deny")).await).await;
     refused.refuses(
         418,
         "Teapot",
         "admission webhook \"deny.hooks.dev\" denied the request: no way",
     );
-    let wait = async {
-        loop {
-            let made = api.post(&maps, object("trail")).await;
-            if made.warnings() == [r#"299 - "careful""#] {
-                return made.is(201);
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let made = tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap();
+    let made = until(&api, "the webhook's warning", async || {
+        let made = api.post(&maps, object("trail")).await;
+        (made.warnings() == [r#"299 - "careful""#]).then(|| made.is(201))
+    })
+    .await;
     assert_eq!(made["data"]["trail"], "/one/two/one");
     let asked = hooks.take();
     let (_, request) = asked.iter().rev().find(|(path, _)| path == "/warn").unwrap();

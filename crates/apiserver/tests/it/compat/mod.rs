@@ -139,6 +139,18 @@ impl Api {
             .await
     }
 
+    /// Makes an object and waits until a watch shows it.
+    pub(super) async fn tick(&self, turn: u32) {
+        let path = self.path("v1/configmaps");
+        let name = format!("tick-{turn}");
+        let (path, made) = (&path, config_map(&name, json!({})));
+        let watch = format!("{path}?watch=true&timeoutSeconds=10&fieldSelector=metadata.name%3D{name}");
+        let request = Request::get(watch).body(kube::client::Body::empty()).unwrap();
+        let mut events = self.client.send(request).await.unwrap().into_body();
+        self.post(path, made).await.is(201);
+        events.frame().await.unwrap().unwrap();
+    }
+
     /// The events of a watch that ends after a second.
     pub(super) async fn watch(&self, path: &str, parameters: &str) -> Vec<Value> {
         let path = format!("{path}?watch=true&timeoutSeconds=1&{parameters}");
