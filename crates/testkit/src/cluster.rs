@@ -8,6 +8,7 @@ use futures::StreamExt;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::discovery::{Discovery, Scope};
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -262,7 +263,8 @@ impl Cluster {
         expected: impl Fn(&[DynamicObject]) -> bool,
     ) -> anyhow::Result<Vec<DynamicObject>> {
         let api = self.api(kind, namespace).await?;
-        let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()));
+        let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
+        let mut events = std::pin::pin!(events);
         let mut objects: Vec<DynamicObject> = Vec::new();
         let mut complete = false;
         let wait = async {
@@ -275,7 +277,7 @@ impl Cluster {
                     }
                     Ok(Event::Delete(object)) => objects.retain(|other| !same(other, &object)),
                     Ok(Event::InitDone) => complete = true,
-                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    Err(error) => tracing::debug!(%error, "watch interrupted"),
                 }
                 if complete && expected(&objects) {
                     return true;
@@ -302,7 +304,7 @@ impl Cluster {
     ) -> anyhow::Result<T> {
         let api = self.api(kind, namespace).await?;
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let mut events = std::pin::pin!(watcher::watcher(api, config));
+        let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
         let mut last: Option<DynamicObject> = None;
         let wait = async {
             let mut listed = None;
@@ -321,7 +323,6 @@ impl Cluster {
                     Ok(Event::Delete(_)) => last = None,
                     Err(error) => {
                         tracing::debug!(%error, "watch interrupted");
-                        tokio::time::sleep(Duration::from_millis(20)).await;
                         continue;
                     }
                 }

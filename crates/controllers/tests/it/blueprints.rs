@@ -4,7 +4,7 @@ use choreo_api::names;
 use choreo_testkit::Platform;
 use serde_json::{Value, json};
 
-use crate::support::cell;
+use crate::support::{cell, worker};
 
 const MAILER: &str = r#"
 apiVersion: openchoreo.dev/v1alpha1
@@ -25,21 +25,6 @@ spec:
     db: {type: managed, params: {resourceRef: orders}, inject: {env: [{name: DB_URL, value: "postgresql://{{ .username }}:{{ .password }}@{{ .host }}"}]}}
 "#;
 
-/// Keeps the cell there when the others go.
-const NEIGHBOUR: &str = r#"
-apiVersion: openchoreo.dev/v1alpha1
-kind: Component
-metadata: {name: neighbour, namespace: default}
-spec: {owner: {projectName: default}, type: worker}
----
-apiVersion: openchoreo.dev/v1alpha1
-kind: Workload
-metadata: {name: neighbour, namespace: default}
-spec:
-  owner: {projectName: default, componentName: neighbour}
-  containers: {main: {image: "example.com/neighbour:1"}}
-"#;
-
 const ORDERS: &str = "
 apiVersion: openchoreo.dev/v1alpha1
 kind: ManagedResource
@@ -58,7 +43,8 @@ async fn password(platform: &Platform) -> anyhow::Result<Option<String>> {
 async fn a_worker_with_a_volume_and_a_database_runs_and_its_password_is_nowhere_else() -> anyhow::Result<()> {
     let platform = Platform::start().await?;
     let control = &platform.control;
-    control.apply_yaml(NEIGHBOUR).await?;
+    // Keeps the cell there when the others go.
+    control.apply_yaml(&worker("neighbour")).await?;
     control.apply_yaml(MAILER).await?;
     control
         .wait_unready(

@@ -3,15 +3,10 @@
 use choreo_testkit::Platform;
 use serde_json::json;
 
-use crate::support::cell;
+use crate::support::{cell, component};
 
 /// A service with an endpoint of every protocol, an API in front of it and one in front of a server outside.
 const EVERY_PROTOCOL: &str = r#"
-apiVersion: openchoreo.dev/v1alpha1
-kind: Component
-metadata: {name: many, namespace: default}
-spec: {owner: {projectName: default}, type: Service}
----
 apiVersion: openchoreo.dev/v1alpha1
 kind: Workload
 metadata: {name: many, namespace: default}
@@ -32,11 +27,6 @@ metadata: {name: many, namespace: default}
 spec: {owner: {projectName: default, componentName: many}, workloadName: many}
 ---
 apiVersion: openchoreo.dev/v1alpha1
-kind: Component
-metadata: {name: inner, namespace: default}
-spec: {owner: {projectName: default}, type: API}
----
-apiVersion: openchoreo.dev/v1alpha1
 kind: API
 metadata: {name: inner, namespace: default}
 spec:
@@ -44,11 +34,6 @@ spec:
   type: REST
   target: {componentName: many, endpoint: rest}
   rest: {backend: {port: 8080}, exposeLevels: [Public]}
----
-apiVersion: openchoreo.dev/v1alpha1
-kind: Component
-metadata: {name: outer, namespace: default}
-spec: {owner: {projectName: default}, type: API}
 ---
 apiVersion: openchoreo.dev/v1alpha1
 kind: API
@@ -64,6 +49,9 @@ spec:
 async fn every_protocol_and_every_kind_of_api_becomes_ready() -> anyhow::Result<()> {
     let platform = Platform::start().await?;
     let control = &platform.control;
+    for (name, kind) in [("many", "Service"), ("inner", "API"), ("outer", "API")] {
+        control.apply_yaml(&component(name, kind)).await?;
+    }
     control.apply_yaml(EVERY_PROTOCOL).await?;
     for component in ["many", "inner", "outer"] {
         control.wait_ready("Component", "default", component).await?;
@@ -110,11 +98,6 @@ metadata: {name: keys, namespace: default}
 spec: {restPolicy: {public: {authentication: {type: apikey, apikey: {header: X-Key, secretRef: partner-keys}}}}}
 ---
 apiVersion: openchoreo.dev/v1alpha1
-kind: Component
-metadata: {name: door, namespace: default}
-spec: {owner: {projectName: default}, type: API}
----
-apiVersion: openchoreo.dev/v1alpha1
 kind: API
 metadata: {name: door, namespace: default}
 spec:
@@ -124,6 +107,7 @@ spec:
   target: {url: "https://api.partner.example"}
   rest: {backend: {port: 443}, exposeLevels: [Public]}
 "#;
+    control.apply_yaml(&component("door", "API")).await?;
     control.apply_yaml(guarded).await?;
     let namespace = cell("development");
     control

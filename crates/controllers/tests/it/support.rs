@@ -11,6 +11,33 @@ pub(crate) const GREETER: &str = include_str!("../../../../examples/greeter.yaml
 /// What it needs.
 pub(crate) const GITHUB: &str = include_str!("../../../../examples/github.yaml");
 
+/// A component of the default project, as YAML.
+pub(crate) fn component(name: &str, kind: &str) -> String {
+    format!(
+        "
+apiVersion: openchoreo.dev/v1alpha1
+kind: Component
+metadata: {{name: {name}, namespace: default}}
+spec: {{owner: {{projectName: default}}, type: {kind}}}
+"
+    )
+}
+
+/// A worker of the default project with an image, as YAML.
+pub(crate) fn worker(name: &str) -> String {
+    format!(
+        "{}---
+apiVersion: openchoreo.dev/v1alpha1
+kind: Workload
+metadata: {{name: {name}, namespace: default}}
+spec:
+  owner: {{projectName: default, componentName: {name}}}
+  containers: {{main: {{image: \"example.com/{name}:1\"}}}}
+",
+        component(name, "worker")
+    )
+}
+
 /// The namespace of the default project's cell in an environment.
 pub(crate) fn cell(environment: &str) -> String {
     names::cell_namespace("default", "default", environment)
