@@ -223,6 +223,7 @@ fn bootstrap(store: &choreo_store::Cluster) -> Result<(), ServerError> {
         })
         .collect();
     missing.extend(crate::rbac::bootstrap(&store.snapshot()));
+    missing.extend(crate::admission::bootstrap(&store.snapshot()));
     if missing.is_empty() {
         return Ok(());
     }

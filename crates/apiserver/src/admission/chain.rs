@@ -87,6 +87,7 @@ impl Review<'_> {
         let mut changed =
             crate::accounts::admit(target, operation, self.subresource, self.name, object).await?;
         changed |= super::limits::mutate(self, object);
+        changed |= super::classes::mutate(self, object)?;
         let steps = self.steps();
         if !steps.is_empty() {
             let snapshot = target.cluster.store().snapshot();
@@ -121,6 +122,7 @@ impl Review<'_> {
         }
         crate::rbac::admit(self.target, self.operation, self.name, self.old, object)?;
         super::limits::validate(self, object)?;
+        super::classes::validate(self, object)?;
         self.validate_in_process(object)?;
         let judged = chain.policies.validate(self, object);
         if let Some(notes) = &self.target.notes {

@@ -1,15 +1,15 @@
 //! Admission: what is checked or changed between a request and the store.
 //!
 //! ```text
-//!  decoded object ─▶ mutate: NamespaceLifecycle, ServiceAccount, LimitRanger, Admission::mutate of the embedder,
-//!                            mutating policies, mutating webhooks
+//!  decoded object ─▶ mutate: NamespaceLifecycle, ServiceAccount, LimitRanger, classes, Admission::mutate of the
+//!                            embedder, mutating policies, mutating webhooks
 //!                        │
 //!                        ▼
 //!             strategy, validation of the kind
 //!                        │
 //!                        ▼
-//!                    validate: RBAC escalation, LimitRanger, Admission::validate of the embedder, validating policies,
-//!                              validating webhooks, ResourceQuota ─▶ store
+//!                    validate: RBAC escalation, LimitRanger, classes, Admission::validate of the embedder, validating
+//!                              policies, validating webhooks, ResourceQuota ─▶ store
 //! ```
 //!
 //! First everything that may change the object runs, in a fixed order; what comes out is decoded, defaulted and validated like
@@ -53,6 +53,7 @@
 //! ```
 
 mod chain;
+mod classes;
 mod expressions;
 pub(crate) mod lifecycle;
 mod limits;
@@ -69,6 +70,7 @@ use choreo_store::Snapshot;
 use serde_json::Value;
 
 pub(crate) use chain::{Chain, Review};
+pub(crate) use classes::bootstrap;
 
 use crate::user::UserInfo;
 
