@@ -17,7 +17,7 @@ mod token;
 pub(crate) use admission::admit;
 pub(crate) use controller::run;
 pub use key::{KeyError, SigningKey};
-pub(crate) use request::request;
+pub(crate) use request::{check_kind, complete, issue};
 pub(crate) use token::{Issuer, Verified};
 
 /// Who issues tokens when nothing else is said: the same as in most clusters.

@@ -23,12 +23,11 @@ const LONGEST: i64 = 1 << 32;
 const OF_VOLUMES: i64 = 60 * 60 + 7;
 const YEAR: i64 = 365 * 24 * 60 * 60;
 
-/// Answers a request for a token of the account `name`.
+/// Refuses a document of another kind.
 ///
 /// # Errors
-/// 404 when the account or what the token is to be bound to is not there, 409 when that is another one, 400 and 422 for a
-/// request that makes no sense.
-pub(crate) fn request(target: &Target, name: &str, body: &Value) -> Result<Value> {
+/// 400 for one.
+pub(crate) fn check_kind(body: &Value) -> Result<()> {
     let (version, kind) = (text(body, "/apiVersion"), text(body, "/kind"));
     if (!kind.is_empty() && kind != KIND)
         || (!version.is_empty() && version != format!("{GROUP}/v1").as_str())
@@ -37,14 +36,15 @@ pub(crate) fn request(target: &Target, name: &str, body: &Value) -> Result<Value
             "expected a {KIND} of {GROUP}/v1, found {kind} of {version}"
         )));
     }
+    Ok(())
+}
+
+/// Fills a request for a token of the account `name` in: for whom it is, and for how long.
+///
+/// # Errors
+/// 404 when the account is not there, 400 and 422 for a request that makes no sense.
+pub(crate) fn complete(target: &Target, name: &str, body: &Value) -> Result<Value> {
     let spec = &body["spec"];
-    let given: Vec<String> = spec["audiences"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(str::to_owned)
-        .collect();
     let seconds = spec["expirationSeconds"].as_i64().unwrap_or(USUAL);
     check_time(seconds)?;
     let namespace = target.namespace.as_str();
@@ -63,20 +63,43 @@ pub(crate) fn request(target: &Target, name: &str, body: &Value) -> Result<Value
             return Err(ApiError::invalid(GROUP, KIND, name, &[error]));
         }
     }
-    let snapshot = target.cluster.store().snapshot();
-    let account = snapshot
-        .get(&target.key(name))
-        .ok_or_else(|| target.not_found(name))?
-        .value();
-    let uid = text(&account, "/metadata/uid");
+    let account = target.stored(name)?.value();
+    let given = spec["audiences"].as_array().filter(|given| !given.is_empty());
+    let audiences = given.map_or_else(
+        || json!(target.cluster.issuer().audiences()),
+        |given| json!(given),
+    );
+    Ok(json!({
+        "kind": KIND,
+        "apiVersion": format!("{GROUP}/v1"),
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": text(&account, "/metadata/uid"),
+            "creationTimestamp": now(),
+        },
+        "spec": {"audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": spec["boundObjectRef"]},
+    }))
+}
 
+/// Answers a request that has been filled in, with a token.
+///
+/// # Errors
+/// 404 when what the token is to be bound to is not there, 409 when that is another one, 400 when that makes no sense.
+pub(crate) fn issue(target: &Target, mut request: Value) -> Result<Value> {
+    let (namespace, name) = (
+        target.namespace.as_str(),
+        text(&request, "/metadata/name").to_owned(),
+    );
+    let spec = &request["spec"];
+    let seconds = spec["expirationSeconds"].as_i64().unwrap_or(USUAL);
+    let all = spec["audiences"].as_array().into_iter().flatten();
+    let audiences: Vec<String> = all.filter_map(Value::as_str).map(str::to_owned).collect();
+    let snapshot = target.cluster.store().snapshot();
     let issuer = target.cluster.issuer();
-    let ours = issuer.audiences();
-    let audiences = if given.is_empty() { ours.clone() } else { given };
-    let reference = &spec["boundObjectRef"];
-    let mut bound = bound(&snapshot, namespace, name, reference)?;
+    let mut bound = bound(&snapshot, namespace, &name, &spec["boundObjectRef"])?;
     let from = jiff::Timestamp::now().as_second();
-    let until = if bound.contains_key("pod") && seconds == OF_VOLUMES && audiences == ours {
+    let until = if bound.contains_key("pod") && seconds == OF_VOLUMES && audiences == issuer.audiences() {
         bound.insert("warnafter".to_owned(), (from + seconds).into());
         from + YEAR
     } else {
@@ -84,24 +107,19 @@ pub(crate) fn request(target: &Target, name: &str, body: &Value) -> Result<Value
     };
     let token = issuer.issue(Grant {
         namespace,
-        account: name,
-        uid,
+        account: &name,
+        uid: text(&request, "/metadata/uid"),
         audiences: &audiences,
         bound,
         from,
         until,
     })?;
     let expires = jiff::Timestamp::from_second(from + seconds).unwrap_or(jiff::Timestamp::MAX);
-    Ok(json!({
-        "kind": KIND,
-        "apiVersion": format!("{GROUP}/v1"),
-        "metadata": {"name": name, "namespace": namespace, "uid": uid, "creationTimestamp": now()},
-        "spec": {"audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": reference},
-        "status": {
-            "token": token,
-            "expirationTimestamp": expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        },
-    }))
+    request["status"] = json!({
+        "token": token,
+        "expirationTimestamp": expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    });
+    Ok(request)
 }
 
 fn check_time(seconds: i64) -> Result<()> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use choreo_apimachinery::registry::ResourceInfo;
 use choreo_apimachinery::status::Result;
 use choreo_store::Snapshot;
 use serde_json::{Value, json};
@@ -11,8 +12,8 @@ use tokio::sync::OwnedMutexGuard;
 use super::policies::{self, Policies};
 use super::webhooks::{self, Webhooks};
 use super::{Admission, AdmissionRequest, Operation, lifecycle};
-use crate::request::FieldValidation;
-use crate::verbs::Target;
+use crate::request::{CreateOptions, FieldValidation};
+use crate::verbs::{Target, decode_admitted, metadata_mut};
 
 /// The steps of a logical cluster, with what they remember.
 pub(crate) struct Chain {
@@ -57,12 +58,108 @@ pub(crate) struct Review<'a> {
     pub(crate) held: Option<OwnedMutexGuard<()>>,
 }
 
+impl<'a> Review<'a> {
+    /// A write that nothing in particular is known of.
+    pub(crate) fn new(
+        target: &'a Target,
+        operation: Operation,
+        subresource: &'a str,
+        name: &'a str,
+    ) -> Review<'a> {
+        Review {
+            target,
+            operation,
+            subresource,
+            name,
+            old: None,
+            dry_run: false,
+            field_manager: None,
+            validation: FieldValidation::default(),
+            warnings: Vec::new(),
+            annotations: BTreeMap::new(),
+            held: None,
+        }
+    }
+
+    /// A request to a subresource by which something is created that has a kind of its own; completes the document.
+    pub(crate) fn of_document(
+        target: &'a Target,
+        (subresource, name): (&'a str, &'a str),
+        options: &'a CreateOptions,
+        document: &mut Value,
+    ) -> Review<'a> {
+        let review = Review {
+            dry_run: options.dry_run,
+            field_manager: options.field_manager.as_deref(),
+            validation: options.field_validation,
+            ..Review::new(target, Operation::Create, subresource, name)
+        };
+        if let Some(spoken) = review.spoken() {
+            document["apiVersion"] = spoken.api_version().into();
+            document["kind"] = spoken.kind.into();
+        }
+        metadata_mut(document).insert("namespace".to_owned(), target.namespace.as_str().into());
+        review
+    }
+}
+
+/// A kind that a subresource has of its own.
+pub(crate) struct Spoken<'a> {
+    pub(crate) group: &'a str,
+    pub(crate) version: &'a str,
+    pub(crate) kind: &'a str,
+}
+
+impl Spoken<'_> {
+    fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+}
+
 impl Review<'_> {
+    /// The kind of the subresource, if it is not the resource's own.
+    pub(crate) fn spoken(&self) -> Option<Spoken<'_>> {
+        let info = &self.target.resource;
+        let subresource = info.subresource(self.subresource)?;
+        if subresource.kind == info.kind {
+            return None;
+        }
+        let own = subresource.version.is_empty();
+        Some(Spoken {
+            group: if own { &info.group } else { &subresource.group },
+            version: if own { &info.version } else { &subresource.version },
+            kind: &subresource.kind,
+        })
+    }
+
+    /// Whether objects are shown as they are to who wants them in the version of `info`.
+    pub(crate) fn shows_as_is(&self, info: &ResourceInfo) -> bool {
+        info.version == self.target.resource.version || self.spoken().is_some()
+    }
+
+    /// What somebody has made of the object, as if a client had sent it.
+    ///
+    /// # Errors
+    /// 400 when it is no longer of its kind.
+    pub(crate) fn decode(&self, object: Value) -> Result<Value> {
+        match self.spoken() {
+            Some(_) => Ok(object),
+            None => decode_admitted(self.target, object),
+        }
+    }
+
     /// The steps that may change the object. Says whether one did.
     ///
     /// # Errors
     /// Why the write is refused.
     pub(crate) async fn mutate(&mut self, object: &mut Value) -> Result<bool> {
+        if self.target.is_admitted {
+            return Ok(false);
+        }
         lifecycle::admit(self.target, self.operation, self.subresource, self.name)?;
         let cluster = self.target.cluster.clone();
         let chain = cluster.chain();
@@ -108,6 +205,9 @@ impl Review<'_> {
     /// # Errors
     /// Why the write is refused.
     pub(crate) async fn validate(&mut self, object: Option<&Value>) -> Result<()> {
+        if self.target.is_admitted {
+            return Ok(());
+        }
         let cluster = self.target.cluster.clone();
         let chain = cluster.chain();
         if self.operation == Operation::Delete {
@@ -171,6 +271,7 @@ impl Review<'_> {
             Operation::Update if self.target.is_patch => "PatchOptions",
             Operation::Update => "UpdateOptions",
             Operation::Delete => "DeleteOptions",
+            Operation::Connect => return Value::Null,
         };
         let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
         if self.dry_run {

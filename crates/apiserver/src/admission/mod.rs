@@ -69,7 +69,7 @@ use choreo_apimachinery::status::Result;
 use choreo_store::Snapshot;
 use serde_json::Value;
 
-pub(crate) use chain::{Chain, Review};
+pub(crate) use chain::{Chain, Review, Spoken};
 pub(crate) use classes::bootstrap;
 
 use crate::user::UserInfo;
@@ -83,15 +83,18 @@ pub enum Operation {
     Update,
     /// It is deleted.
     Delete,
+    /// Somebody wants to be connected with it: `pods/exec`, `services/proxy`. The object is what they ask for.
+    Connect,
 }
 
 impl Operation {
-    /// The word of Kubernetes' admission API: `CREATE`, `UPDATE`, `DELETE`.
+    /// The word of Kubernetes' admission API: `CREATE`, `UPDATE`, `DELETE`, `CONNECT`.
     pub fn as_str(self) -> &'static str {
         match self {
             Operation::Create => "CREATE",
             Operation::Update => "UPDATE",
             Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
         }
     }
 }
@@ -119,7 +122,8 @@ pub struct AdmissionRequest<'a> {
     /// The object before; none for a creation.
     pub old: Option<&'a Value>,
     /// The object after; none for a deletion. While the object is being changed ([`Admission::mutate`]) it is what the client
-    /// asked for; for [`Admission::validate`] it is what would be stored.
+    /// asked for; for [`Admission::validate`] it is what would be stored. Subresources with a kind of their own (`scale`,
+    /// `binding`, `eviction`, `token`, `exec`) show that kind.
     pub object: Option<&'a Value>,
     /// Whether nothing will be written: no side effects then.
     pub dry_run: bool,

@@ -6,6 +6,7 @@ use choreo_apimachinery::status::{ApiError, Result};
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::admission::Review;
 use crate::dispatch::Context;
 use crate::negotiate::{Answer, Body, Transform};
 use crate::request::CreateOptions;
@@ -20,7 +21,9 @@ pub(super) async fn bind(context: &Context, target: &Target, body: &Body) -> Res
     };
     let options = CreateOptions::parse(&context.query, "CreateOptions")?;
     let name = context.info.name.as_str();
-    let binding = body.decode()?;
+    let mut binding = body.decode()?;
+    let mut review = Review::of_document(target, ("binding", name), &options, &mut binding);
+    review.mutate(&mut binding).await?;
     let node = text(&binding, "/target/name").to_owned();
     if node.is_empty() {
         let path = FieldPath::new("target");
@@ -31,6 +34,9 @@ pub(super) async fn bind(context: &Context, target: &Target, body: &Body) -> Res
             &[FieldError::required(&path.child("name"), "")],
         ));
     }
+    review.validate(Some(&binding)).await?;
+    let warnings = review.warnings;
+    let target = &target.admitted();
     let change = Change::asked(name, Subresource::Binding, &options);
     modify(target, &change, |pod| {
         let mut pod = pod.cloned().ok_or_else(|| target.not_found(name))?;
@@ -59,7 +65,7 @@ pub(super) async fn bind(context: &Context, target: &Target, body: &Body) -> Res
     .await?;
     let status =
         json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    respond::object(answer, StatusCode::CREATED, &status, &[])
+    respond::object(answer, StatusCode::CREATED, &status, &warnings)
 }
 
 /// Sets the condition `PodScheduled`.

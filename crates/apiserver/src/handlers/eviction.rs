@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 use super::other;
+use crate::admission::Review;
 use crate::dispatch::Context;
 use crate::negotiate::{Answer, Body, Transform};
 use crate::request::{CreateOptions, DeleteOptions};
@@ -24,8 +25,18 @@ pub(super) async fn evict(context: &Context, target: &Target, body: &Body) -> Re
     };
     let options = CreateOptions::parse(&context.query, "CreateOptions")?;
     let name = context.info.name.as_str();
-    let eviction = body.decode()?;
+    let mut eviction = body.decode()?;
+    let mut review = Review::of_document(target, ("eviction", name), &options, &mut eviction);
+    review.mutate(&mut eviction).await?;
+    let given = text(&eviction, "/metadata/name");
+    if !given.is_empty() && given != name {
+        return Err(ApiError::bad_request(
+            "name in URL does not match name in Eviction object",
+        ));
+    }
     let mut delete = DeleteOptions::parse(&context.query, eviction.get("deleteOptions"))?;
+    review.validate(Some(&eviction)).await?;
+    let warnings = review.warnings;
     delete.dry_run |= options.dry_run;
     let pod = target.get(name).await?.value();
     // What does not run, or goes already, disrupts nothing.
@@ -33,10 +44,11 @@ pub(super) async fn evict(context: &Context, target: &Target, body: &Body) -> Re
     if !idle && !verbs::is_deleting(&pod) {
         take_from_budget(context, target, &pod, delete.dry_run).await?;
     }
-    verbs::delete(target, name, &delete).await?;
+    // Whoever judges deletions has been asked about the eviction, as by kube-apiserver.
+    verbs::delete(&target.admitted(), name, &delete).await?;
     let status =
         json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    respond::object(answer, StatusCode::CREATED, &status, &[])
+    respond::object(answer, StatusCode::CREATED, &status, &warnings)
 }
 
 /// Writes the eviction down in the budget that selects the Pod.

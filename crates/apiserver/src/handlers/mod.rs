@@ -121,11 +121,11 @@ async fn subresource(context: &Context, target: &Target, body: &Body) -> Result<
         "finalize" => Subresource::Finalize,
         "scale" => return scale::scale(context, target, body).await,
         "ephemeralcontainers" | "resize" | "approval" => Subresource::Other,
-        "token" if context.method == Method::POST => return token::issue(context, target, body),
+        "token" if context.method == Method::POST => return token::issue(context, target, body).await,
         "token" => return Err(ApiError::method_not_allowed()),
         "binding" if context.method == Method::POST => return binding::bind(context, target, body).await,
         "eviction" if context.method == Method::POST => return eviction::evict(context, target, body).await,
-        other => return refuse::refuse(target, &info.name, other),
+        other => return refuse::refuse(context, target, other).await,
     };
     match info.verb {
         Verb::Get if part != Subresource::Finalize => get::get(context, target).await,

@@ -2,11 +2,21 @@
 
 use axum::response::Response;
 use choreo_apimachinery::status::{ApiError, Result};
+use serde_json::{Map, Value};
 
+use crate::admission::{Operation, Review, Spoken};
+use crate::dispatch::Context;
 use crate::verbs::Target;
 
-/// Refuses a subresource. A missing object is reported first, as everywhere.
-pub(super) fn refuse(target: &Target, name: &str, subresource: &str) -> Result<Response> {
+/// Refuses a subresource. Who may not be connected at all, and a missing object, is told so first, as everywhere.
+pub(super) async fn refuse(context: &Context, target: &Target, subresource: &str) -> Result<Response> {
+    let name = context.info.name.as_str();
+    let mut review = Review::new(target, Operation::Connect, subresource, name);
+    let wanted = review.spoken().map(|spoken| connection(&spoken, context));
+    if let Some(mut wanted) = wanted {
+        review.mutate(&mut wanted).await?;
+        review.validate(Some(&wanted)).await?;
+    }
     target.stored(name)?;
     let what = format!("{}/{subresource}", target.resource.plural);
     Err(match (target.resource.plural.as_str(), subresource) {
@@ -20,4 +30,33 @@ pub(super) fn refuse(target: &Target, name: &str, subresource: &str) -> Result<R
         )),
         _ => ApiError::method_not_supported(&target.resource.group, &what, "this operation"),
     })
+}
+
+/// What somebody wants to be connected with, as an object of the subresource's kind: the parameters of the request.
+fn connection(spoken: &Spoken<'_>, context: &Context) -> Value {
+    let query = &context.query;
+    let mut wanted = Map::new();
+    wanted.insert("kind".to_owned(), spoken.kind.into());
+    wanted.insert("apiVersion".to_owned(), spoken.version.into());
+    for flag in ["stdin", "stdout", "stderr", "tty"] {
+        if query.flag(flag) {
+            wanted.insert(flag.to_owned(), true.into());
+        }
+    }
+    if let Some(container) = query.text("container") {
+        wanted.insert("container".to_owned(), container.into());
+    }
+    if !context.info.rest.is_empty() {
+        let path = format!("/{}", context.info.rest.join("/"));
+        wanted.insert("path".to_owned(), path.into());
+    }
+    let command: Vec<&str> = query.all("command").collect();
+    if !command.is_empty() {
+        wanted.insert("command".to_owned(), command.into());
+    }
+    let ports: Vec<i64> = query.all("ports").filter_map(|port| port.parse().ok()).collect();
+    if !ports.is_empty() {
+        wanted.insert("ports".to_owned(), ports.into());
+    }
+    Value::Object(wanted)
 }

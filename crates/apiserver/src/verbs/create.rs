@@ -3,7 +3,6 @@
 use choreo_apimachinery::status::{ApiError, Result};
 use choreo_store::Write;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Target, View, Written, convert, decode, fields, metadata, metadata_mut, strategy, text};
@@ -72,17 +71,10 @@ async fn attempt_create(
     }
     let name = text(&object, "/metadata/name").to_owned();
     let mut review = Review {
-        target,
-        operation: Operation::Create,
-        subresource,
-        name: &name,
-        old: None,
         dry_run: options.dry_run,
         field_manager: options.field_manager.as_deref(),
         validation: options.field_validation,
-        warnings: Vec::new(),
-        annotations: BTreeMap::new(),
-        held: None,
+        ..Review::new(target, Operation::Create, subresource, &name)
     };
     if review.mutate(&mut object).await? {
         object = decode::admitted(target, object)?;

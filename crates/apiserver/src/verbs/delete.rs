@@ -1,6 +1,5 @@
 //! Deleting an object: at once, or by marking it and waiting for finalizers and for time.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use choreo_apimachinery::status::{ApiError, Result};
@@ -11,7 +10,7 @@ use super::{Target, View, is_deleting, metadata_mut, text};
 use crate::admission::{Operation, Review};
 use crate::cluster::Refused;
 use crate::crds;
-use crate::request::{DeleteOptions, FieldValidation, Propagation};
+use crate::request::{DeleteOptions, Propagation};
 
 /// Finalizer by which the garbage collector orphans dependents first.
 pub const ORPHAN: &str = "orphan";
@@ -87,17 +86,9 @@ async fn attempt(
     let old = target.shown(current.clone()).await?.value();
     check_preconditions(target, name, &old, options)?;
     let mut review = Review {
-        target,
-        operation: Operation::Delete,
-        subresource: "",
-        name,
         old: Some(&old),
         dry_run: options.dry_run,
-        field_manager: None,
-        validation: FieldValidation::default(),
-        warnings: Vec::new(),
-        annotations: BTreeMap::new(),
-        held: None,
+        ..Review::new(target, Operation::Delete, "", name)
     };
     review.validate(None).await?;
     let warnings = review.warnings;

@@ -65,6 +65,8 @@ pub struct Target {
     pub agent: String,
     /// Whether the request is a patch, which admission is told.
     pub(crate) is_patch: bool,
+    /// Whether admission has seen the write already, as a request to a subresource.
+    pub(crate) is_admitted: bool,
     /// Where what the audit is to say goes.
     pub(crate) notes: Option<Arc<crate::audit::Notes>>,
     /// The resource as the store knows it, such as `apps/deployments`.
@@ -110,7 +112,16 @@ impl Target {
             user: user.clone(),
             agent: agent.to_owned(),
             is_patch: false,
+            is_admitted: false,
             notes: None,
+        }
+    }
+
+    /// The same for a write that admission has seen already.
+    pub(crate) fn admitted(&self) -> Target {
+        Target {
+            is_admitted: true,
+            ..self.clone()
         }
     }
 

@@ -107,7 +107,6 @@ async fn write(
     options: &Options,
     make: impl Fn(&Value) -> Result<Value>,
 ) -> Result<Written> {
-    let paths = paths(target)?.clone();
     let change = Change {
         field_manager: options.field_manager.as_deref(),
         dry_run: options.dry_run,
@@ -116,7 +115,7 @@ async fn write(
     let mut written = modify(target, &change, |object| {
         let object = object.ok_or_else(|| target.not_found(name))?;
         let scale = make(&scale_of(target, object)?)?;
-        apply(&paths, object, &scale, name)
+        apply(target, object, &scale, name)
     })
     .await?;
     let object = written.view.value();
@@ -125,7 +124,11 @@ async fn write(
 }
 
 /// The object with the replicas of a `Scale`.
-fn apply(paths: &ScalePaths, object: &Value, scale: &Value, name: &str) -> Result<Value> {
+///
+/// # Errors
+/// 400 for the Scale of another object, 422 for one that cannot be.
+pub(super) fn apply(target: &Target, object: &Value, scale: &Value, name: &str) -> Result<Value> {
+    let paths = paths(target)?;
     let given = text(scale, "/metadata/name");
     if !given.is_empty() && given != name {
         return Err(ApiError::bad_request(format!(

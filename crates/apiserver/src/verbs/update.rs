@@ -4,10 +4,11 @@ use choreo_apimachinery::field::{FieldError, FieldPath, quote};
 use choreo_apimachinery::status::{ApiError, Result};
 use choreo_store::{Object, Write};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Target, View, Written, convert, create, decode, delete, fields, metadata, strategy, text};
+use super::{
+    Target, View, Written, convert, create, decode, delete, fields, metadata, scale, strategy, text,
+};
 use crate::admission::{Operation, Review};
 use crate::cluster::Refused;
 use crate::crds;
@@ -246,20 +247,33 @@ async fn attempt(
         let manager = fields::Manager::of(target, change.field_manager, change.subresource.name());
         fields::track(info, Some(&old), &mut new, &manager);
     }
+    // Who looks at a change of the scale sees the Scale, and not where the object keeps it.
+    let scaled = change.subresource == Subresource::Scale;
+    let as_shown = |object: &Value| {
+        if scaled {
+            Some(scale::scale_of(target, object)).transpose()
+        } else {
+            Ok(None)
+        }
+    };
+    let old_scale = as_shown(&old)?;
     let mut review = Review {
-        target,
-        operation: Operation::Update,
-        subresource: change.subresource.name(),
-        name,
-        old: Some(&old),
+        old: Some(old_scale.as_ref().unwrap_or(&old)),
         dry_run: change.dry_run,
         field_manager: change.field_manager,
         validation: change.validation,
         warnings,
-        annotations: BTreeMap::new(),
-        held: None,
+        ..Review::new(target, Operation::Update, change.subresource.name(), name)
     };
-    if review.mutate(&mut new).await? {
+    let changed = match as_shown(&new)? {
+        None => review.mutate(&mut new).await?,
+        Some(mut scale) => {
+            let changed = review.mutate(&mut scale).await?;
+            new = scale::apply(target, &new, &scale, name)?;
+            changed
+        }
+    };
+    if changed {
         new = decode::admitted(target, new)?;
         metadata::carry_over(target, name, &old, &mut new)?;
         strategy::prepare_update(info, change.subresource, &old, &mut new);
@@ -274,7 +288,9 @@ async fn attempt(
     if !same {
         strategy::validate(target, name, &new, Some(&old))?;
     }
-    review.validate(Some(&new)).await?;
+    review
+        .validate(Some(as_shown(&new)?.as_ref().unwrap_or(&new)))
+        .await?;
     let warnings = review.warnings;
     let finished = delete::is_finished(&new);
     let made = |value: Value| Written {

@@ -12,7 +12,7 @@ use crate::admission::Operation;
 use crate::admission::chain::Review;
 use crate::admission::expressions::{Scope, hold};
 use crate::admission::webhooks::request_value;
-use crate::verbs::{decode_admitted, to_version};
+use crate::verbs::to_version;
 
 impl Policies {
     /// Lets all policies that the write is for change the object. Says whether one did.
@@ -25,7 +25,7 @@ impl Policies {
         object: &mut Value,
         rounds: &mut Rounds,
     ) -> Result<bool> {
-        if !concerns(review) || review.operation == Operation::Delete {
+        if !concerns(review) || matches!(review.operation, Operation::Delete | Operation::Connect) {
             return Ok(false);
         }
         let snapshot = review.target.cluster.store().snapshot();
@@ -63,7 +63,7 @@ impl Policies {
                         continue;
                     }
                     if *object != before {
-                        *object = decode_admitted(review.target, object.take())?;
+                        *object = review.decode(object.take())?;
                         changed |= *object != before;
                     }
                 }
@@ -99,7 +99,7 @@ fn run(
     object: &mut Value,
 ) -> std::result::Result<(), String> {
     let own = &review.target.resource;
-    let converts = info.version != own.version;
+    let converts = !review.shows_as_is(info);
     let as_seen = |value: &Value| {
         if converts {
             to_version(info, value.clone())

@@ -63,7 +63,7 @@ impl Policies {
                 continue;
             };
             let converted = |value: Option<&Value>| value.map(|value| to_version(&info, value.clone()));
-            let (shown, old) = if info.version == review.target.resource.version {
+            let (shown, old) = if review.shows_as_is(&info) {
                 (object.cloned(), review.old.cloned())
             } else {
                 (converted(object), converted(review.old))

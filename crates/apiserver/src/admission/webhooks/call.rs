@@ -29,7 +29,10 @@ pub(super) struct Agreed {
 /// The request as expressions and webhooks see it, but for the objects.
 pub(crate) fn request_value(review: &Review<'_>, info: &ResourceInfo) -> Value {
     let own = &review.target.resource;
-    let kind = |info: &ResourceInfo| json!({"group": info.group, "version": info.version, "kind": info.kind});
+    let kind = |info: &ResourceInfo| match review.spoken() {
+        Some(spoken) => json!({"group": spoken.group, "version": spoken.version, "kind": spoken.kind}),
+        None => json!({"group": info.group, "version": info.version, "kind": info.kind}),
+    };
     let resource =
         |info: &ResourceInfo| json!({"group": info.group, "version": info.version, "resource": info.plural});
     let mut request = Map::new();

@@ -22,7 +22,7 @@ use super::chain::Review;
 use super::expressions::{Scope, hold};
 use super::matching::is_exempt;
 use super::registered::Registered;
-use crate::verbs::{decode_admitted, to_version};
+use crate::verbs::to_version;
 
 /// The webhooks of a logical cluster.
 pub(super) struct Webhooks {
@@ -180,7 +180,7 @@ fn prepare(
     let Some(info) = hook.matcher.matches(review, snapshot, object, false) else {
         return Ok(None);
     };
-    let own = info.version == review.target.resource.version;
+    let own = review.shows_as_is(&info);
     let converted = |value: Option<&Value>| value.map(|value| to_version(&info, value.clone()));
     let (made, old);
     let (object, old) = if own {
@@ -216,7 +216,8 @@ fn prepare(
 /// Applies a webhook's patch. Says whether it changed anything.
 fn apply(review: &Review<'_>, info: &ResourceInfo, object: &mut Value, patch: &[u8]) -> Result<bool> {
     let own = &review.target.resource;
-    let before = if info.version == own.version {
+    let as_is = review.shows_as_is(info);
+    let before = if as_is {
         object.clone()
     } else {
         to_version(info, object.clone())
@@ -228,11 +229,7 @@ fn apply(review: &Review<'_>, info: &ResourceInfo, object: &mut Value, patch: &[
     if patched == before {
         return Ok(false);
     }
-    let patched = if info.version == own.version {
-        patched
-    } else {
-        to_version(own, patched)
-    };
-    *object = decode_admitted(review.target, patched)?;
+    let patched = if as_is { patched } else { to_version(own, patched) };
+    *object = review.decode(patched)?;
     Ok(true)
 }

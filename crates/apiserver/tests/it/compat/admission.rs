@@ -1,40 +1,11 @@
 //! Tokens of service accounts, limits, policies and webhooks.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use super::{Api, Reply, config_map, deployment};
+use super::{Api, config_map, deployment, here, until, until_status};
 use crate::hooks::{Hooks, Reply as HookReply, patch};
 
 const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1";
-
-/// Asks until the answer is as wanted. The embedded server knows what is registered when it has answered; a real one hears of
-/// it a moment later, and tells nobody when: there, each turn waits for an event of its own, so that it hears of what came before.
-async fn until<T>(api: &Api, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let asking = async {
-        for turn in 0.. {
-            if let Some(answer) = ask().await {
-                return answer;
-            }
-            api.tick(turn).await;
-        }
-        unreachable!()
-    };
-    let answer = tokio::time::timeout(Duration::from_secs(30), asking).await;
-    answer.unwrap_or_else(|_| panic!("waited for {what}"))
-}
-
-/// Asks until the answer has that status.
-async fn until_status(api: &Api, status: u16, mut ask: impl AsyncFnMut() -> Reply) -> Reply {
-    let asked = async || Some(ask().await).filter(|reply| reply.status == status);
-    until(api, &format!("an answer with {status}"), asked).await
-}
-
-/// Only the namespace of the test.
-fn here(api: &Api) -> Value {
-    json!({"matchLabels": {"kubernetes.io/metadata.name": api.namespace}})
-}
 
 fn rules() -> Value {
     json!([{"operations": ["CREATE", "UPDATE"], "apiGroups": ["", "apps"], "apiVersions": ["v1"], "resources": ["configmaps", "deployments"]}])

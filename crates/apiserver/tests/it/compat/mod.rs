@@ -7,14 +7,17 @@
 mod access;
 mod admission;
 mod apply;
+mod classes;
 mod definitions;
 mod discovery;
 mod lists;
 mod objects;
 mod patches;
+mod subresources;
 mod watch;
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
@@ -306,4 +309,31 @@ pub(super) fn names(list: &Value) -> Vec<String> {
     items
         .map(|i| i["metadata"]["name"].as_str().unwrap().to_owned())
         .collect()
+}
+
+/// Asks until the answer is as wanted. The embedded server knows what is registered when it has answered; a real one hears of
+/// it a moment later, and tells nobody when: there, each turn waits for an event of its own, so that it hears of what came before.
+pub(super) async fn until<T>(api: &Api, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let asking = async {
+        for turn in 0.. {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            api.tick(turn).await;
+        }
+        unreachable!()
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(30), asking).await;
+    answer.unwrap_or_else(|_| panic!("waited for {what}"))
+}
+
+/// Asks until the answer has that status.
+pub(super) async fn until_status(api: &Api, status: u16, mut ask: impl AsyncFnMut() -> Reply) -> Reply {
+    let asked = async || Some(ask().await).filter(|reply| reply.status == status);
+    until(api, &format!("an answer with {status}"), asked).await
+}
+
+/// Only the namespace of the test.
+pub(super) fn here(api: &Api) -> Value {
+    json!({"matchLabels": {"kubernetes.io/metadata.name": api.namespace}})
 }
