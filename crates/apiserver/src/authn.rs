@@ -66,7 +66,11 @@ pub struct Authenticator {
     // timing is about a digest, from which no token can be built up byte by byte.
     tokens: Vec<([u8; 32], UserInfo)>,
     others: Option<TokenSource>,
+    refusals: Option<Refusals>,
 }
+
+/// Is told of requests that are refused for want of credentials. Gives the identity of what was written down of one.
+pub type Refusals = Arc<dyn Fn(&http::request::Parts) -> Option<String> + Send + Sync>;
 
 /// Says whose a bearer token is, by the path of the request and the token.
 pub type TokenSource = Arc<dyn Fn(&str, &str) -> Option<UserInfo> + Send + Sync>;
@@ -136,6 +140,18 @@ impl Authenticator {
     pub fn with_tokens(mut self, source: TokenSource) -> Self {
         self.others = Some(source);
         self
+    }
+
+    /// Tells somebody of requests that are refused.
+    #[must_use]
+    pub fn with_refusals(mut self, told: Refusals) -> Self {
+        self.refusals = Some(told);
+        self
+    }
+
+    /// A request has been refused. Gives the identity of what was written down of it, if anything was.
+    pub(crate) fn refused(&self, request: &http::request::Parts) -> Option<String> {
+        self.refusals.as_ref()?(request)
     }
 
     /// Whose token it is, of those that were added one by one.

@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -9,7 +10,7 @@ use choreo_apimachinery::status::{ApiError, Result};
 use futures::FutureExt;
 use http::{HeaderMap, Method, Request};
 
-use crate::audit::{Notes, Recorder};
+use crate::audit::{Notes, Part, Recorder};
 use crate::authz;
 use crate::backup;
 use crate::cluster::Cluster;
@@ -143,10 +144,14 @@ async fn answer(
         return refuse(&error);
     }
     let user = acting.unwrap_or_else(UserInfo::anonymous);
+    let waits = Instant::now();
     let _seat = match server.flow().enter(&user, &info).await {
         Ok(seat) => seat,
         Err(Crowded) => return (flow::too_many(), false),
     };
+    if let Some(notes) = &notes {
+        notes.took(Part::Queue, waits.elapsed());
+    }
     let context = Context {
         cluster,
         query,

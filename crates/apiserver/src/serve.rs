@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{Request, StatusCode};
+use http::{HeaderName, HeaderValue, Request, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -225,6 +225,9 @@ pub(crate) struct ClientAddress(pub(crate) SocketAddr);
 /// The most bytes that the headers of a request may have; more are answered with 431. The same as kube-apiserver's.
 const HEADER_LIMIT: usize = 1 << 20;
 
+/// The header by which a client finds its request in the audit.
+pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
 /// Answers the requests of one connection.
 struct Caller {
     address: SocketAddr,
@@ -245,7 +248,15 @@ impl Caller {
                 request.extensions_mut().insert(user);
             }
             Ok(None) if is_open_path(request.uri().path()) => {}
-            _ => return unauthorized(),
+            _ => {
+                let (parts, _) = request.into_parts();
+                let mut response = unauthorized();
+                let written = self.authenticator.refused(&parts);
+                if let Some(id) = written.and_then(|id| HeaderValue::from_str(&id).ok()) {
+                    response.headers_mut().insert(AUDIT_ID, id);
+                }
+                return response;
+            }
         }
         let response = match self.router.clone().oneshot(request).await {
             Ok(response) => response,
@@ -328,6 +339,7 @@ mod tests {
     /// A server over TLS on a free port, with a client for it.
     struct Running {
         address: SocketAddr,
+        tls: TlsSettings,
         client: kube::Client,
         config: kube::Config,
         shutdown: CancellationToken,
@@ -337,13 +349,18 @@ mod tests {
     async fn start(router: axum::Router) -> Running {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let pki = Pki::ephemeral(&local_names(), jiff::Timestamp::now()).unwrap();
+        start_as(router, &pki).await
+    }
+
+    async fn start_as(router: axum::Router, pki: &Pki) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
+        let tls = tls_settings(pki.server_config().unwrap());
         let authenticator = Authenticator::new().with_token("t0ken", UserInfo::new("robot", ["machines"]));
         let task = tokio::spawn(serve(
             listener,
-            tls_settings(pki.server_config().unwrap()),
+            Arc::clone(&tls),
             Arc::new(authenticator),
             router,
             ServeOptions::default(),
@@ -362,6 +379,7 @@ mod tests {
         let client = kube::Client::try_from(config.clone()).unwrap();
         Running {
             address,
+            tls,
             client,
             config,
             shutdown,
@@ -441,6 +459,73 @@ mod tests {
             .await
             .unwrap()
             .unwrap();
+    }
+
+    impl Running {
+        /// A connection of its own, as nobody.
+        async fn connect(&self) -> tokio_rustls::client::TlsStream<TcpStream> {
+            use kube::client::ConfigExt;
+            let mut config = self.config.clone();
+            config.auth_info = kube::config::AuthInfo::default();
+            let mut tls = config.rustls_client_config().unwrap();
+            tls.alpn_protocols.clear();
+            let name = rustls_pki_types::ServerName::try_from("127.0.0.1").unwrap();
+            let stream = TcpStream::connect(self.address).await.unwrap();
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
+            connector.connect(name, stream).await.unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_renewed_certificate_counts_from_the_next_connection_on() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let now = jiff::Timestamp::now();
+        let open = |at| Pki::open(folder.path(), &local_names(), at).unwrap();
+        // Made so long ago that it is due, but holds still.
+        let old = open(now - jiff::SignedDuration::from_hours(24 * 300));
+        let running = start_as(whoami(), &old).await;
+        let certificate = async || {
+            let stream = running.connect().await;
+            let chain = stream.get_ref().1.peer_certificates().unwrap();
+            chain[0].clone()
+        };
+        let first = certificate().await;
+        assert_eq!(certificate().await, first);
+        let ask = async || running.client.request_text(request("/whoami")).await.unwrap();
+        ask().await;
+        let renewed = open(now);
+        running.tls.store(renewed.server_config().unwrap());
+        assert_ne!(certificate().await, first);
+        // Who has the old client certificate, and an open connection, is not shut out.
+        assert_eq!(ask().await, "choreo-admin");
+        assert_eq!(old.authority_pem(), renewed.authority_pem());
+        running.shutdown.cancel();
+        running.task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn headers_have_a_limit() {
+        use tokio::io::AsyncReadExt;
+        let running = start(whoami()).await;
+        // As many bytes as a Kubernetes API server takes; what is more is a refusal and not an endless wait.
+        for (length, expected) in [(900 << 10, "HTTP/1.1 200"), (1100 << 10, "HTTP/1.1 431")] {
+            let (mut reading, mut writing) = tokio::io::split(running.connect().await);
+            let sending = async {
+                let padding = "x".repeat(length);
+                let request = format!(
+                    "GET /version HTTP/1.1\r\nHost: x\r\nX-Padding: {padding}\r\nConnection: close\r\n\r\n"
+                );
+                // The server may have had enough before it has everything.
+                let _ = writing.write_all(request.as_bytes()).await;
+            };
+            let mut answer = vec![0; expected.len()];
+            let (_, read) = tokio::join!(sending, reading.read_exact(&mut answer));
+            read.unwrap();
+            assert_eq!(String::from_utf8_lossy(&answer), expected, "{length} bytes");
+        }
+        running.shutdown.cancel();
+        running.task.await.unwrap();
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use tower::service_fn;
 
 use crate::accounts::{ISSUER, Issuer, SigningKey, Verified};
 use crate::admission::Admission;
-use crate::audit::Audit;
+use crate::audit::{Audit, Recorder};
 use crate::authn::Authenticator;
 use crate::cluster::{Cluster, Settings};
 use crate::dispatch;
@@ -151,26 +151,29 @@ impl ApiServer {
         &self.inner.backups
     }
 
-    /// Knows whom [`Options::authenticator`] knows, and the tokens of service accounts. For [`crate::serve::serve`].
+    /// Knows whom [`Options::authenticator`] knows, and the tokens of service accounts; has the audit write down whom it does
+    /// not know. For [`crate::serve::serve`].
     pub fn authenticator(&self) -> Authenticator {
         let server = self.clone();
-        self.inner
-            .authenticator
-            .clone()
-            .with_tokens(Arc::new(move |path: &str, token: &str| {
-                let cluster = match RequestInfo::cluster_of(path) {
-                    None => server.default_cluster(),
-                    Some(name) => server.cluster(&name)?,
-                };
-                let wanted = cluster.issuer().audiences();
-                match server.review_account(cluster, token, &wanted) {
-                    Ok(verified) => Some(verified.user),
-                    Err(why) => {
-                        tracing::debug!("a bearer token does not count: {}", why.unwrap_or_default());
-                        None
-                    }
+        let mut authenticator = self.inner.authenticator.clone();
+        if let Some(audit) = self.inner.audit.clone() {
+            authenticator =
+                authenticator.with_refusals(Arc::new(move |parts| Recorder::refused(&audit, parts)));
+        }
+        authenticator.with_tokens(Arc::new(move |path: &str, token: &str| {
+            let cluster = match RequestInfo::cluster_of(path) {
+                None => server.default_cluster(),
+                Some(name) => server.cluster(&name)?,
+            };
+            let wanted = cluster.issuer().audiences();
+            match server.review_account(cluster, token, &wanted) {
+                Ok(verified) => Some(verified.user),
+                Err(why) => {
+                    tracing::debug!("a bearer token does not count: {}", why.unwrap_or_default());
+                    None
                 }
-            }))
+            }
+        }))
     }
 
     /// Whose token it is in a logical cluster, for any of the audiences.

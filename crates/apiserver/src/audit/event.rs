@@ -1,16 +1,15 @@
 //! One request on its way through the audit.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use choreo_apimachinery::status::ApiError;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, StatusCode};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -18,13 +17,37 @@ use serde_json::{Map, Value, json};
 use super::Audit;
 use super::policy::{Level, Stage, Verdict};
 use crate::negotiate;
-use crate::request::{RequestInfo, Verb};
+use crate::request::{Query, RequestInfo, Verb};
 use crate::reviews::user_info;
-use crate::serve::ClientAddress;
+use crate::serve::{AUDIT_ID, ClientAddress};
 use crate::user::UserInfo;
 
-/// The header by which a client finds its request in the audit.
-const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+/// Requests that take longer say for what they took it.
+const SLOW: Duration = Duration::from_millis(500);
+
+/// What the annotations of times are called before the name of the part.
+const LATENCY: &str = "apiserver.latency.k8s.io/";
+
+/// A part of the server that a request can spend its time in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    /// The queue of its user.
+    Queue,
+    /// Webhooks that change objects.
+    MutatingWebhooks,
+    /// Webhooks that judge.
+    ValidatingWebhooks,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Part::Queue => "apf-queue-wait",
+            Part::MutatingWebhooks => "mutating-webhook",
+            Part::ValidatingWebhooks => "validating-webhook",
+        }
+    }
+}
 
 /// What is found out about a request while it is worked on.
 #[derive(Debug, Default)]
@@ -37,12 +60,32 @@ struct Noted {
     /// As whom it counts, if not as who sent it.
     acting: Option<Value>,
     annotations: BTreeMap<String, String>,
+    took: BTreeMap<Part, Duration>,
+}
+
+impl Noted {
+    /// Annotates what the time went into, if it was long.
+    fn tell_times(&mut self, total: Duration) {
+        if total <= SLOW {
+            return;
+        }
+        let parts = self.took.iter().map(|(part, time)| (part.name(), *time));
+        for (name, time) in parts.chain([("total", total)]) {
+            self.annotations
+                .insert(format!("{LATENCY}{name}"), go_duration(time));
+        }
+    }
 }
 
 impl Notes {
     /// The request counts as somebody else's.
     pub(crate) fn acting(&self, user: &UserInfo) {
         self.inner.lock().acting = Some(user_info(user));
+    }
+
+    /// The request has spent time in a part of the server; times in the same part add up.
+    pub(crate) fn took(&self, part: Part, time: Duration) {
+        *self.inner.lock().took.entry(part).or_default() += time;
     }
 
     /// Something that the event is to say.
@@ -59,6 +102,7 @@ pub(crate) struct Recorder {
     event: Value,
     notes: Arc<Notes>,
     lasts: bool,
+    begun: Instant,
 }
 
 fn now() -> String {
@@ -76,7 +120,28 @@ impl Recorder {
         user: Option<&UserInfo>,
     ) -> Option<Recorder> {
         let anonymous = UserInfo::anonymous();
-        let user = user.unwrap_or(&anonymous);
+        let recorder = Recorder::new(audit, parts, info, user.unwrap_or(&anonymous))?;
+        recorder.write(Stage::RequestReceived);
+        Some(recorder)
+    }
+
+    /// Writes down that a request was refused for want of credentials, which nobody knows the user of. Gives the event's
+    /// identity; none when the policy wants nothing of it.
+    pub(crate) fn refused(audit: &Arc<Audit>, parts: &Parts) -> Option<String> {
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
+        let mut recorder = Recorder::new(audit, parts, &info, &UserInfo::default())?;
+        recorder.event["user"] = json!({});
+        let status = serde_json::to_value(ApiError::unauthorized()).unwrap_or_default();
+        recorder.status(&status, StatusCode::UNAUTHORIZED);
+        if recorder.verdict.level == Level::RequestResponse {
+            recorder.event["responseObject"] = status;
+        }
+        recorder.write(Stage::ResponseStarted);
+        recorder.event["auditID"].as_str().map(str::to_owned)
+    }
+
+    fn new(audit: &Arc<Audit>, parts: &Parts, info: &RequestInfo, user: &UserInfo) -> Option<Recorder> {
         let verb = if info.is_resource {
             info.verb.as_str().to_owned()
         } else {
@@ -114,15 +179,14 @@ impl Recorder {
         if info.is_resource {
             event["objectRef"] = object_ref(info);
         }
-        let recorder = Recorder {
+        Some(Recorder {
             audit: audit.clone(),
             verdict,
             event,
             notes: Arc::default(),
             lasts: info.verb == Verb::Watch,
-        };
-        recorder.write(Stage::RequestReceived);
-        Some(recorder)
+            begun: Instant::now(),
+        })
     }
 
     /// Where what is found out goes.
@@ -183,7 +247,10 @@ impl Recorder {
         }
         .into();
         event["stageTimestamp"] = now().into();
-        let noted = self.notes.inner.lock();
+        let mut noted = self.notes.inner.lock();
+        if stage == Stage::ResponseComplete && !self.lasts {
+            noted.tell_times(self.begun.elapsed());
+        }
         if let Some(acting) = &noted.acting {
             event["impersonatedUser"] = acting.clone();
         }
@@ -205,11 +272,13 @@ impl Recorder {
         self.event["responseStatus"] = json!({"metadata": {}, "code": parts.status.as_u16()});
         if self.lasts && !failed {
             self.write(Stage::ResponseStarted);
-            let body = Body::new(Lasting {
-                body,
-                _end: End(self),
+            let end = End(self);
+            // It goes with the body, whoever ends that.
+            let body = body.map_frame(move |frame| {
+                let _ = &end;
+                frame
             });
-            return Response::from_parts(parts, body);
+            return Response::from_parts(parts, Body::new(body));
         }
         let wants = self.verdict.level == Level::RequestResponse;
         if !(failed || wants) {
@@ -277,28 +346,70 @@ impl Drop for End {
     }
 }
 
-/// The body of a watch.
-struct Lasting {
-    body: Body,
-    _end: End,
+/// A time as Go prints it: `1.5s`, `2m0.25s`, `750ms`.
+fn go_duration(time: Duration) -> String {
+    let trimmed = |value: u128, digits: usize| {
+        let text = format!("{value:0width$}", width = digits);
+        text.trim_end_matches('0').to_owned()
+    };
+    let unit = |whole: u128, rest: u128, digits: usize, name: &str| match trimmed(rest, digits).as_str() {
+        "" => format!("{whole}{name}"),
+        rest => format!("{whole}.{rest}{name}"),
+    };
+    let nanos = time.as_nanos();
+    match nanos {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => unit(nanos / 1_000, nanos % 1_000, 3, "µs"),
+        1_000_000..1_000_000_000 => unit(nanos / 1_000_000, nanos % 1_000_000, 6, "ms"),
+        _ => {
+            let seconds = nanos / 1_000_000_000;
+            let rest = unit(seconds % 60, nanos % 1_000_000_000, 9, "s");
+            match (seconds / 3600, seconds / 60 % 60) {
+                (0, 0) => rest,
+                (0, minutes) => format!("{minutes}m{rest}"),
+                (hours, minutes) => format!("{hours}h{minutes}m{rest}"),
+            }
+        }
+    }
 }
 
-impl HttpBody for Lasting {
-    type Data = Bytes;
-    type Error = axum::Error;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+    #[test]
+    fn times_are_printed_as_go_does() {
+        for (nanos, expected) in [
+            (0, "0s"),
+            (900, "900ns"),
+            (1_500, "1.5µs"),
+            (512_345_678, "512.345678ms"),
+            (600_000_000, "600ms"),
+            (1_000_000_000, "1s"),
+            (1_250_000_001, "1.250000001s"),
+            (125_000_000_000, "2m5s"),
+            (3_600_000_000_000, "1h0m0s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_nanos(nanos)), expected);
+        }
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    #[test]
+    fn only_slow_requests_tell_their_times() {
+        let notes = Notes::default();
+        notes.took(Part::MutatingWebhooks, Duration::from_millis(200));
+        notes.took(Part::MutatingWebhooks, Duration::from_millis(300));
+        notes.inner.lock().tell_times(SLOW);
+        assert!(notes.inner.lock().annotations.is_empty());
+        notes.inner.lock().tell_times(Duration::from_millis(700));
+        let expected = [
+            (
+                "apiserver.latency.k8s.io/mutating-webhook".to_owned(),
+                "500ms".to_owned(),
+            ),
+            ("apiserver.latency.k8s.io/total".to_owned(), "700ms".to_owned()),
+        ];
+        assert_eq!(notes.inner.lock().annotations, BTreeMap::from(expected));
     }
 }

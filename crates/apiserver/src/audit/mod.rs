@@ -4,7 +4,7 @@
 //! (`Request`), also what was answered (`RequestResponse`); and at which stages. Events are written before the request goes
 //! on, in the blocking manner of kube-apiserver's log backend, so that what was done is in the file.
 //!
-//! Requests that are refused before it is known who asks are not in it: they never reach the API.
+//! Requests that are refused for want of credentials are in it too, without a user.
 
 mod event;
 mod policy;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-pub(crate) use event::{Notes, Recorder};
+pub(crate) use event::{Notes, Part, Recorder};
 use policy::Policy;
 
 /// Why there is no audit.

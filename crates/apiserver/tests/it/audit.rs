@@ -315,3 +315,72 @@ async fn patches_cannot_make_an_object_grow_for_ever() {
     let refused = server.post(CONFIG_MAPS, body).await.expect(413);
     assert_eq!(refused["message"], "Request entity too large: limit is 3145728");
 }
+
+/// As kube-apiserver does it: at one stage only, without a user, with what was answered.
+#[tokio::test]
+async fn who_has_no_credentials_is_written_down() {
+    use choreo_apiserver::kubeconfig::{self, Context};
+    use choreo_apiserver::serve::{ServeOptions, serve, tls_settings};
+    use choreo_apiserver::tls::{Pki, local_names};
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let audited = Audited::start("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None, users: [jane]}, {level: RequestResponse}]").await;
+    let before = audited.events().len();
+    let pki = Pki::ephemeral(&local_names(), jiff::Timestamp::now()).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let context = Context {
+        name: "c".to_owned(),
+        server: format!("https://{}", listener.local_addr().unwrap()),
+        namespace: "default".to_owned(),
+    };
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let server = &audited.server.server;
+    let serving = tokio::spawn(serve(
+        listener,
+        tls_settings(pki.server_config().unwrap()),
+        std::sync::Arc::new(server.authenticator()),
+        server.router(),
+        ServeOptions::default(),
+        shutdown.clone(),
+    ));
+    let text = kubeconfig::render(&[context], pki.authority_pem(), pki.admin()).unwrap();
+    let config = kube::config::Kubeconfig::from_yaml(&text).unwrap();
+    let mut config =
+        kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default())
+            .await
+            .unwrap();
+    config.auth_info = kube::config::AuthInfo {
+        token: Some("nobody's".to_owned().into()),
+        ..Default::default()
+    };
+    let client = kube::Client::try_from(config).unwrap();
+    let request = Request::get("/api/v1/namespaces/default/pods?limit=5").body(kube::client::Body::empty());
+    let answer = client.send(request.unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 401);
+    let events = audited.events();
+    assert_eq!(events.len(), before + 1, "{events:#?}");
+    let mut event = events.last().unwrap().clone();
+    assert_eq!(event["auditID"], answer.headers()["audit-id"].to_str().unwrap());
+    for field in [
+        "auditID",
+        "requestReceivedTimestamp",
+        "stageTimestamp",
+        "userAgent",
+    ] {
+        event.as_object_mut().unwrap().remove(field);
+    }
+    let status = json!({"status": "Failure", "message": "Unauthorized", "reason": "Unauthorized", "code": 401, "metadata": {}});
+    let mut answered = status.clone();
+    answered["kind"] = "Status".into();
+    answered["apiVersion"] = "v1".into();
+    assert_eq!(
+        event,
+        json!({
+            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "RequestResponse", "stage": "ResponseStarted",
+            "requestURI": "/api/v1/namespaces/default/pods?limit=5", "verb": "list", "user": {}, "sourceIPs": ["127.0.0.1"],
+            "objectRef": {"resource": "pods", "namespace": "default", "apiVersion": "v1"},
+            "responseStatus": status, "responseObject": answered,
+        })
+    );
+    shutdown.cancel();
+    serving.await.unwrap();
+}

@@ -141,6 +141,59 @@ fn a_damaged_certificate_authority_is_one_clear_line() {
 }
 
 #[test]
+fn what_is_asked_is_audited_when_somebody_wants_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (policy, log) = (file("policy.yaml"), file("audit.log"));
+    std::fs::write(
+        &policy,
+        "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata, users: [choreo-admin]}]\n",
+    )
+    .unwrap();
+    let data = folder.path().join("data");
+    let up = Up::start(&data, &["--audit-policy-file", &policy, "--audit-log-path", &log]);
+    up.choreo(["get", "projects"]).ok();
+    let text = std::fs::read_to_string(&log).unwrap();
+    let mut events = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let found = events.any(|event| {
+        event["verb"] == "list"
+            && event["objectRef"]["resource"] == "projects"
+            && event["user"]["username"] == "choreo-admin"
+            && event["responseStatus"]["code"] == 200
+    });
+    assert!(found, "{text}");
+    assert!(
+        !text.contains("system:choreo-controllers"),
+        "only what the policy asks for"
+    );
+    up.stop();
+
+    // One without the other says nothing, and a policy that makes no sense is no policy.
+    let error = choreo(["up", "--audit-policy-file", &policy]).fails(2);
+    assert!(error.contains("--audit-log-path"), "{error}");
+    std::fs::write(&policy, "kind: Something").unwrap();
+    let data = data.to_str().unwrap();
+    let error = choreo([
+        "up",
+        "--api-port",
+        "0",
+        "--data-dir",
+        data,
+        "--audit-policy-file",
+        &policy,
+        "--audit-log-path",
+        &log,
+    ])
+    .fails(1);
+    assert!(
+        error.contains("cannot set the audit up") && error.contains("policy.yaml"),
+        "{error}"
+    );
+}
+
+#[test]
 fn in_memory_nothing_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let up = Up::start(folder.path(), &["--in-memory"]);

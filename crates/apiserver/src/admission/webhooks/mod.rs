@@ -9,6 +9,7 @@ mod config;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use choreo_apimachinery::registry::ResourceInfo;
 use choreo_apimachinery::status::{ApiError, Result};
@@ -22,6 +23,7 @@ use super::chain::Review;
 use super::expressions::{Scope, hold};
 use super::matching::is_exempt;
 use super::registered::Registered;
+use crate::audit::Part;
 use crate::verbs::to_version;
 
 /// The webhooks of a logical cluster.
@@ -107,10 +109,10 @@ impl Webhooks {
                 let Some(asked) = prepare(review, &snapshot, hook, object.as_deref())? else {
                     continue;
                 };
-                let Some(answer) = call::ask(&review.target.cluster, &snapshot, hook, asked.body).await?
-                else {
-                    continue;
-                };
+                let asks = Instant::now();
+                let answer = call::ask(&review.target.cluster, &snapshot, hook, asked.body).await;
+                took(review, Part::MutatingWebhooks, asks);
+                let Some(answer) = answer? else { continue };
                 review.warnings.extend(answer.warnings);
                 let mut changed = false;
                 if let Some(patch) = answer.patch {
@@ -150,7 +152,9 @@ impl Webhooks {
                 }
             }
         }
+        let asks = Instant::now();
         let answers = futures::future::join_all(calls).await;
+        took(review, Part::ValidatingWebhooks, asks);
         let mut refusal = None;
         for answer in answers {
             match answer {
@@ -160,6 +164,13 @@ impl Webhooks {
             }
         }
         refusal.map_or(Ok(()), Err)
+    }
+}
+
+/// Notes for the audit how long webhooks took.
+fn took(review: &Review<'_>, part: Part, since: Instant) {
+    if let Some(notes) = &review.target.notes {
+        notes.took(part, since.elapsed());
     }
 }
 
