@@ -3,11 +3,11 @@
 
 mod beside;
 mod chart;
-mod kubectl;
 mod quickstart;
 mod steps;
 #[cfg(test)]
 mod tidy;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         Some("test") => steps::test(),
         Some("corpus") => steps::corpus(std::env::args().nth(2).as_deref()),
         Some("manifests") => chart::write(&steps::root()),
-        Some("kubectl") => kubectl::find_or_install().map(|path| println!("{}", path.display())),
+        Some("kubectl") => tools::kubectl().map(|path| println!("{}", path.display())),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Command, time::Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{beside, kubectl, quickstart};
+use crate::{beside, quickstart, tools};
 
 /// Runs everything that a merge must pass, and stops at the first step that fails.
 ///
@@ -12,14 +12,16 @@ use crate::{beside, kubectl, quickstart};
 /// When a step cannot be started or ends with a non-zero status; the message names the step.
 pub(crate) fn test() -> Result<()> {
     let in_ci = std::env::var_os("CI").is_some();
-    let kubectl = match kubectl::find_or_install() {
-        Ok(path) => Some(path),
-        Err(error) if in_ci => return Err(error.context("CI needs kubectl")),
+    let client = |name: &str, found: Result<PathBuf>| match found {
+        Ok(path) => Ok(Some(path)),
+        Err(error) if in_ci => Err(error.context(format!("CI needs {name}"))),
         Err(error) => {
-            eprintln!("note: tests that run kubectl are skipped: {error:#}");
-            None
+            eprintln!("note: NOT RUN: tests with {name}: {error:#}");
+            Ok(None)
         }
     };
+    let kubectl = client("kubectl", tools::kubectl())?;
+    let helm = client("Helm", tools::helm())?;
     for missing in beside::missing() {
         eprintln!("note: NOT RUN: {missing}");
     }
@@ -29,8 +31,10 @@ pub(crate) fn test() -> Result<()> {
         cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     )?;
     let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
-    if let Some(kubectl) = &kubectl {
-        tests.env("CHOREO_TEST_KUBECTL", kubectl);
+    for (variable, found) in [("CHOREO_TEST_KUBECTL", &kubectl), ("CHOREO_TEST_HELM_SDK", &helm)] {
+        if let Some(found) = found {
+            tests.env(variable, found);
+        }
     }
     step("tests", tests)?;
     let mut docs = cargo(&["doc", "--workspace", "--no-deps"]);

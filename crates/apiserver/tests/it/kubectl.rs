@@ -1,4 +1,4 @@
-//! The unmodified `kubectl` as a process, over HTTPS, where one is installed. `KUBECTL` names another one.
+//! The unmodified `kubectl` as a process, over HTTPS, where one is installed. `CHOREO_TEST_KUBECTL` names another one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ impl Kubectl {
     }
 
     fn program() -> String {
-        std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".to_owned())
+        std::env::var("CHOREO_TEST_KUBECTL").unwrap_or_else(|_| "kubectl".to_owned())
     }
 
     fn command(&self, args: &str) -> Command {

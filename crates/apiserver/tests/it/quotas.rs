@@ -282,6 +282,13 @@ async fn a_quota_counts_objects_of_any_kind() {
 #[tokio::test]
 async fn scopes_choose_what_is_counted() {
     let server = TestServer::start();
+    for (name, value) in [("low", 7), ("high", 70)] {
+        let class = json!({"metadata": {"name": name}, "value": value});
+        server
+            .post("/apis/scheduling.k8s.io/v1/priorityclasses", class)
+            .await
+            .expect(201);
+    }
     quota(&server, json!({"hard": {"pods": "0"}, "scopes": ["BestEffort"]})).await;
     let refused = pod(&server, "p", vec![container("a", json!({}))])
         .await
@@ -305,7 +312,11 @@ async fn scopes_choose_what_is_counted() {
         .await
         .expect(201);
     let mut high = json!({"metadata": {"name": "h"}, "spec": {"priorityClassName": "high", "containers": [container("a", json!({}))]}});
-    server.post(PODS, high.clone()).await.expect(403);
+    let refused = server.post(PODS, high.clone()).await.expect(403);
+    assert!(
+        refused["message"].as_str().unwrap().contains("exceeded quota"),
+        "{refused}"
+    );
     high["spec"]["priorityClassName"] = "low".into();
     server.post(PODS, high).await.expect(201);
 }

