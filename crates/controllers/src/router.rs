@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use choreo_api::labels;
 use choreo_api::v1alpha1::{Build, DataPlane, Release};
 use choreo_engine::plan::Target;
-use kube::ResourceExt as _;
+use kube::api::ObjectMeta;
+use kube::{Resource as _, ResourceExt as _};
 
 use crate::flow::targets;
 use crate::planes::plane::PlaneListener;
@@ -15,6 +16,7 @@ use crate::planes::{PlaneId, Role};
 use crate::release::index::Index;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::{Backoff, Cache, Change, Key, ObjectRef, Queue};
+use crate::shard::Shard;
 use crate::view::{ControlSnapshot, ControlView};
 use crate::{alias, build, buildplane, dataplane, inputs, release};
 
@@ -28,14 +30,15 @@ pub struct Router {
     inputs: Queue<ObjectRef>,
     aliases: Queue<ObjectRef>,
     index: Arc<Index>,
+    shard: Shard,
     cache: OnceLock<Weak<Cache<ControlView>>>,
     /// Before the first full picture nothing is queued: everything will be.
     started: AtomicBool,
 }
 
 impl Router {
-    /// Empty queues.
-    pub fn new(metrics: &Metrics, index: Arc<Index>) -> Self {
+    /// Empty queues for what a shard looks after.
+    pub fn new(metrics: &Metrics, index: Arc<Index>, shard: Shard) -> Self {
         let queue = |name| Queue::new(Backoff::default(), metrics.controller(name));
         let names = targets::CONTROLLERS
             .iter()
@@ -52,6 +55,7 @@ impl Router {
             inputs: Queue::new(Backoff::default(), metrics.controller(inputs::NAME)),
             aliases: Queue::new(Backoff::default(), metrics.controller(alias::NAME)),
             index,
+            shard,
             cache: OnceLock::new(),
             started: AtomicBool::new(false),
         }
@@ -101,25 +105,22 @@ impl Router {
     pub fn start(&self, snapshot: &ControlSnapshot) {
         self.started.store(true, Ordering::Release);
         let world = &snapshot.view.world;
+        let add = |queue: &Queue<Key>, meta: &ObjectMeta| {
+            let namespace = meta.namespace.as_deref().unwrap_or_default();
+            if self.shard.has(namespace) {
+                queue.add(Key::new(namespace, meta.name.as_deref().unwrap_or_default()));
+            }
+        };
         for plane in world.all::<DataPlane>() {
-            self.data_planes.add(Key::new(
-                &plane.namespace().unwrap_or_default(),
-                &plane.name_any(),
-            ));
+            add(&self.data_planes, plane.meta());
         }
         for release in world.all::<Release>() {
-            self.releases.add(Key::new(
-                &release.namespace().unwrap_or_default(),
-                &release.name_any(),
-            ));
+            add(&self.releases, release.meta());
         }
         for build in world.all::<Build>() {
-            self.builds.add(Key::new(
-                &build.namespace().unwrap_or_default(),
-                &build.name_any(),
-            ));
+            add(&self.builds, build.meta());
         }
-        for (object, _) in snapshot.iter() {
+        for (object, _) in snapshot.iter().filter(|(object, _)| self.works_on(object)) {
             if buildplane::is_build_plane(object) {
                 self.build_planes.add(object.key());
             }
@@ -146,6 +147,16 @@ impl Router {
     }
 
     fn plan(&self, target: Target) {
+        let ours = match &target {
+            Target::Object(object) => {
+                self.shard
+                    .works_on(labels::GROUP, &object.key.namespace, &object.key.name)
+            }
+            Target::Cell { namespace, .. } => self.shard.has(namespace),
+        };
+        if !ours {
+            return;
+        }
         if let Some(queue) = targets::controller_of(&target).and_then(|name| self.plans.get(name)) {
             queue.add(target);
         }
@@ -160,9 +171,14 @@ impl Router {
             self.plan(target);
         }
         for input in inputs::affected_by(after, change) {
-            self.inputs.add(input);
+            if self.works_on(&input) {
+                self.inputs.add(input);
+            }
         }
         let object = &change.object;
+        if !self.works_on(object) {
+            return;
+        }
         if alias::is_alias(object) {
             return self.aliases.add(object.clone());
         }
@@ -190,6 +206,12 @@ impl Router {
             }
             _ => {}
         }
+    }
+
+    /// Whether an object that is known here is also looked after here.
+    fn works_on(&self, object: &ObjectRef) -> bool {
+        self.shard
+            .works_on(&object.kind.group, &object.namespace, &object.name)
     }
 
     fn releases_in(&self, snapshot: &ControlSnapshot, namespace: &str) {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use choreo_api::labels;
+use futures::StreamExt as _;
 use kube::Client;
+use kube::core::DynamicObject;
+use kube::runtime::watcher::{self, Event};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +27,8 @@ use crate::router::Router;
 use crate::runtime::feed::{FeedState, Subject, follow};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::worker;
-use crate::runtime::{Backoff, Cache, Change, Queue, Reconcile};
+use crate::runtime::{Backoff, Cache, Change, Clock, Queue, Reconcile};
+use crate::shard::Shard;
 use crate::view::{ControlKinds, ControlSnapshot};
 use crate::write::Applier;
 use crate::write::events::Events;
@@ -50,6 +54,10 @@ pub struct RunOptions {
     pub release_workers: usize,
     /// For how long the clean-up of an unreachable data plane is tried before what is there is left behind.
     pub abandon_after: Duration,
+    /// The time of day, for what is waited for long.
+    pub clock: Clock,
+    /// The organizations that are looked after.
+    pub shard: Shard,
     /// Counters.
     pub metrics: Metrics,
     /// Turns true when they may act. Until then they only fill their caches.
@@ -66,6 +74,8 @@ impl RunOptions {
             workers: 4,
             release_workers: 16,
             abandon_after: Duration::from_secs(3600),
+            clock: Clock::default(),
+            shard: Shard::default(),
             metrics: Metrics::default(),
             lead: watch::channel(true).1,
         }
@@ -157,12 +167,14 @@ pub fn start(options: RunOptions) -> Controllers {
         workers,
         release_workers,
         abandon_after,
+        clock,
+        shard,
         metrics,
         mut lead,
     } = options;
     let began = Instant::now();
     let index = Arc::new(Index::default());
-    let router = Arc::new(Router::new(&metrics, Arc::clone(&index)));
+    let router = Arc::new(Router::new(&metrics, Arc::clone(&index), shard));
     let cache = {
         let router = Arc::clone(&router);
         Arc::new(Cache::new(
@@ -186,6 +198,7 @@ pub fn start(options: RunOptions) -> Controllers {
         ),
         events: Events::start(client.clone(), "choreo", clients.clone()),
         abandon_after,
+        clock,
     });
 
     let mut feeds = Vec::new();
@@ -199,7 +212,9 @@ pub fn start(options: RunOptions) -> Controllers {
         };
         let (state, seen) = watch::channel(FeedState::Starting);
         feeds.push((kind.clone(), seen));
-        let events = subject.stream(client.clone());
+        let events = subject
+            .stream(client.clone())
+            .filter(move |event| std::future::ready(concerns(shard, event)));
         tokio::spawn(follow(
             subject,
             events,
@@ -297,6 +312,14 @@ impl Launch<'_> {
             self.ready.clone(),
             self.shutdown.clone(),
         ));
+    }
+}
+
+/// Whether an event of the control plane has to be known in a shard.
+fn concerns(shard: Shard, event: &watcher::Result<Event<DynamicObject>>) -> bool {
+    match event {
+        Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => shard.needs(object),
+        _ => true,
     }
 }
 

@@ -1,15 +1,18 @@
 //! The figures in the text format of Prometheus.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use choreo_controllers::planes::{PlaneId, Role};
-use choreo_controllers::runtime::metrics::{DURATION_BUCKETS_MS, Metrics};
+use choreo_controllers::runtime::metrics::{ControllerFigures, DURATION_BUCKETS_MS, Metrics};
 
 /// What is known besides the controllers' own counters.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// Whether this one acts.
     pub leader: bool,
+    /// For which shards, if there are several: each with whether this one acts.
+    pub shards: Vec<bool>,
     /// Whether every kind has been listed.
     pub listed: bool,
     /// Objects of the control plane in the cache.
@@ -20,10 +23,25 @@ pub struct Facts {
 
 /// Renders everything. Names and units follow Prometheus' conventions; label values come from a fixed set, or are names of
 /// planes, so that the number of series stays bounded.
-pub fn render(metrics: &Metrics, facts: &Facts) -> String {
+pub fn render(
+    metrics: &Metrics,
+    figures: &BTreeMap<&'static str, ControllerFigures>,
+    facts: &Facts,
+) -> String {
     let mut out = Text::default();
     out.family("choreo_leader", "gauge", "1 if this replica acts.");
     out.sample("choreo_leader", &[], u8::from(facts.leader));
+    if facts.shards.len() > 1 {
+        out.family(
+            "choreo_shard_leader",
+            "gauge",
+            "1 if this replica acts for a part of the organizations.",
+        );
+        for (shard, leads) in facts.shards.iter().enumerate() {
+            let shard = shard.to_string();
+            out.sample("choreo_shard_leader", &[("shard", &shard)], u8::from(*leads));
+        }
+    }
     out.family(
         "choreo_cache_synced",
         "gauge",
@@ -37,17 +55,16 @@ pub fn render(metrics: &Metrics, facts: &Facts) -> String {
     );
     out.sample("choreo_cache_objects", &[], facts.objects);
 
-    let figures = metrics.figures();
     out.family(
         "choreo_queue_depth",
         "gauge",
         "Keys that are ready and not yet taken.",
     );
-    for (name, figures) in &figures {
+    for (name, figures) in figures {
         out.sample("choreo_queue_depth", &[("controller", name)], figures.depth);
     }
     out.family("choreo_queue_added_total", "counter", "Keys that became ready.");
-    for (name, figures) in &figures {
+    for (name, figures) in figures {
         out.sample("choreo_queue_added_total", &[("controller", name)], figures.added);
     }
     out.family(
@@ -55,7 +72,7 @@ pub fn render(metrics: &Metrics, facts: &Facts) -> String {
         "counter",
         "Reconciles by result; a panic is also an error.",
     );
-    for (name, figures) in &figures {
+    for (name, figures) in figures {
         for (result, count) in [
             ("success", figures.succeeded),
             ("error", figures.failed),
@@ -73,7 +90,7 @@ pub fn render(metrics: &Metrics, facts: &Facts) -> String {
         "histogram",
         "How long reconciles took.",
     );
-    for (name, figures) in &figures {
+    for (name, figures) in figures {
         let mut sum = 0;
         let bounds = DURATION_BUCKETS_MS
             .iter()
@@ -174,10 +191,11 @@ mod tests {
         let metrics = Metrics::default();
         metrics.controller("release");
         let facts = Facts {
+            shards: vec![true, false],
             planes: vec![(PlaneId::data("acme", "a\"b", ""), Some("down".to_owned()))],
             ..Facts::default()
         };
-        let text = render(&metrics, &facts);
+        let text = render(&metrics, &metrics.figures(), &facts);
         let mut family = "";
         let mut series = BTreeSet::new();
         for line in text.lines() {
@@ -196,6 +214,7 @@ mod tests {
             ),
             "{text}"
         );
+        assert!(text.contains("choreo_shard_leader{shard=\"1\"} 0\n"), "{text}");
         assert!(
             text.contains(r#"choreo_reconcile_duration_seconds_bucket{controller="release",le="+Inf"} 0"#)
         );

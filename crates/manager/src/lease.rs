@@ -8,6 +8,8 @@
 //! - A holder that is told to stop gives the lease up after its controllers have stopped, and a candidate, which watches the
 //!   lease, has it within milliseconds.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -17,6 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::PostParams;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +58,15 @@ pub struct Election {
     name: String,
     identity: String,
     timings: Timings,
+    load: Arc<Load>,
+}
+
+/// How many leases one manager holds. Of several candidates for a free lease, the one that holds fewest takes it.
+#[derive(Debug, Default)]
+pub struct Load {
+    held: AtomicU32,
+    /// One is taken at a time, so that the next is taken with this one in mind.
+    turn: Mutex<()>,
 }
 
 /// The lease as it was last seen, and since when it is so by our clock.
@@ -71,7 +83,22 @@ impl Election {
             name: name.to_owned(),
             identity: identity.to_owned(),
             timings,
+            load: Arc::default(),
         }
+    }
+
+    /// The candidate of a manager that stands for several leases.
+    #[must_use]
+    pub fn with_load(mut self, load: Arc<Load>) -> Self {
+        self.load = load;
+        self
+    }
+
+    /// For how long others go first.
+    fn patience(&self) -> Duration {
+        self.timings
+            .retry
+            .saturating_mul(self.load.held.load(Ordering::Acquire))
     }
 
     /// Waits until the lease is ours.
@@ -83,10 +110,11 @@ impl Election {
         let mut listing: Option<Lease> = None;
         let mut not_before = Instant::now();
         let mut told = String::new();
+        let mut absent = Instant::now();
         loop {
             let try_at = seen
                 .as_ref()
-                .map(|seen| self.free_at(seen.as_ref()).max(not_before));
+                .map(|seen| self.free_at(seen.as_ref(), absent).max(not_before) + self.patience());
             let due = async {
                 match try_at {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -99,14 +127,23 @@ impl Election {
                     Some(Ok(Event::InitApply(lease))) => listing = Some(lease),
                     Some(Ok(Event::InitDone)) => seen = Some(self.note(seen.flatten(), listing.take())),
                     Some(Ok(Event::Apply(lease))) => seen = Some(self.note(seen.flatten(), Some(lease))),
-                    Some(Ok(Event::Delete(_))) => seen = Some(None),
+                    Some(Ok(Event::Delete(_))) => {
+                        absent = Instant::now();
+                        seen = Some(None);
+                    }
                     Some(Err(error)) => {
                         tracing::warn!(lease = %self.name, %error, "the lease cannot be watched");
                         tokio::time::sleep(self.jittered(self.timings.retry)).await;
                     }
                     None => tokio::time::sleep(self.timings.retry).await,
                 },
+                // There may be more to do by now.
                 () = due => {
+                    let _turn = self.load.turn.lock().await;
+                    // There may be more to do than before.
+                    if self.free_at(seen.as_ref().and_then(Option::as_ref), absent) + self.patience() > Instant::now() {
+                        continue;
+                    }
                     let began = Instant::now();
                     match self.take(seen.as_ref().and_then(Option::as_ref)).await {
                         Ok(lease) => {
@@ -148,9 +185,9 @@ impl Election {
         Some(Seen { lease, since })
     }
 
-    /// When the lease may be taken.
-    fn free_at(&self, seen: Option<&Seen>) -> Instant {
-        let Some(seen) = seen else { return Instant::now() };
+    /// When the lease may be taken, if there is none since `absent`.
+    fn free_at(&self, seen: Option<&Seen>, absent: Instant) -> Instant {
+        let Some(seen) = seen else { return absent };
         if holder(&seen.lease).is_empty() || holder(&seen.lease) == self.identity {
             return seen.since;
         }
@@ -206,6 +243,7 @@ impl Election {
 
     fn hold(&self, lease: Lease, since: Instant) -> Held {
         let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
+        self.load.held.fetch_add(1, Ordering::AcqRel);
         let task = tokio::spawn(renew(self.clone(), lease, since, lost.clone(), stop.clone()));
         Held {
             election: self.clone(),
@@ -252,6 +290,7 @@ pub struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.stop.cancel();
+        self.election.load.held.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -306,7 +345,8 @@ async fn renew(
                 tracing::error!(lease = %election.name, "the lease could not be renewed in time; this one stops leading");
                 return None;
             }
-            () = tokio::time::sleep(wait) => {}
+            // One that took long to be had is renewed the sooner.
+            () = tokio::time::sleep(wait.min(end.saturating_duration_since(Instant::now()) / 2)) => {}
         }
         let began = Instant::now();
         // A request that hangs must not outlive the lease.

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use choreo_controllers::install::upgrade::{Upgrade, upgrade};
 use choreo_controllers::install::{self, InstallError};
+use choreo_controllers::runtime::Clock;
 use choreo_controllers::runtime::metrics::Metrics;
 use choreo_controllers::runtime::transport;
-use choreo_controllers::{Controllers, HttpConnector, Observer, RunOptions, defaults};
+use choreo_controllers::{Controllers, HttpConnector, Observer, RunOptions, Shard, defaults};
+use futures::future::join_all;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -17,12 +19,13 @@ use kube::api::{Api, ListParams, PostParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Config, ResourceExt};
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::exposition::{self, Facts};
-use crate::lease::{Election, Held, Timings};
+use crate::lease::{Election, Held, Load, Timings};
 use crate::probes::{self, Health};
 use crate::webhook::{self, Webhook};
 
@@ -59,6 +62,10 @@ pub struct Options {
     pub stop_timeout: Duration,
     /// For how long the clean-up of an unreachable data plane is tried.
     pub abandon_after: Duration,
+    /// Into how many parts the organizations are divided, each of which one replica acts for.
+    pub shards: u32,
+    /// The time of day, for what is waited for long.
+    pub clock: Clock,
 }
 
 impl Options {
@@ -78,6 +85,8 @@ impl Options {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             stop_timeout: Duration::from_secs(10),
             abandon_after: Duration::from_secs(3600),
+            shards: 1,
+            clock: Clock::default(),
         }
     }
 }
@@ -102,17 +111,50 @@ pub enum ManagerError {
 }
 
 /// What others may know of a running manager.
-#[derive(Default)]
 struct State {
-    leader: AtomicBool,
     metrics: Metrics,
-    observer: webhook::World,
+    shards: Vec<ShardState>,
     webhook: OnceLock<Arc<Webhook>>,
 }
 
+/// What others may know of its work for one shard.
+struct ShardState {
+    shard: Shard,
+    leader: AtomicBool,
+    metrics: Metrics,
+    observer: Mutex<Option<Observer>>,
+}
+
 impl State {
-    fn observer(&self) -> Option<Observer> {
-        self.observer.lock().clone()
+    fn new(shards: u32) -> Self {
+        let metrics = Metrics::default();
+        let shards = (0..shards.max(1)).filter_map(|index| {
+            Some(ShardState {
+                shard: Shard::new(index, shards.max(1))?,
+                leader: AtomicBool::new(false),
+                metrics: metrics.sibling(),
+                observer: Mutex::default(),
+            })
+        });
+        Self {
+            shards: shards.collect(),
+            metrics,
+            webhook: OnceLock::new(),
+        }
+    }
+
+    /// The controllers that know an organization.
+    fn observer_of(&self, namespace: &str) -> Option<Observer> {
+        let known = self.shards.iter().find(|state| state.shard.has(namespace))?;
+        known.observer.lock().clone()
+    }
+
+    /// The controllers of every shard; `None` while some are missing.
+    fn observers(&self) -> Option<Vec<Observer>> {
+        self.shards
+            .iter()
+            .map(|state| state.observer.lock().clone())
+            .collect()
     }
 }
 
@@ -123,9 +165,9 @@ impl Health for State {
     }
 
     fn unready(&self) -> Option<String> {
-        match self.observer() {
+        match self.observers() {
             None => Some("the kinds are not installed yet: a leader installs them".to_owned()),
-            Some(observer) if !observer.is_listed() => {
+            Some(observers) if !observers.iter().all(Observer::is_listed) => {
                 Some("the control plane has not been read yet: not every kind has been listed".to_owned())
             }
             Some(_) if self.webhook.get().is_some_and(|webhook| !webhook.is_ready()) => {
@@ -136,16 +178,24 @@ impl Health for State {
     }
 
     fn metrics(&self) -> String {
-        let observer = self.observer();
+        let observers = self.observers();
+        let known = || observers.iter().flatten();
+        let shards: Vec<bool> = self
+            .shards
+            .iter()
+            .map(|state| state.leader.load(Ordering::Acquire))
+            .collect();
         let facts = Facts {
-            leader: self.leader.load(Ordering::Acquire),
-            listed: observer.as_ref().is_some_and(Observer::is_listed),
-            objects: observer
+            leader: shards.contains(&true),
+            shards,
+            listed: observers
                 .as_ref()
-                .map_or(0, |observer| observer.snapshot().iter().count()),
-            planes: observer.as_ref().map(Observer::planes).unwrap_or_default(),
+                .is_some_and(|all| all.iter().all(Observer::is_listed)),
+            objects: known().map(|observer| observer.snapshot().iter().count()).sum(),
+            planes: known().flat_map(Observer::planes).collect(),
         };
-        exposition::render(&self.metrics, &facts)
+        let figures = Metrics::sum(self.shards.iter().map(|state| &state.metrics));
+        exposition::render(&self.metrics, &figures, &facts)
     }
 }
 
@@ -153,7 +203,7 @@ impl Health for State {
 pub struct Manager {
     options: Options,
     client: Client,
-    election: Election,
+    elections: Vec<Election>,
     listener: Option<TcpListener>,
     state: Arc<State>,
 }
@@ -164,7 +214,7 @@ impl Manager {
     /// # Errors
     /// See [`ManagerError`].
     pub async fn new(options: Options) -> Result<Self, ManagerError> {
-        let state = Arc::new(State::default());
+        let state = Arc::new(State::new(options.shards));
         let mut config = options.config.clone();
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         // Watches are quiet for long.
@@ -180,22 +230,27 @@ impl Manager {
         if let Some(wanted) = options.webhook.clone() {
             let address = wanted.listen;
             let failed = |source| ManagerError::Listen { address, source };
-            let webhook = Webhook::new(wanted, client.clone(), &options.namespace)
+            let webhook = Webhook::new(wanted, client.clone(), &options.namespace, options.clock.clone())
                 .await
                 .map_err(failed)?;
             let _ = state.webhook.set(Arc::new(webhook));
         }
-        let election = Election::new(
-            client.clone(),
-            &options.namespace,
-            &options.lease,
-            &options.identity,
-            options.timings,
-        );
+        let load = Arc::new(Load::default());
+        let election = |state: &ShardState| {
+            // The first one's name is that of a manager which does not share.
+            let name = match state.shard.index() {
+                0 => options.lease.clone(),
+                index => format!("{}-{index}", options.lease),
+            };
+            let (namespace, identity) = (&options.namespace, &options.identity);
+            Election::new(client.clone(), namespace, &name, identity, options.timings)
+                .with_load(Arc::clone(&load))
+        };
+        let elections = state.shards.iter().map(election).collect();
         Ok(Self {
             options,
             client,
-            election,
+            elections,
             listener,
             state,
         })
@@ -229,10 +284,11 @@ impl Manager {
             tokio::spawn(probes::serve(listener, health, end.cancelled_owned()))
         });
         let webhook = self.state.webhook.get().cloned().map(|webhook| {
-            let (world, end) = (Arc::clone(&self.state.observer), end_of_probes.clone());
+            let (state, end) = (Arc::clone(&self.state), end_of_probes.clone());
+            let world: webhook::World = Arc::new(move |namespace: &str| state.observer_of(namespace));
             tokio::spawn(async move { webhook.serve(world, end).await })
         });
-        let result = self.terms(&stop).boxed().await;
+        let result = self.shards(&stop).boxed().await;
         end_of_probes.cancel();
         if let Some(webhook) = webhook {
             let _ = webhook.await;
@@ -244,17 +300,39 @@ impl Manager {
         result
     }
 
-    /// One term of leading after the other.
-    async fn terms(&self, stop: &CancellationToken) -> Result<(), ManagerError> {
+    /// All shards next to each other. One that cannot go on stops the others.
+    async fn shards(&self, stop: &CancellationToken) -> Result<(), ManagerError> {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = self.prepare_namespace() => {}
         }
+        let stop = stop.child_token();
+        let all = self.state.shards.iter().zip(&self.elections);
+        let all = all.map(|(shard, election)| {
+            let stop = &stop;
+            async move {
+                let result = self.terms(shard, election, stop).await;
+                if result.is_err() {
+                    stop.cancel();
+                }
+                result
+            }
+        });
+        join_all(all).await.into_iter().collect()
+    }
+
+    /// One term of leading after the other.
+    async fn terms(
+        &self,
+        shard: &ShardState,
+        election: &Election,
+        stop: &CancellationToken,
+    ) -> Result<(), ManagerError> {
         loop {
             let term = Term::default();
-            let ended = self.term(&term, stop).await;
-            self.state.leader.store(false, Ordering::Release);
-            self.state.observer.lock().take();
+            let ended = self.term(shard, election, &term, stop).await;
+            shard.leader.store(false, Ordering::Release);
+            shard.observer.lock().take();
             match ended? {
                 Ended::Stopped => return Ok(()),
                 // What it had in its caches is as good as gone: it may have missed anything.
@@ -263,10 +341,16 @@ impl Manager {
         }
     }
 
-    async fn term(&self, term: &Term, stop: &CancellationToken) -> Result<Ended, ManagerError> {
+    async fn term(
+        &self,
+        shard: &ShardState,
+        election: &Election,
+        term: &Term,
+        stop: &CancellationToken,
+    ) -> Result<Ended, ManagerError> {
         // A standby fills its caches as soon as there are kinds to list; on an empty cluster the leader makes them first.
         let mut standby = None;
-        let acquire = self.election.acquire();
+        let acquire = election.acquire();
         tokio::pin!(acquire);
         let held = loop {
             tokio::select! {
@@ -277,10 +361,10 @@ impl Manager {
                     return Ok(Ended::Stopped);
                 }
                 held = &mut acquire => break held,
-                () = definitions_served(&self.client), if standby.is_none() => standby = Some(self.start(term)),
+                () = definitions_served(&self.client), if standby.is_none() => standby = Some(self.start(shard, term)),
             }
         };
-        let led = self.lead(term, standby, &held, stop).await;
+        let led = self.lead(shard, term, standby, &held, stop).await;
         match led {
             Ok(Ended::Stopped) | Err(_) => held.release().await,
             Ok(Ended::Lost) => {}
@@ -290,14 +374,20 @@ impl Manager {
 
     async fn lead(
         &self,
+        shard: &ShardState,
         term: &Term,
         standby: Option<Controllers>,
         held: &Held,
         stop: &CancellationToken,
     ) -> Result<Ended, ManagerError> {
         let work = async {
-            self.install().await?;
-            Ok(())
+            if shard.shard.is_first() {
+                self.install().await
+            } else {
+                // Whoever acts for the first shard installs them.
+                definitions_served(&self.client).await;
+                Ok(())
+            }
         };
         let interrupted = tokio::select! {
             () = stop.cancelled() => Some(Ended::Stopped),
@@ -312,16 +402,16 @@ impl Manager {
                 }
             },
         };
-        let controllers = standby.unwrap_or_else(|| self.start(term));
+        let controllers = standby.unwrap_or_else(|| self.start(shard, term));
         let ended = match interrupted {
             Some(ended) => ended,
             None => {
-                self.state.leader.store(true, Ordering::Release);
+                shard.leader.store(true, Ordering::Release);
                 term.lead.send_replace(true);
                 let webhook = async {
                     match self.state.webhook.get() {
-                        Some(webhook) => webhook.keep().await,
-                        None => std::future::pending().await,
+                        Some(webhook) if shard.shard.is_first() => webhook.keep().await,
+                        _ => std::future::pending().await,
                     }
                 };
                 tokio::select! {
@@ -335,16 +425,18 @@ impl Manager {
         Ok(ended)
     }
 
-    fn start(&self, term: &Term) -> Controllers {
+    fn start(&self, shard: &ShardState, term: &Term) -> Controllers {
         let connector = HttpConnector {
             metrics: self.state.metrics.clone(),
         };
         let mut options = RunOptions::new(self.client.clone(), Arc::new(connector), term.shutdown.clone());
-        options.metrics = self.state.metrics.clone();
+        options.metrics = shard.metrics.clone();
+        options.shard = shard.shard;
+        options.clock = self.options.clock.clone();
         options.abandon_after = self.options.abandon_after;
         options.lead = term.lead.subscribe();
         let controllers = choreo_controllers::start(options);
-        *self.state.observer.lock() = Some(controllers.observer());
+        *shard.observer.lock() = Some(controllers.observer());
         controllers
     }
 

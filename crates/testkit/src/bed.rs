@@ -39,6 +39,8 @@ pub struct Bed {
     /// In front of the data plane.
     pub plane_proxy: Proxy,
     control_config: Config,
+    plane_url: String,
+    authority: String,
     server: ApiServer,
     store: Store,
     shutdown: CancellationToken,
@@ -53,7 +55,12 @@ impl Bed {
     pub async fn start() -> anyhow::Result<Self> {
         crate::platform::start_logging();
         let store = Store::in_memory();
+        let mut authenticator = Authenticator::new();
+        for token in TOKENS {
+            authenticator = authenticator.with_token(token, UserInfo::admin());
+        }
         let options = choreo_apiserver::Options {
+            authenticator,
             clusters: vec!["control".to_owned(), "local".to_owned()],
             ..choreo_apiserver::Options::default()
         };
@@ -71,14 +78,10 @@ impl Bed {
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
         let url = format!("https://{}", listener.local_addr()?);
         let pki = Pki::ephemeral(&local_names(), Timestamp::now())?;
-        let mut authenticator = Authenticator::new();
-        for token in TOKENS {
-            authenticator = authenticator.with_token(token, UserInfo::admin());
-        }
         tokio::spawn(serve(
             listener,
             tls_settings(pki.server_config()?),
-            Arc::new(authenticator),
+            Arc::new(server.authenticator()),
             server.router(),
             ServeOptions::default(),
             shutdown.clone(),
@@ -99,6 +102,8 @@ impl Bed {
             control_proxy: Proxy::start(&control_config).await?,
             plane_proxy: Proxy::start(&local_config).await?,
             control_config,
+            plane_url: format!("{url}/clusters/local"),
+            authority: pki.authority_pem().to_owned(),
             server,
             store,
             shutdown,
@@ -108,6 +113,31 @@ impl Bed {
     /// Settings of a client of the control plane that goes through the proxy.
     pub fn control_config(&self) -> Config {
         self.control_proxy.config(&self.control_config)
+    }
+
+    /// Settings of a client of the control plane, past all proxies.
+    pub fn direct_config(&self) -> Config {
+        self.control_config.clone()
+    }
+
+    /// Address of the data plane, past all proxies.
+    pub fn plane_url(&self) -> &str {
+        &self.plane_url
+    }
+
+    /// The authority behind the data plane's certificate, in PEM form.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// As [`Bed::control_config`], as somebody with this token.
+    pub fn control_config_as(&self, token: &str) -> Config {
+        let mut config = self.control_config();
+        config.auth_info = kube::config::AuthInfo {
+            token: Some(token.to_owned().into()),
+            ..Default::default()
+        };
+        config
     }
 
     /// Whether the control plane is a cluster of its own, and not embedded.

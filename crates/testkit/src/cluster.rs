@@ -14,7 +14,7 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 /// Longest wait for anything. Long enough for a busy machine; a passing test never waits for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One cluster, with what tests do to it.
 ///
@@ -126,6 +126,23 @@ impl Cluster {
         let params = PatchParams::apply("test").force().validation_strict();
         let applied = api.patch(&name, &params, &Patch::Apply(&object)).await;
         applied.with_context(|| format!("apply {kind} {name}"))
+    }
+
+    /// A token of a service account, bound to it and for an hour.
+    ///
+    /// # Errors
+    /// When the API server does not give one.
+    pub async fn token_of(&self, namespace: &str, service_account: &str) -> anyhow::Result<String> {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token");
+        let wanted = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600},
+        });
+        let request = http::Request::post(path)
+            .header("content-type", "application/json")
+            .body(serde_json::to_vec(&wanted)?)?;
+        let answer: Value = self.client.request(request).await?;
+        let token = answer["status"]["token"].as_str();
+        Ok(token.context("no token in the answer")?.to_owned())
     }
 
     /// Changes an object with a JSON merge patch, as a person with `kubectl edit` does.

@@ -1,6 +1,8 @@
 //! [`Attributes`]: what somebody wants to do, in the terms of rules.
 
-use crate::request::RequestInfo;
+use choreo_apimachinery::selector::FieldSelector;
+
+use crate::request::{Query, RequestInfo, Verb};
 
 /// What is to be allowed or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,8 +24,9 @@ pub(crate) struct Attributes {
 }
 
 impl Attributes {
-    /// Those of a request.
-    pub(crate) fn of(info: &RequestInfo, method: &str) -> Self {
+    /// Those of a request. A list or watch of the one object of a name counts as one of that object, so that a rule with names
+    /// lets its holders follow it.
+    pub(crate) fn of(info: &RequestInfo, method: &str, query: &Query) -> Self {
         if !info.is_resource {
             return Self {
                 verb: method.to_ascii_lowercase(),
@@ -42,7 +45,10 @@ impl Attributes {
             } else {
                 info.namespace.clone()
             },
-            name: info.name.clone(),
+            name: match info.verb {
+                Verb::List | Verb::Watch if info.name.is_empty() => selected(query),
+                _ => info.name.clone(),
+            },
             path: None,
         }
     }
@@ -67,5 +73,53 @@ impl Attributes {
             "" => self.resource.clone(),
             sub => format!("{}/{sub}", self.resource),
         }
+    }
+}
+
+/// The name that a field selector asks for; empty if it asks for more than one.
+fn selected(query: &Query) -> String {
+    let Some(selector) = query.text("fieldSelector") else {
+        return String::new();
+    };
+    let selector = FieldSelector::parse(selector).ok();
+    let name = selector
+        .as_ref()
+        .and_then(|selector| selector.exact("metadata.name"));
+    name.filter(|name| !name.contains(['/', '%']) && !matches!(*name, "." | ".."))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    fn name_of(method: &Method, query: &str) -> String {
+        let query = Query::parse(query);
+        let path = "/apis/coordination.k8s.io/v1/namespaces/a/leases";
+        let info = RequestInfo::parse(method, path, &query);
+        Attributes::of(&info, method.as_str(), &query).name
+    }
+
+    #[test]
+    fn who_follows_one_object_asks_for_that_object() {
+        assert_eq!(name_of(&Method::GET, "fieldSelector=metadata.name%3Db"), "b");
+        assert_eq!(
+            name_of(&Method::GET, "watch=true&fieldSelector=metadata.name%3D%3Db"),
+            "b"
+        );
+        for more in [
+            "",
+            "fieldSelector=metadata.name!%3Db",
+            "fieldSelector=metadata.namespace%3Db",
+            "fieldSelector=metadata.name%3D..",
+            "labelSelector=metadata.name%3Db",
+        ] {
+            assert_eq!(name_of(&Method::GET, more), "", "{more}");
+        }
+        // A deletion of many is not one of that one, as in kube-apiserver.
+        assert_eq!(name_of(&Method::DELETE, "fieldSelector=metadata.name%3Db"), "");
     }
 }

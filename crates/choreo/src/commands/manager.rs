@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use choreo_manager::traces::{self, Exporter, Recorded};
 use choreo_manager::{Manager, Options, webhook};
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::env_vars;
 use crate::exit::ExitStatus;
@@ -41,6 +44,9 @@ pub(crate) struct Args {
     /// Seconds after which a manager that is gone without a word is replaced
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(2..=3600))]
     lease_duration: u64,
+    /// Parts that the organizations are divided into; each is one replica's, so that several share the work
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
+    shards: u32,
     /// Do not install or upgrade the definitions of kinds
     #[arg(long)]
     no_install: bool,
@@ -50,6 +56,9 @@ pub(crate) struct Args {
     /// Install definitions even if a newer version has installed some with fields that would be lost
     #[arg(long)]
     force_downgrade: bool,
+    /// Collector that traces are sent to, by OTLP over HTTP: for example http://localhost:4318. Nothing is traced without it
+    #[arg(long, value_name = "URL", env = env_vars::OTLP_ENDPOINT, hide_env_values = true)]
+    otlp_endpoint: Option<String>,
     /// What is logged to standard error: error, warn, info, debug, trace, or a filter such as `info,choreo_controllers=debug`
     #[arg(long, value_name = "LEVEL", env = env_vars::LOG_LEVEL, default_value = "info,kube_client=error", hide_env_values = true)]
     log_level: String,
@@ -59,20 +68,43 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, connect: &Connect) -> Outcome {
-    logging::start(&args.log_level, args.log_format)?;
+    let (recorder, recorded) = match &args.otlp_endpoint {
+        Some(_) => Some(traces::channel()).unzip(),
+        None => (None, None),
+    };
+    logging::start(&args.log_level, args.log_format, recorder)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("choreo")
         .build()
         .map_err(|error| Failure::new("cannot start").because(&error))?;
-    let result = runtime.block_on(manage(args, connect));
+    let result = runtime.block_on(traced(args, connect, recorded));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn manage(args: &Args, connect: &Connect) -> Outcome {
+/// Sends what is recorded while the manager runs.
+async fn traced(args: &Args, connect: &Connect, recorded: Option<Recorded>) -> Outcome {
+    let (identity, end) = (identity(), CancellationToken::new());
+    let exporting = match (recorded, &args.otlp_endpoint) {
+        (Some(recorded), Some(endpoint)) => {
+            let exporter = Exporter::new(endpoint, &identity, recorded)
+                .map_err(|error| Failure::usage("--otlp-endpoint").because(&error))?;
+            Some(tokio::spawn(exporter.run(end.clone())))
+        }
+        _ => None,
+    };
+    let result = manage(args, connect, identity).await;
+    end.cancel();
+    if let Some(exporting) = exporting {
+        let _ = exporting.await;
+    }
+    result
+}
+
+async fn manage(args: &Args, connect: &Connect, identity: String) -> Outcome {
     let stop = signals::listen()?;
-    let mut options = Options::new(config(connect).await?, identity());
+    let mut options = Options::new(config(connect).await?, identity);
     if let Some(namespace) = &args.lease_namespace {
         options.namespace.clone_from(namespace);
     }
@@ -82,6 +114,7 @@ async fn manage(args: &Args, connect: &Connect) -> Outcome {
     options.timings.give_up = lease.mul_f64(2.0 / 3.0);
     options.timings.renew = lease.mul_f64(0.25);
     options.timings.retry = options.timings.retry.min(lease / 10);
+    options.shards = args.shards;
     options.install = !args.no_install;
     options.defaults = !args.no_defaults;
     options.force_downgrade = args.force_downgrade;

@@ -1,6 +1,13 @@
 //! The log of what runs for long.
 
-use tracing_subscriber::EnvFilter;
+use choreo_manager::traces::Recorder;
+use tracing::Subscriber;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::failure::Failure;
 
@@ -13,22 +20,92 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Starts logging to standard error.
-pub(crate) fn start(level: &str, format: LogFormat) -> Result<(), Failure> {
+/// Starts logging to standard error, and recording traces if something records them.
+pub(crate) fn start(level: &str, format: LogFormat, traces: Option<Recorder>) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(level).map_err(|error| {
         Failure::usage(format!("--log-level: `{level}` is no level"))
             .because(&error)
             .hint("for example: info")
     })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let started = match format {
+    let started = match traces {
+        None => tracing_subscriber::registry()
+            .with(filter)
+            .with(layer(format, std::io::stderr))
+            .try_init(),
+        // Each has a filter of its own: what is traced need not be logged.
+        Some(traces) => tracing_subscriber::registry()
+            .with(layer(format, std::io::stderr).with_filter(filter))
+            .with(traces.with_filter(filter_fn(Recorder::wants)))
+            .try_init(),
+    };
+    started.map_err(|error| Failure::new("cannot start the log").because(&error))
+}
+
+fn layer<S, W>(format: LogFormat, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let log = tracing_subscriber::fmt::layer().with_writer(writer);
+    match format {
         LogFormat::Text => {
             let color = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-            builder.with_ansi(color).with_target(false).try_init()
+            log.with_ansi(color).with_target(false).boxed()
         }
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
-    started.map_err(|error| Failure::new("cannot start the log").because(error.as_ref()))
+        LogFormat::Json => log.json().flatten_event(true).boxed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The span is the one that the controllers' workers open.
+    #[test]
+    fn every_line_of_json_says_which_object_it_is_about() {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let log = layer(LogFormat::Json, move || writer.clone());
+        let subscriber = tracing_subscriber::registry()
+            .with(EnvFilter::new("warn"))
+            .with(log);
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::error_span!("reconcile", controller = "release", key = "acme/greeter");
+            span.in_scope(|| {
+                tracing::warn!(object = "Service acme/greeter", "not applied");
+                tracing::info!("not said");
+            });
+        });
+        let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        let line: Value = serde_json::from_str(text.trim()).unwrap();
+        assert_eq!(line["span"]["controller"], "release");
+        assert_eq!(line["span"]["key"], "acme/greeter");
+        assert_eq!(
+            (&line["level"], &line["message"], &line["object"]),
+            (
+                &"WARN".into(),
+                &"not applied".into(),
+                &"Service acme/greeter".into()
+            )
+        );
+    }
 }

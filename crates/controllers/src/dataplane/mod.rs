@@ -21,29 +21,18 @@ use jiff::{Timestamp, Unit};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, Client};
-use parking_lot::Mutex;
 
 use crate::context::Context;
 use crate::planes::connect::{self, EMBEDDED_SCHEME, Secrets};
-use crate::planes::{ClusterTarget, ConnectError, Plane, PlaneId};
+use crate::planes::{ClusterTarget, ConnectError, Plane, PlaneId, Pulse};
 use crate::runtime::feed::describe;
-use crate::runtime::{Backoff, Key, Next, ObjectRef, Queue, Reconcile, Retry};
+use crate::runtime::{Key, Next, ObjectRef, Queue, Reconcile, Retry};
 
 use secrets::SecretWatches;
 
 /// Name of the controller.
 pub const NAME: &str = "data-plane";
 
-/// How often a cluster over the network is asked whether it is still there. Its watches tell sooner, if there are any and if the
-/// connection breaks; one that is silent is only noticed so.
-const PROBE: Duration = Duration::from_secs(2);
-/// How soon one that does not answer is tried again: each data plane for itself, so that many that went away together do not
-/// come back together, and so soon that it is seen within seconds.
-const RETRY: Backoff = Backoff {
-    base: Duration::from_millis(500),
-    cap: Duration::from_millis(3500),
-    jitter: 0.4,
-};
 /// How soon it is seen whether a plane whose DataPlane is gone is still needed.
 const LINGER: Duration = Duration::from_secs(60);
 
@@ -51,8 +40,7 @@ const LINGER: Duration = Duration::from_secs(60);
 pub struct DataPlanes {
     context: Arc<Context>,
     secrets: SecretWatches,
-    /// Fruitless tries in a row.
-    failures: Mutex<BTreeMap<Key, u32>>,
+    pulse: Pulse,
 }
 
 impl DataPlanes {
@@ -62,7 +50,7 @@ impl DataPlanes {
         Self {
             context,
             secrets,
-            failures: Mutex::default(),
+            pulse: Pulse::default(),
         }
     }
 }
@@ -147,7 +135,7 @@ impl Reconcile for DataPlanes {
             world.get::<DataPlane>(&key.namespace, &key.name),
             snapshot.get(&address),
         ) else {
-            return Ok(self.dismiss(key));
+            return Ok(self.dismiss(key).await);
         };
         let target = Target::object(Kind::DataPlane, key.namespace.clone(), key.name.clone());
         let plan = choreo_engine::plan(world, &target);
@@ -173,7 +161,10 @@ impl Reconcile for DataPlanes {
         let status = status(data_plane, described.observed_generation, mistake, &results);
         let status = serde_json::to_value(status).unwrap_or_default();
         self.context.report(NAME, live, status).await?;
-        Ok(self.next(key, &results))
+        let outcomes = results
+            .iter()
+            .map(|attempt| (!attempt.embedded, attempt.result.as_ref().err()));
+        Ok(self.pulse.next(key, outcomes))
     }
 }
 
@@ -236,37 +227,26 @@ impl DataPlanes {
         }
     }
 
-    /// The DataPlane is gone: its clusters are let go of once no release needs them to clean up.
-    fn dismiss(&self, key: &Key) -> Next {
+    /// The DataPlane is gone: its clusters are let go of once no release needs them to clean up. Until then they are looked after.
+    async fn dismiss(&self, key: &Key) -> Next {
         self.secrets.forget(key);
-        self.failures.lock().remove(key);
         // The last release that needs them lets go of them otherwise; the timer is for one that was never applied.
         if self.context.release_planes(&key.namespace, &key.name) {
-            Next::Settled
-        } else {
-            Next::After(LINGER)
+            self.pulse.forget(key);
+            return Next::Settled;
         }
-    }
-
-    fn next(&self, key: &Key, results: &[Attempt]) -> Next {
-        let mut failures = self.failures.lock();
-        if results
-            .iter()
-            .any(|attempt| matches!(attempt.result, Err(ConnectError::Unreachable(_))))
-        {
-            let failures = failures.entry(key.clone()).or_insert(0);
-            *failures = failures.saturating_add(1);
-            return Next::After(RETRY.delay(*failures));
+        let planes = self.context.planes.of(&key.namespace, &key.name);
+        let results = join_all(planes.iter().map(|plane| plane.probe())).await;
+        let outcomes = planes.iter().zip(&results).map(|(plane, result)| {
+            (
+                !plane.server().starts_with(EMBEDDED_SCHEME),
+                result.as_ref().err(),
+            )
+        });
+        match self.pulse.next(key, outcomes) {
+            Next::Settled => Next::After(LINGER),
+            next => next,
         }
-        failures.remove(key);
-        if results
-            .iter()
-            .any(|attempt| attempt.result.is_ok() && !attempt.embedded)
-        {
-            return Next::After(PROBE);
-        }
-        // A mistake in the spec or a missing Secret comes back as an event.
-        Next::Settled
     }
 
     fn is_used(&self, key: &Key) -> bool {

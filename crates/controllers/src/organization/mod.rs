@@ -1,14 +1,21 @@
 //! The organization controller: a planner that also sees to the end of an organization.
 //!
-//! What belongs to an organization lives in its namespace, so deleting the namespace deletes all of it. A namespace
-//! that was there before its organization (`default` always is) stays, and only our objects in it are deleted.
+//! What belongs to an organization lives in its namespace, so deleting the namespace deletes all of it. But the end of a namespace
+//! takes everything at once, the credentials of data planes too, which are needed to clean up there. So our objects go first, the
+//! data planes and their Secrets last, with the namespace. A namespace that was there before its organization (`default` always
+//! is) stays, and only our objects in it are deleted.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use choreo_api::conditions::{Condition, reasons};
+use choreo_api::crds::ALIAS_GROUP;
 use choreo_api::{finalizers, labels};
 use choreo_engine::plan::Target;
+use futures::future::join_all;
+use jiff::SignedDuration;
 use kube::core::DynamicObject;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::flow::Planner;
@@ -21,6 +28,15 @@ pub const NAME: &str = "organization";
 
 /// How soon the end of what is being deleted is looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How soon the next of our objects are deleted.
+const STEP: Duration = Duration::from_millis(100);
+/// Somebody may go on making objects in an organization that is being deleted. After so long its namespace is closed to them, if
+/// nothing is left in data planes.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
+/// As many objects are named as a person reads.
+const NAMED: usize = 5;
+/// Deletions that are under way at a time.
+const AT_ONCE: usize = 16;
 
 /// See the module's documentation.
 pub struct Organizations {
@@ -56,12 +72,13 @@ impl Reconcile for Organizations {
         let attempt = if live.metadata.deletion_timestamp.is_some() {
             self.finalize(&snapshot, live).await
         } else {
-            self.hold(live).await.map(|()| None)
+            self.hold(live).await.map(|()| None).map_err(Stop::from)
         };
         match attempt {
             Ok(Some(next)) => Ok(next),
             Ok(None) => self.planner.reconcile(target).await,
-            Err(failure) => Err(failure.while_doing(&format!("look after {address}"))),
+            Err(Stop::Failure(failure)) => Err(failure.while_doing(&format!("look after {address}"))),
+            Err(Stop::Retry(retry)) => Err(retry),
         }
     }
 }
@@ -75,11 +92,7 @@ impl Organizations {
             .await
     }
 
-    async fn finalize(
-        &self,
-        snapshot: &ControlSnapshot,
-        live: &DynamicObject,
-    ) -> Result<Option<Next>, Failure> {
+    async fn finalize(&self, snapshot: &ControlSnapshot, live: &DynamicObject) -> Result<Option<Next>, Stop> {
         let held = live
             .metadata
             .finalizers
@@ -99,10 +112,24 @@ impl Organizations {
                 .into_iter()
                 .any(|owner| Some(&owner.uid) == live.metadata.uid.as_ref())
         });
+        let began = live.metadata.deletion_timestamp.as_ref().map(|time| time.0);
+        let is_late = began.is_some_and(|began| self.context.clock.now().duration_since(began) > PATIENCE);
         let gone = match namespace {
             None => true,
             Some(namespace) if owned => {
                 if namespace.metadata.deletion_timestamp.is_none() {
+                    match self.clear(snapshot, &name, false).await? {
+                        Left::Nothing => {}
+                        Left::Others if is_late => {}
+                        Left::Others => {
+                            self.say(live, "its objects are being deleted".to_owned()).await?;
+                            return Ok(Some(Next::After(STEP)));
+                        }
+                        Left::Releases(names) => {
+                            self.say(live, waiting(&names)).await?;
+                            return Ok(Some(Next::After(LOOK_AGAIN)));
+                        }
+                    }
                     self.context
                         .control
                         .delete(resource, &address, namespace.metadata.uid)
@@ -110,7 +137,14 @@ impl Organizations {
                 }
                 false
             }
-            Some(_) => self.empty(snapshot, &name).await?,
+            Some(_) => match self.clear(snapshot, &name, true).await? {
+                Left::Nothing => true,
+                Left::Others => false,
+                Left::Releases(names) => {
+                    self.say(live, waiting(&names)).await?;
+                    false
+                }
+            },
         };
         if !gone {
             return Ok(Some(Next::After(LOOK_AGAIN)));
@@ -123,22 +157,128 @@ impl Organizations {
         Ok(Some(Next::Settled))
     }
 
-    /// Deletes our objects in a namespace that stays. True once there are none.
-    async fn empty(&self, snapshot: &ControlSnapshot, namespace: &str) -> Result<bool, Failure> {
-        let mut none = true;
-        for (address, live) in snapshot.iter() {
-            if address.kind.group != labels::GROUP || address.namespace != namespace {
-                continue;
+    /// Deletes our objects in a namespace: first what releases are made from, then releases, then, if they are to go as well,
+    /// data planes and build planes. Says what is still there.
+    async fn clear(
+        &self,
+        snapshot: &ControlSnapshot,
+        namespace: &str,
+        planes: bool,
+    ) -> Result<Left, Failure> {
+        let ours = snapshot.iter().filter(|(address, _)| {
+            address.namespace == namespace
+                && [labels::GROUP, ALIAS_GROUP].contains(&address.kind.group.as_str())
+        });
+        let mut rest: [Vec<(&ObjectRef, &DynamicObject)>; 3] = Default::default();
+        for (address, live) in ours {
+            let place = match address.kind.kind.as_str() {
+                "Release" if address.kind.group == labels::GROUP => 1,
+                "DataPlane" | "BuildPlane" if address.kind.group == labels::GROUP => 2,
+                _ => 0,
+            };
+            rest[place].push((address, live.as_ref()));
+        }
+        let [others, releases, last] = rest;
+        self.delete_all(&others).await?;
+        if !others.is_empty() && !others.iter().all(|(_, live)| is_leaving(live)) {
+            return Ok(if releases.is_empty() {
+                Left::Others
+            } else {
+                Left::releases(&releases)
+            });
+        }
+        // Those who would make them anew are on their way out.
+        self.delete_all(&releases).await?;
+        if !releases.is_empty() {
+            return Ok(Left::releases(&releases));
+        }
+        if planes {
+            self.delete_all(&last).await?;
+        }
+        let empty = others.is_empty() && (last.is_empty() || !planes);
+        Ok(if empty { Left::Nothing } else { Left::Others })
+    }
+
+    /// Says what the deletion of an organization waits for.
+    async fn say(&self, live: &DynamicObject, message: String) -> Result<(), Retry> {
+        let generation = live.metadata.generation;
+        let condition = Condition::not_ready(reasons::DELETING, message).observed(generation);
+        let mut status = live.data.get("status").cloned().unwrap_or_else(|| json!({}));
+        status["observedGeneration"] = json!(generation);
+        status["conditions"] = json!([condition]);
+        self.context.report(NAME, live, status).await
+    }
+
+    async fn delete_all(&self, objects: &[(&ObjectRef, &DynamicObject)]) -> Result<(), Failure> {
+        for some in objects.chunks(AT_ONCE) {
+            let mut deletions = Vec::new();
+            for (address, live) in some {
+                if !is_leaving(live) {
+                    deletions.push(self.delete(address, live));
+                }
             }
-            none = false;
-            if live.metadata.deletion_timestamp.is_none() {
-                let resource = self.context.resource(&address.kind)?;
-                self.context
-                    .control
-                    .delete(resource, address, live.metadata.uid.clone())
-                    .await?;
+            for deleted in join_all(deletions).await {
+                deleted?;
             }
         }
-        Ok(none)
+        Ok(())
     }
+
+    async fn delete(&self, address: &ObjectRef, live: &DynamicObject) -> Result<(), Failure> {
+        let resource = self.context.resource(&address.kind)?;
+        let uid = live.metadata.uid.clone();
+        self.context.control.delete(resource, address, uid).await
+    }
+}
+
+/// Why a step did not reach its end.
+enum Stop {
+    Failure(Failure),
+    Retry(Retry),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<Retry> for Stop {
+    fn from(retry: Retry) -> Self {
+        Self::Retry(retry)
+    }
+}
+
+/// What is left of an organization.
+enum Left {
+    /// Nothing that has to go before its namespace.
+    Nothing,
+    /// Objects that nothing in data planes hangs on.
+    Others,
+    /// Releases, which have to clean up in data planes: the first of them, for a message.
+    Releases(String),
+}
+
+impl Left {
+    fn releases(all: &[(&ObjectRef, &DynamicObject)]) -> Self {
+        let mut names: Vec<String> = all
+            .iter()
+            .take(NAMED)
+            .map(|(address, _)| address.to_string())
+            .collect();
+        if all.len() > NAMED {
+            names.push(format!("{} more", all.len() - NAMED));
+        }
+        Self::Releases(names.join(", "))
+    }
+}
+
+fn waiting(names: &str) -> String {
+    format!(
+        "waiting for {names} to be cleaned up in data planes; the conditions of each say what is in the way"
+    )
+}
+
+fn is_leaving(object: &DynamicObject) -> bool {
+    object.metadata.deletion_timestamp.is_some()
 }

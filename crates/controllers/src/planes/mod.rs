@@ -6,10 +6,12 @@
 
 pub mod connect;
 pub mod plane;
+pub mod pulse;
 pub mod registry;
 
 pub use connect::{ClusterConnector, ClusterTarget, ConnectError, Credentials, Embedded, HttpConnector};
 pub use plane::Plane;
+pub use pulse::Pulse;
 pub use registry::{PlaneId, Planes, Role};
 
 /// Label and value by which the objects that we apply to data planes are watched.

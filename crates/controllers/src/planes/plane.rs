@@ -357,6 +357,10 @@ impl Plane {
                     }
                     Some(Ok(_)) => failures = 0,
                     Some(Err(_)) => {
+                        // The one watch that every plane has: that it breaks is the first sign of an outage.
+                        if let Some(plane) = plane.upgrade() {
+                            plane.listener.look_again(&plane.id);
+                        }
                         failures += 1;
                         tokio::time::sleep(WATCH_BACKOFF.delay(failures)).await;
                     }

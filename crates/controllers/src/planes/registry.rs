@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +75,9 @@ struct Slot {
     plane: Arc<Plane>,
 }
 
+/// The attempts to connect one cluster, with the last one's failure.
+type Opening = tokio::sync::Mutex<Option<(Instant, ClusterTarget, ConnectError)>>;
+
 /// Every cluster that is connected, by DataPlane or BuildPlane and cluster name.
 pub struct Planes {
     connector: Arc<dyn ClusterConnector>,
@@ -81,7 +85,7 @@ pub struct Planes {
     listener: Arc<dyn PlaneListener>,
     slots: Mutex<BTreeMap<PlaneId, Slot>>,
     /// One connection attempt at a time for each cluster.
-    opening: Mutex<BTreeMap<PlaneId, Arc<tokio::sync::Mutex<()>>>>,
+    opening: Mutex<BTreeMap<PlaneId, Arc<Opening>>>,
     /// Clusters that could not be connected, and why.
     refused: Mutex<BTreeMap<PlaneId, String>>,
     shutdown: CancellationToken,
@@ -131,20 +135,44 @@ impl Planes {
     /// # Errors
     /// When it cannot be connected.
     pub async fn open(&self, id: &PlaneId, target: &ClusterTarget) -> Result<Arc<Plane>, ConnectError> {
+        self.open_unless_refused(id, target, Duration::ZERO).await
+    }
+
+    /// As [`Planes::open`]; an attempt with the same target that failed no longer than `fresh` ago counts for this one, too. So
+    /// many who need the same dead cluster do not wait for it one after the other.
+    ///
+    /// # Errors
+    /// When it cannot be connected.
+    pub async fn open_unless_refused(
+        &self,
+        id: &PlaneId,
+        target: &ClusterTarget,
+        fresh: Duration,
+    ) -> Result<Arc<Plane>, ConnectError> {
         let turn = Arc::clone(self.opening.lock().entry(id.clone()).or_default());
-        let _turn = turn.lock().await;
+        let mut turn = turn.lock().await;
         if let Some(slot) = self.slots.lock().get(id)
             && slot.target == *target
         {
             return Ok(Arc::clone(&slot.plane));
         }
+        if let Some((at, refused, error)) = &*turn
+            && refused == target
+            && at.elapsed() < fresh
+        {
+            return Err(error.clone());
+        }
+        *turn = None;
         let attempt = async {
             let client = self.connector.connect(target).await?;
             let (id, server) = (id.clone(), target.server.clone());
             let (metrics, listener) = (self.metrics.clone(), Arc::clone(&self.listener));
             Plane::open(id, server, client, metrics, listener, self.shutdown.child_token()).await
         };
-        let plane = attempt.await.inspect_err(|error| self.refuse(id, error))?;
+        let plane = attempt.await.inspect_err(|error| {
+            *turn = Some((Instant::now(), target.clone(), error.clone()));
+            self.refuse(id, error);
+        })?;
         self.refused.lock().remove(id);
         let slot = Slot {
             target: target.clone(),
@@ -175,6 +203,15 @@ impl Planes {
             states.entry(id.clone()).or_insert_with(|| Some(why.clone()));
         }
         states.into_iter().collect()
+    }
+
+    /// Lets go of every cluster of a DataPlane, connected or not.
+    pub fn close_all(&self, namespace: &str, data_plane: &str) {
+        let other =
+            |id: &PlaneId| id.role != Role::Data || id.namespace != namespace || id.name != data_plane;
+        self.slots.lock().retain(|id, _| other(id));
+        self.refused.lock().retain(|id, _| other(id));
+        self.opening.lock().retain(|id, _| other(id));
     }
 
     /// Lets go of a cluster: its watches end, its client is dropped with the last user.

@@ -56,7 +56,7 @@ impl Releases {
                     .abandon(subject, &cleanup, "as the annotation asks for")
                     .await;
             }
-            if until.is_some_and(|until| until <= Timestamp::now()) {
+            if until.is_some_and(|until| until <= self.context.clock.now()) {
                 return self
                     .abandon(
                         subject,
@@ -183,20 +183,38 @@ impl Releases {
     ) -> Result<Vec<Arc<Plane>>, String> {
         let namespace = &subject.key.namespace;
         let connected = self.context.planes.of(namespace, &identity.name);
-        if !connected.is_empty() {
-            return Ok(connected);
-        }
         if snapshot
             .view
             .world
             .get::<DataPlane>(namespace, &identity.name)
             .is_some()
         {
-            return Err(format!(
-                "DataPlane {:?} is not connected; its condition Connected says why",
-                identity.name
-            ));
+            if connected.is_empty() {
+                return Err(format!(
+                    "DataPlane {:?} is not connected; its condition Connected says why",
+                    identity.name
+                ));
+            }
+            return Ok(connected);
         }
+        // Nobody but us looks whether its credentials have changed meanwhile.
+        if !connected.is_empty() && connected.iter().all(|plane| plane.outage().is_none()) {
+            return Ok(connected);
+        }
+        match self.reconnect(subject, identity).await {
+            // Its credentials may have gone with it: the connection that there is, is as good as any.
+            Err(_) if !connected.is_empty() => Ok(connected),
+            planes => planes,
+        }
+    }
+
+    /// The clusters of a data plane whose object is gone, by what the release remembers of it.
+    async fn reconnect(
+        &self,
+        subject: &Subject,
+        identity: &DataPlaneIdentity,
+    ) -> Result<Vec<Arc<Plane>>, String> {
+        let namespace = &subject.key.namespace;
         let connection = identity.connection.clone().unwrap_or_default();
         let gone = format!("DataPlane {:?} is gone", identity.name);
         let spec: DataPlaneSpec = serde_json::from_value(connection)
@@ -210,7 +228,7 @@ impl Releases {
             let plane = self
                 .context
                 .planes
-                .open(&id, &target)
+                .open_unless_refused(&id, &target, LOOK_AGAIN)
                 .await
                 .map_err(|error| format!("{gone}, and {} does not answer: {error}", target.server))?;
             planes.push(plane);

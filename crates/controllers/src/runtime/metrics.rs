@@ -1,6 +1,7 @@
 //! Counters of the controllers, for `/metrics` and for tests that count work.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -39,6 +40,20 @@ pub struct ControllerFigures {
     pub durations: Vec<u64>,
     /// How long all runs took together.
     pub total: Duration,
+}
+
+impl ControllerFigures {
+    fn add(&mut self, other: &Self) {
+        self.depth += other.depth;
+        self.added += other.added;
+        self.succeeded += other.succeeded;
+        self.failed += other.failed;
+        self.panicked += other.panicked;
+        for (mine, theirs) in self.durations.iter_mut().zip(&other.durations) {
+            *mine += theirs;
+        }
+        self.total += other.total;
+    }
 }
 
 impl ControllerMetrics {
@@ -98,6 +113,28 @@ impl Metrics {
     /// The counters of the controller of this name, made on first use.
     pub fn controller(&self, name: &'static str) -> Arc<ControllerMetrics> {
         Arc::clone(self.controllers.lock().entry(name).or_default())
+    }
+
+    /// Counters of another set of controllers, which count their requests together with these.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        Self {
+            controllers: Arc::default(),
+            calls: Arc::clone(&self.calls),
+            requests: Arc::clone(&self.requests),
+        }
+    }
+
+    /// The figures of several sets of controllers, added up.
+    pub fn sum<'a>(all: impl Iterator<Item = &'a Self>) -> BTreeMap<&'static str, ControllerFigures> {
+        let mut sum: BTreeMap<&'static str, ControllerFigures> = BTreeMap::new();
+        for (name, figures) in all.flat_map(Self::figures) {
+            match sum.entry(name) {
+                Entry::Vacant(entry) => drop(entry.insert(figures)),
+                Entry::Occupied(mut entry) => entry.get_mut().add(&figures),
+            }
+        }
+        sum
     }
 
     /// Counts one call of the Kubernetes API: `plane` is `control` or `data`.

@@ -12,6 +12,7 @@
 
 pub mod backoff;
 pub mod cache;
+pub mod clock;
 pub mod decode;
 pub mod feed;
 pub mod metrics;
@@ -22,6 +23,7 @@ pub mod worker;
 
 pub use backoff::Backoff;
 pub use cache::{Cache, Change, Snapshot, View};
+pub use clock::Clock;
 pub use object::{GroupKind, Key, ObjectRef};
 pub use queue::Queue;
 pub use worker::{Next, Reconcile, Retry};

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service};
+use tracing::Instrument as _;
 
 use super::metrics::Metrics;
 
@@ -185,7 +186,15 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (inner, shared) = (Arc::clone(&self.inner), self.shared.clone());
-        Box::pin(async move { send(inner, shared, request).await })
+        // Below the log's usual level: it is for traces.
+        let span = tracing::debug_span!(
+            "request",
+            plane = shared.plane,
+            verb = verb_of(&request),
+            path = request.uri().path(),
+            status = tracing::field::Empty,
+        );
+        Box::pin(send(inner, shared, request).instrument(span))
     }
 }
 
@@ -238,6 +247,7 @@ where
         };
         let status = response.status();
         shared.metrics.requested(shared.plane, verb, status.as_u16());
+        tracing::Span::current().record("status", status.as_u16());
         if status != StatusCode::TOO_MANY_REQUESTS {
             shared.pace.answered(None);
             return Ok(response);

@@ -95,8 +95,8 @@ pub async fn run<R: Reconcile>(
 }
 
 async fn step<R: Reconcile>(controller: &R, key: &R::Key, metrics: &ControllerMetrics) -> Outcome {
-    // Whatever is logged in between carries the key.
-    let span = tracing::info_span!("reconcile", controller = controller.name(), key = %key);
+    // Whatever is logged in between carries the key, at every level of the log.
+    let span = tracing::error_span!("reconcile", controller = controller.name(), key = %key);
     let started = Instant::now();
     // One key's defect must not take the controller down with all other keys.
     let run = AssertUnwindSafe(controller.reconcile(key))

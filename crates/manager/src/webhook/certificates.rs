@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use choreo_controllers::runtime::Clock;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
@@ -57,8 +58,8 @@ pub(crate) struct Certificate {
 
 impl Certificate {
     /// Whether it is time for another one.
-    pub(crate) fn is_due(&self) -> bool {
-        self.until.duration_since(Timestamp::now()) < DUE
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        self.until.duration_since(now) < DUE
     }
 
     /// When it ends.
@@ -80,14 +81,22 @@ pub(crate) struct Certificates {
     api: Api<Secret>,
     secret: String,
     names: Vec<String>,
+    clock: Clock,
 }
 
 impl Certificates {
-    pub(crate) fn new(client: Client, namespace: &str, secret: &str, names: Vec<String>) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        namespace: &str,
+        secret: &str,
+        names: Vec<String>,
+        clock: Clock,
+    ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
             secret: secret.to_owned(),
             names,
+            clock,
         }
     }
 
@@ -105,7 +114,7 @@ impl Certificates {
 
     /// A new one, to take the place of `before`.
     pub(crate) fn make(&self, before: Option<&Certificate>) -> Result<Certificate, CertificateError> {
-        let now = Timestamp::now();
+        let now = self.clock.now();
         let until = now.checked_add(LIFE).unwrap_or(now);
         let time = |at: Timestamp| {
             let day = at.to_zoned(jiff::tz::TimeZone::UTC).date();

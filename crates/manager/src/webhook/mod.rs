@@ -1,4 +1,5 @@
-//! Admission as a webhook: the rules between objects ([`choreo_engine::rules`]), asked by the API server before a write.
+//! Admission as webhooks: the rules between objects and what new objects leave out ([`choreo_engine::rules`]), asked by the API
+//! server before a write.
 //!
 //! Every replica answers. The one that acts makes the certificate, which all of them read from one Secret, and tells the API
 //! server whom to ask. The webhook may be down: the API server then goes on without it (`failurePolicy: Ignore`), and the plans
@@ -17,15 +18,18 @@ use axum::extract::State;
 use axum::routing::post;
 use choreo_api::labels::GROUP;
 use choreo_controllers::Observer;
-use choreo_controllers::runtime::GroupKind;
+use choreo_controllers::runtime::{Clock, GroupKind};
 use choreo_controllers::view::ControlKinds;
+use choreo_engine::Kind;
+use choreo_engine::rules::{default_reads, reads};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -43,7 +47,9 @@ const LOOK: Duration = Duration::from_secs(3600);
 /// How soon what failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 /// Where reviews are asked for.
-const PATH: &str = "/validate";
+const VALIDATE: &str = "/validate";
+/// Where new objects are completed.
+const DEFAULT: &str = "/default";
 
 /// How the API server reaches the webhook.
 #[derive(Clone, Debug)]
@@ -72,8 +78,8 @@ pub struct Options {
     pub own_user: Option<String>,
 }
 
-/// What reviews look at.
-pub(crate) type World = Arc<Mutex<Option<Observer>>>;
+/// What reviews look at: the controllers that know an organization.
+pub(crate) type World = Arc<dyn Fn(&str) -> Option<Observer> + Send + Sync>;
 
 /// A webhook that listens.
 pub(crate) struct Webhook {
@@ -81,12 +87,18 @@ pub(crate) struct Webhook {
     namespace: String,
     client: Client,
     certificates: Certificates,
+    clock: Clock,
     listener: TcpListener,
     tls: Arc<ArcSwapOption<rustls::ServerConfig>>,
 }
 
 impl Webhook {
-    pub(crate) async fn new(options: Options, client: Client, namespace: &str) -> std::io::Result<Self> {
+    pub(crate) async fn new(
+        options: Options,
+        client: Client,
+        namespace: &str,
+        clock: Clock,
+    ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
         let names = match &options.reach {
             Reach::Service { name, .. } => vec![
@@ -97,10 +109,11 @@ impl Webhook {
             Reach::Url(url) => vec![host_of(url)],
         };
         Ok(Self {
-            certificates: Certificates::new(client.clone(), namespace, &options.name, names),
+            certificates: Certificates::new(client.clone(), namespace, &options.name, names, clock.clone()),
             options,
             namespace: namespace.to_owned(),
             client,
+            clock,
             listener,
             tls: Arc::default(),
         })
@@ -120,7 +133,8 @@ impl Webhook {
         let follow = self.certificates.follow(&self.tls);
         let state = review::Reviewer::new(self.client.clone(), world);
         let router = Router::new()
-            .route(PATH, post(answer))
+            .route(VALIDATE, post(validate))
+            .route(DEFAULT, post(complete))
             .with_state(Arc::new(state));
         let accept = async {
             loop {
@@ -149,8 +163,13 @@ impl Webhook {
     /// Sees to it, for as long as this one acts, that there is a certificate and that the API server asks here.
     pub(crate) async fn keep(&self) {
         loop {
+            let began = self.clock.now();
             match self.configure().await {
-                Ok(()) => tokio::time::sleep(LOOK).await,
+                Ok(()) => {
+                    let passed = self.clock.now().duration_since(began);
+                    let passed = Duration::try_from(passed).unwrap_or_default();
+                    self.clock.sleep(LOOK.saturating_sub(passed)).await;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the admission webhook cannot be set up yet");
                     tokio::time::sleep(RETRY).await;
@@ -162,7 +181,7 @@ impl Webhook {
     async fn configure(&self) -> Result<(), CertificateError> {
         let current = self.certificates.current().await?;
         if let Some(current) = &current
-            && !current.is_due()
+            && !current.is_due(self.clock.now())
         {
             return self.apply(&current.authorities()).await;
         }
@@ -177,14 +196,15 @@ impl Webhook {
     async fn apply(&self, authorities: &str) -> Result<(), CertificateError> {
         use base64::Engine as _;
         let bundle = base64::engine::general_purpose::STANDARD.encode(authorities);
-        let mut call = json!({"caBundle": bundle});
-        match &self.options.reach {
-            Reach::Service { name, port } => {
-                call["service"] =
-                    json!({"name": name, "namespace": self.namespace, "path": PATH, "port": port});
+        let call = |path: &str| match &self.options.reach {
+            Reach::Service { name, port } => json!({
+                "caBundle": bundle,
+                "service": {"name": name, "namespace": self.namespace, "path": path, "port": port},
+            }),
+            Reach::Url(url) => {
+                json!({"caBundle": bundle, "url": format!("{}{path}", url.trim_end_matches('/'))})
             }
-            Reach::Url(url) => call["url"] = json!(format!("{}{PATH}", url.trim_end_matches('/'))),
-        }
+        };
         let mut conditions = vec![json!({
             "name": "not-kubernetes-itself",
             "expression": "!request.userInfo.username.startsWith('system:') || \
@@ -196,47 +216,68 @@ impl Webhook {
                 "expression": format!("request.userInfo.username != '{}'", user.replace(['\\', '\''], "")),
             }));
         }
-        let configuration = json!({
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingWebhookConfiguration",
-            "metadata": {"name": self.options.name, "labels": {"app.kubernetes.io/part-of": "choreo"}},
-            "webhooks": [{
-                "name": "rules.openchoreo.dev",
-                "clientConfig": call,
-                "rules": rules(),
+        let webhook = |name: &str, path: &str, rules: Vec<Value>| {
+            json!({
+                "name": name,
+                "clientConfig": call(path),
+                "rules": rules,
                 "matchConditions": conditions,
                 "admissionReviewVersions": ["v1"],
                 "sideEffects": "None",
+                // What is refused is said by plans, too, and what is left out is required.
                 "failurePolicy": "Ignore",
                 "matchPolicy": "Equivalent",
                 "timeoutSeconds": 5,
-            }],
-        });
-        let api: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
+            })
+        };
+        let configuration = |kind: &str, webhook: Value| {
+            json!({
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": kind,
+                "metadata": {"name": self.options.name, "labels": {"app.kubernetes.io/part-of": "choreo"}},
+                "webhooks": [webhook],
+            })
+        };
         let params = PatchParams::apply(MANAGER).force();
-        let patch = Patch::Apply(&configuration);
-        api.patch(&self.options.name, &params, &patch).await?;
+        let object = webhook("defaults.openchoreo.dev", DEFAULT, default_rules());
+        let object = configuration("MutatingWebhookConfiguration", object);
+        let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
+        api.patch(&self.options.name, &params, &Patch::Apply(&object))
+            .await?;
+        let object = webhook("rules.openchoreo.dev", VALIDATE, rules());
+        let object = configuration("ValidatingWebhookConfiguration", object);
+        let api: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
+        api.patch(&self.options.name, &params, &Patch::Apply(&object))
+            .await?;
         Ok(())
     }
 }
 
 /// What the API server asks about: the kinds that there are rules for, and what may happen to them.
 fn rules() -> Vec<Value> {
-    use choreo_engine::{Kind, rules::reads};
+    vec![
+        rule(&["CREATE", "UPDATE"], |kind| reads(kind, false).is_some()),
+        rule(&["DELETE"], |kind| reads(kind, true).is_some()),
+    ]
+}
+
+/// The kinds that something may be filled in for.
+fn default_rules() -> Vec<Value> {
+    vec![rule(&["CREATE"], |kind| default_reads(kind).is_some())]
+}
+
+fn rule(operations: &[&str], of: impl Fn(Kind) -> bool) -> Value {
     let kinds = ControlKinds::default();
     let plural = |kind: &Kind| {
         let kind = GroupKind::new(GROUP, kind.as_str());
         kinds.resource(&kind).map(|resource| resource.plural.clone())
     };
-    let rule = |operations: &[&str], deletion: bool| {
-        let of = |kind: &&Kind| reads(**kind, deletion).is_some();
-        let resources: Vec<String> = Kind::ALL.iter().filter(of).filter_map(plural).collect();
-        json!({
-            "apiGroups": [GROUP], "apiVersions": ["v1alpha1"], "operations": operations,
-            "resources": resources, "scope": "*",
-        })
-    };
-    vec![rule(&["CREATE", "UPDATE"], false), rule(&["DELETE"], true)]
+    let wanted = Kind::ALL.iter().filter(|kind| of(**kind));
+    let resources: Vec<String> = wanted.filter_map(plural).collect();
+    json!({
+        "apiGroups": [GROUP], "apiVersions": ["v1alpha1"], "operations": operations,
+        "resources": resources, "scope": "*",
+    })
 }
 
 fn host_of(url: &str) -> String {
@@ -264,9 +305,16 @@ async fn connection(acceptor: TlsAcceptor, stream: TcpStream, router: Router, en
     }
 }
 
-async fn answer(
+async fn validate(
     State(reviewer): State<Arc<review::Reviewer>>,
     axum::Json(body): axum::Json<Value>,
 ) -> axum::Json<Value> {
-    axum::Json(reviewer.answer(&body).await)
+    axum::Json(reviewer.validate(&body).await)
+}
+
+async fn complete(
+    State(reviewer): State<Arc<review::Reviewer>>,
+    axum::Json(body): axum::Json<Value>,
+) -> axum::Json<Value> {
+    axum::Json(reviewer.complete(&body).await)
 }

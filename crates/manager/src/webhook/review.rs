@@ -1,5 +1,7 @@
 //! One question of the API server, and its answer.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use choreo_api::labels::{GROUP, PLATFORM_NAMESPACE};
 use choreo_controllers::runtime::{GroupKind, ObjectRef};
 use choreo_controllers::view::ControlKinds;
@@ -22,8 +24,43 @@ impl Reviewer {
         Self { client, world }
     }
 
-    /// The AdmissionReview that answers one.
-    pub(crate) async fn answer(&self, review: &Value) -> Value {
+    /// The AdmissionReview that answers one about a new object: with what it leaves out.
+    pub(crate) async fn complete(&self, review: &Value) -> Value {
+        let request = &review["request"];
+        let mut response = json!({"uid": request["uid"], "allowed": true});
+        if let Some(spec) = self.completed(request).await {
+            let patch = json!([{"op": "replace", "path": "/spec", "value": spec}]);
+            response["patchType"] = json!("JSONPatch");
+            response["patch"] = json!(BASE64.encode(patch.to_string()));
+        }
+        reviewed(&response)
+    }
+
+    /// The spec of a new object with what it leaves out; `None` if that is nothing.
+    async fn completed(&self, request: &Value) -> Option<Value> {
+        let name = request["kind"]["kind"].as_str().unwrap_or_default();
+        let user = request["userInfo"]["username"].as_str().unwrap_or_default();
+        let kind = *Kind::ALL.iter().find(|kind| kind.as_str() == name)?;
+        let namespace = request["namespace"].as_str().unwrap_or_default();
+        let mut object = request["object"].clone();
+        let reads = rules::default_reads(kind)?;
+        if request["operation"] != "CREATE" || !rules::apply_to(user) || !rules::lacks(kind, &object) {
+            return None;
+        }
+        let mut filled = (self.world)(namespace)
+            .is_some_and(|known| rules::fill(&known.snapshot().view.world, kind, namespace, &mut object));
+        // What somebody has made the moment before may not be in the caches yet.
+        if rules::lacks(kind, &object) {
+            match self.read(reads, namespace).await {
+                Ok(world) => filled |= rules::fill(&world, kind, namespace, &mut object),
+                Err(error) => tracing::warn!(%error, "a new object is completed from the caches alone"),
+            }
+        }
+        filled.then(|| object["spec"].take())
+    }
+
+    /// The AdmissionReview that answers one about a write.
+    pub(crate) async fn validate(&self, review: &Value) -> Value {
         let request = &review["request"];
         let refusals = self.judge(request).await;
         let mut response = json!({"uid": request["uid"], "allowed": refusals.is_empty()});
@@ -42,7 +79,7 @@ impl Reviewer {
                 "message": lines.join("\n"),
             });
         }
-        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+        reviewed(&response)
     }
 
     async fn judge(&self, request: &Value) -> Vec<Refusal> {
@@ -69,16 +106,11 @@ impl Reviewer {
             ("DELETE", Some(old), _) => Change::Delete(old),
             _ => return Vec::new(),
         };
-        let Some(snapshot) = self
-            .world
-            .lock()
-            .as_ref()
-            .map(choreo_controllers::Observer::snapshot)
-        else {
+        let namespace = text("/namespace");
+        let Some(snapshot) = (self.world)(namespace).map(|known| known.snapshot()) else {
             // Nothing is known yet: the plans will say it.
             return Vec::new();
         };
-        let namespace = text("/namespace");
         if deletion {
             let leaves = |reference: ObjectRef| {
                 let found = snapshot.get(&reference);
@@ -132,4 +164,8 @@ impl Reviewer {
         }
         Ok(world)
     }
+}
+
+fn reviewed(response: &Value) -> Value {
+    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
 }

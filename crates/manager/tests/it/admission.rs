@@ -1,7 +1,11 @@
 //! The webhook, asked as an API server asks it.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use choreo_controllers::runtime::clock::Clock;
 use choreo_manager::webhook::{Options as WebhookOptions, Reach};
 use choreo_testkit::Bed;
+use jiff::SignedDuration;
 use kube::api::{DynamicObject, ListParams};
 use kube::{Client, Config};
 use serde_json::{Value, json};
@@ -11,7 +15,7 @@ use crate::support::{alone, kinds, options, start};
 /// Asks the webhook with the settings that its configuration gives to API servers.
 async fn ask(configuration: &DynamicObject, request: Value) -> anyhow::Result<Value> {
     let call = &configuration.data["webhooks"][0]["clientConfig"];
-    let url = call["url"].as_str().unwrap().strip_suffix("/validate").unwrap();
+    let (url, path) = call["url"].as_str().unwrap().rsplit_once('/').unwrap();
     let kubeconfig = serde_json::from_value(json!({
         "clusters": [{"name": "w", "cluster": {"server": url, "certificate-authority-data": call["caBundle"]}}],
         "users": [{"name": "w", "user": {}}],
@@ -20,7 +24,7 @@ async fn ask(configuration: &DynamicObject, request: Value) -> anyhow::Result<Va
     }))?;
     let client = Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?)?;
     let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
-    let request = http::Request::post("/validate")
+    let request = http::Request::post(format!("/{path}"))
         .header("content-type", "application/json")
         .body(serde_json::to_vec(&review)?)?;
     let answer: Value = client.request(request).await?;
@@ -143,12 +147,153 @@ async fn rules_are_asked_before_a_write_with_a_certificate_of_our_own() -> anyho
     collector["userInfo"]["username"] = json!("system:serviceaccount:kube-system:generic-garbage-collector");
     assert_eq!(ask(&configuration, collector).await?["allowed"], true);
 
-    for kind in ["ValidatingWebhookConfiguration", "Organization"] {
+    // A new object that leaves out what its component says.
+    let component = json!({
+        "apiVersion": "openchoreo.dev/v1alpha1", "kind": "Component",
+        "metadata": {"name": "filled", "namespace": "rules"},
+        "spec": {"owner": {"projectName": "default"}, "type": "Service"},
+    });
+    bed.control.apply(component).await?;
+    let defaults = bed
+        .control
+        .get("MutatingWebhookConfiguration", "", "choreo-test-rules")
+        .await?
+        .unwrap();
+    let mut short = binding("staging");
+    short["spec"]["owner"] = json!({"componentName": "filled"});
+    let answer = ask(
+        &defaults,
+        request("CREATE", "ServiceBinding", &short, &Value::Null),
+    )
+    .await?;
+    let patch = STANDARD.decode(answer["patch"].as_str().unwrap())?;
+    let expected =
+        json!({"owner": {"componentName": "filled", "projectName": "default"}, "environment": "staging"});
+    assert_eq!(
+        serde_json::from_slice::<Value>(&patch)?,
+        json!([{"op": "replace", "path": "/spec", "value": expected}])
+    );
+    let complete = binding("staging");
+    let answer = ask(
+        &defaults,
+        request("CREATE", "ServiceBinding", &complete, &Value::Null),
+    )
+    .await?;
+    assert_eq!(
+        (&answer["allowed"], &answer["patch"]),
+        (&json!(true), &Value::Null)
+    );
+    // The API server asks by itself: without the webhook the schema refuses it.
+    let stored = bed.control.apply(short).await?;
+    assert_eq!(stored.data["spec"]["owner"]["projectName"], "default");
+
+    for kind in [
+        "ValidatingWebhookConfiguration",
+        "MutatingWebhookConfiguration",
+        "Organization",
+    ] {
         let name = if kind == "Organization" {
             "rules"
         } else {
             "choreo-test-rules"
         };
+        bed.control.delete(kind, "", name).await?;
+    }
+    manager.stop().await?;
+    bed.stop();
+    Ok(())
+}
+
+/// How many certificates the API server trusts at the webhook.
+fn authorities(configuration: &DynamicObject) -> usize {
+    let bundle = configuration.data["webhooks"][0]["clientConfig"]["caBundle"].as_str();
+    let text = String::from_utf8(STANDARD.decode(bundle.unwrap()).unwrap()).unwrap();
+    text.matches("BEGIN CERTIFICATE").count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_certificate_is_made_anew_in_time_and_no_call_fails_meanwhile() -> anyhow::Result<()> {
+    let _alone = alone().await;
+    let bed = Bed::start().await?;
+    let name = "choreo-test-rotation";
+    let _ = bed.control.delete("Secret.", "openchoreo-system", name).await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    // So far in the past that what is made then is due now, by the clock of those who check certificates.
+    let (clock, hand) = Clock::movable(SignedDuration::from_hours(-61 * 24));
+    let mut options = options(bed.control_config(), "rotation");
+    options.clock = clock;
+    options.webhook = Some(WebhookOptions {
+        listen: ([127, 0, 0, 1], port).into(),
+        reach: Reach::Url(format!("https://127.0.0.1:{port}")),
+        name: name.to_owned(),
+        own_user: None,
+    });
+    let manager = start(options).await;
+    kinds(&bed.control).await?;
+    let kind = "ValidatingWebhookConfiguration";
+    let configuration = bed.control.wait_for(kind, "", name, "made", |_| true).await?;
+    assert_eq!(authorities(&configuration), 1);
+    while !manager.probe("/readyz").await.starts_with("HTTP/1.1 200") {
+        tokio::task::yield_now().await;
+    }
+    let until = |secret: &DynamicObject| -> jiff::Timestamp {
+        let annotations = secret.metadata.annotations.as_ref().unwrap();
+        annotations["openchoreo.dev/not-after"].parse().unwrap()
+    };
+    let secret = "Secret.";
+    let first = bed
+        .control
+        .wait_for(secret, "openchoreo-system", name, "made", |_| true)
+        .await?;
+
+    // Asked all the while as an API server asks: with what the configuration says at that moment.
+    let end = tokio_util::sync::CancellationToken::new();
+    let asking = tokio::spawn({
+        let (control, end) = (bed.control.clone(), end.clone());
+        async move {
+            let mut calls = 0;
+            while !end.is_cancelled() {
+                let configuration = control.get(kind, "", name).await?.unwrap();
+                ask(
+                    &configuration,
+                    request("CREATE", "Environment", &json!({}), &Value::Null),
+                )
+                .await?;
+                calls += 1;
+            }
+            anyhow::Ok(calls)
+        }
+    });
+    // A day before it is due nothing happens; it is looked at every hour.
+    hand.forward(SignedDuration::from_hours(59 * 24));
+    hand.forward(SignedDuration::from_hours(2 * 24));
+    let second = bed
+        .control
+        .wait_for(secret, "openchoreo-system", name, "made anew", |secret| {
+            until(secret) > until(&first)
+        })
+        .await?;
+    let life = until(&second).duration_since(until(&first));
+    assert!(life > SignedDuration::from_hours(58 * 24), "{life}");
+    // Both are trusted, since a replica may still answer with the old one.
+    let configuration = bed
+        .control
+        .wait_for(kind, "", name, "both", |configuration| {
+            authorities(configuration) == 2
+        })
+        .await?;
+    // The new one is in use once only its own authority is needed.
+    let certificate = |secret: &DynamicObject| secret.data["data"]["ca.crt"].as_str().unwrap().to_owned();
+    assert_ne!(certificate(&first), certificate(&second));
+    let mut only_new = configuration;
+    only_new.data["webhooks"][0]["clientConfig"]["caBundle"] = json!(certificate(&second));
+    let question = || request("CREATE", "Environment", &json!({}), &Value::Null);
+    while ask(&only_new, question()).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    end.cancel();
+    assert!(asking.await?? > 0);
+    for kind in [kind, "MutatingWebhookConfiguration"] {
         bed.control.delete(kind, "", name).await?;
     }
     manager.stop().await?;

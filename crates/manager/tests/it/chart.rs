@@ -2,14 +2,19 @@
 
 use choreo_testkit::Bed;
 
-const MANIFESTS: &str = include_str!("../../../../deploy/choreo.yaml");
+const MANIFESTS: [&str; 3] = [
+    include_str!("../../../../deploy/choreo.yaml"),
+    include_str!("../../../../deploy/data-plane.yaml"),
+    include_str!("../../../../deploy/build-plane.yaml"),
+];
 
 /// Every field is known and every value allowed: `fieldValidation=Strict`, which is how the bed applies.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn they_install_with_strict_validation() -> anyhow::Result<()> {
     let _alone = crate::support::alone().await;
     let bed = Bed::start().await?;
-    let applied = bed.control.apply_yaml(MANIFESTS).await?;
+    let manifests = MANIFESTS.join("---\n");
+    let applied = bed.control.apply_yaml(&manifests).await?;
     let kinds: Vec<String> = applied
         .iter()
         .filter_map(|object| Some(object.types.as_ref()?.kind.clone()))
@@ -28,7 +33,7 @@ async fn they_install_with_strict_validation() -> anyhow::Result<()> {
         );
     }
     // Again changes nothing: what the server filled in is not fought over.
-    let again = bed.control.apply_yaml(MANIFESTS).await?;
+    let again = bed.control.apply_yaml(&manifests).await?;
     for (first, second) in applied.iter().zip(&again) {
         assert_eq!(
             first.metadata.resource_version, second.metadata.resource_version,

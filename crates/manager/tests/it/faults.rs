@@ -8,12 +8,17 @@ use std::time::{Duration, Instant};
 use choreo_testkit::{Asked, Bed, Harm, TOKENS};
 use kube::api::DynamicObject;
 
-use crate::support::{Running, alone, apply_greeter, cell, kinds, manager};
+use crate::support::{Running, alone, apply_greeter, cell, kinds, manager, mortal};
 
 /// A bed with a manager, an organization, and the greeter in it.
 async fn with_greeter(organization: &str) -> anyhow::Result<(Bed, Running)> {
     let bed = Bed::start().await?;
     let running = manager(&bed, organization).await;
+    let running = greeter(&bed, organization, running).await?;
+    Ok((bed, running))
+}
+
+async fn greeter(bed: &Bed, organization: &str, running: Running) -> anyhow::Result<Running> {
     kinds(&bed.control).await?;
     bed.organization(organization).await?;
     bed.control
@@ -23,7 +28,7 @@ async fn with_greeter(organization: &str) -> anyhow::Result<(Bed, Running)> {
     bed.control
         .wait_ready("Component", organization, "greeter")
         .await?;
-    Ok((bed, running))
+    Ok(running)
 }
 
 async fn end(bed: Bed, running: Running, organization: &str) -> anyhow::Result<()> {
@@ -332,7 +337,9 @@ async fn a_dead_plane_slows_no_other_one() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn managers_that_die_in_the_middle_lose_and_double_nothing() -> anyhow::Result<()> {
     let _alone = alone().await;
-    let (bed, running) = with_greeter("killed").await?;
+    let bed = Bed::start().await?;
+    let running = mortal(&bed, "killed").await;
+    let running = greeter(&bed, "killed", running).await?;
     let before = uids(&bed, "killed").await?;
     let rollouts: u32 = std::env::var("CHOREO_TEST_ROLLOUTS")
         .ok()
@@ -349,7 +356,7 @@ async fn managers_that_die_in_the_middle_lose_and_double_nothing() -> anyhow::Re
             // While it is at it: the moment differs with each number.
             tokio::time::sleep(Duration::from_millis(u64::from(number % 17) * 3)).await;
             let identity = format!("killed-{number}");
-            running.push(manager(&bed, &identity).await);
+            running.push(mortal(&bed, &identity).await);
             running.remove(0).kill().await;
             kills.fetch_add(1, Ordering::Relaxed);
         }

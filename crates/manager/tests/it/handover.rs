@@ -7,7 +7,7 @@ use choreo_testkit::Bed;
 use kube::api::DynamicObject;
 use kube::{Client, Config};
 
-use crate::support::{alone, apply_greeter, cell, kinds, manager, quick};
+use crate::support::{alone, apply_greeter, cell, kinds, mortal, quick};
 
 const NAMESPACE: &str = "openchoreo-system";
 
@@ -30,10 +30,10 @@ async fn lease_of(bed: &Bed, identity: &'static str) -> anyhow::Result<()> {
 async fn one_that_stops_hands_over_at_once_and_one_that_dies_is_replaced() -> anyhow::Result<()> {
     let _alone = alone().await;
     let bed = Bed::start().await?;
-    let first = manager(&bed, "first").await;
+    let first = mortal(&bed, "first").await;
     lease_of(&bed, "first").await?;
     kinds(&bed.control).await?;
-    let second = manager(&bed, "second").await;
+    let second = mortal(&bed, "second").await;
     bed.organization("handover").await?;
     bed.control.wait_ready("DataPlane", "handover", "default").await?;
     let standing_by = second.probe("/metrics").await;
@@ -49,7 +49,7 @@ async fn one_that_stops_hands_over_at_once_and_one_that_dies_is_replaced() -> an
     apply_greeter(&bed.control, "handover").await?;
     bed.control.wait_ready("Component", "handover", "greeter").await?;
 
-    let third = manager(&bed, "third").await;
+    let third = mortal(&bed, "third").await;
     second.kill().await;
     let began = Instant::now();
     lease_of(&bed, "third").await?;

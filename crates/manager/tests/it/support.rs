@@ -65,9 +65,15 @@ pub(crate) fn quick() -> Timings {
     }
 }
 
+/// Leases are long: a machine that is busy with other things must not lose them, and nobody waits for their end.
 pub(crate) fn options(config: Config, identity: &str) -> Options {
     let mut options = Options::new(config, identity);
-    options.timings = quick();
+    options.timings = Timings {
+        lease: Duration::from_secs(40),
+        renew: Duration::from_secs(4),
+        give_up: Duration::from_secs(30),
+        retry: Duration::from_millis(100),
+    };
     options.probes = Some(([127, 0, 0, 1], 0).into());
     options
 }
@@ -85,6 +91,13 @@ pub(crate) async fn start(options: Options) -> Running {
 /// A manager that goes through the proxy of the bed.
 pub(crate) async fn manager(bed: &Bed, identity: &str) -> Running {
     start(options(bed.control_config(), identity)).await
+}
+
+/// As [`manager`], and soon replaced when it dies.
+pub(crate) async fn mortal(bed: &Bed, identity: &str) -> Running {
+    let mut options = options(bed.control_config(), identity);
+    options.timings = quick();
+    start(options).await
 }
 
 /// Waits until the kinds of the platform are served.

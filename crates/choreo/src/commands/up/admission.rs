@@ -30,6 +30,37 @@ fn reads(request: &AdmissionRequest<'_>) -> Option<&'static [Kind]> {
     rules::reads(*kind, request.operation == Operation::Delete)
 }
 
+/// The kinds that the defaults of a new object look at, if there are any.
+fn default_reads(request: &AdmissionRequest<'_>) -> Option<(Kind, &'static [Kind])> {
+    if request.operation != Operation::Create {
+        return None;
+    }
+    let kind = Kind::ALL
+        .iter()
+        .find(|kind| kind.as_str() == request.resource.kind)?;
+    Some((*kind, rules::default_reads(*kind)?))
+}
+
+/// The objects of these kinds that a write in this namespace is about.
+fn world(request: &AdmissionRequest<'_>, kinds: &[Kind]) -> World {
+    let mut world = World::new();
+    // What the platform's namespace has is used from everywhere.
+    let namespace = Some(request.namespace).filter(|namespace| *namespace != PLATFORM_NAMESPACE);
+    let known = ControlKinds::default();
+    for kind in kinds {
+        let Some(resource) = known.resource(&GroupKind::new(GROUP, kind.as_str())) else {
+            continue;
+        };
+        let stored = format!("{GROUP}/{}", resource.plural);
+        for object in request.snapshot.iter(&stored, namespace, None) {
+            if let Ok(object) = AnyObject::from_value(&object.value()) {
+                world.upsert(object);
+            }
+        }
+    }
+    world
+}
+
 impl Admission for Rules {
     fn name(&self) -> &str {
         "PlatformRules"
@@ -40,7 +71,14 @@ impl Admission for Rules {
             && request.resource.group == GROUP
             && request.subresource.is_empty()
             && rules::apply_to(&request.user.name)
-            && reads(request).is_some()
+            && (reads(request).is_some() || default_reads(request).is_some())
+    }
+
+    fn mutate(&self, request: &AdmissionRequest<'_>, object: &mut Value) -> Result<()> {
+        if let Some((kind, reads)) = default_reads(request) {
+            rules::fill(&world(request, reads), kind, request.namespace, object);
+        }
+        Ok(())
     }
 
     fn validate(&self, request: &AdmissionRequest<'_>, _warnings: &mut Vec<String>) -> Result<()> {
@@ -52,23 +90,12 @@ impl Admission for Rules {
             (Operation::Delete, Some(old), _) if !is_leaving(request) => Change::Delete(old),
             _ => return Ok(()),
         };
-        let mut world = World::new();
+        let Some(reads) = reads(request) else {
+            return Ok(());
+        };
+        let mut world = world(request, reads);
         if let Some(old) = &old {
             world.upsert(old.clone());
-        }
-        // What the platform's namespace has is used from everywhere.
-        let namespace = Some(request.namespace).filter(|namespace| *namespace != PLATFORM_NAMESPACE);
-        for kind in reads(request).into_iter().flatten() {
-            let kinds = ControlKinds::default();
-            let Some(resource) = kinds.resource(&GroupKind::new(GROUP, kind.as_str())) else {
-                continue;
-            };
-            let stored = format!("{GROUP}/{}", resource.plural);
-            for object in request.snapshot.iter(&stored, namespace, None) {
-                if let Ok(object) = AnyObject::from_value(&object.value()) {
-                    world.upsert(object);
-                }
-            }
         }
         match rules::refusals(&world, change) {
             refusals if refusals.is_empty() => Ok(()),

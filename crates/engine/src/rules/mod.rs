@@ -5,10 +5,16 @@
 //! writes at the same time do not see each other.
 //!
 //! Order does not matter: what is not there yet breaks no rule. It is waited for, and a condition says so.
+//!
+//! What other objects say about a new one that leaves it out is here as well ([`fill`]).
+
+mod defaults;
 
 use choreo_api::annotations::FORCE_DELETE;
 use choreo_api::v1alpha1::{DeploymentPipeline, Environment, Project};
 use kube::ResourceExt as _;
+
+pub use defaults::{default_reads, fill, lacks};
 
 use crate::binding;
 use crate::blueprint;
