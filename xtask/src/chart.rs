@@ -62,10 +62,11 @@ impl Manifests {
         let mut out = format!(
             "# {about} Made from {chart} by `cargo xtask manifests`: change the\n\
              # chart, not this file.\n\
-             apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {namespace}\n",
+             apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {namespace}\n  labels:\n    \
+             app.kubernetes.io/part-of: choreo\n",
         );
         if *namespace == "openchoreo-system" {
-            out.push_str("  labels:\n    pod-security.kubernetes.io/enforce: restricted\n");
+            out.push_str("    pod-security.kubernetes.io/enforce: restricted\n");
         }
         for (_, text) in rendered {
             // Helm is not there to manage it.

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use choreo_api::labels;
 use futures::StreamExt as _;
 use kube::Client;
-use kube::core::DynamicObject;
 use kube::runtime::watcher::{self, Event};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -24,6 +23,7 @@ use crate::planes::{ClusterConnector, PlaneId, Planes};
 use crate::release::Releases;
 use crate::release::index::Index;
 use crate::router::Router;
+use crate::runtime::decode::Seen;
 use crate::runtime::feed::{FeedState, Subject, follow};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::worker;
@@ -316,9 +316,12 @@ impl Launch<'_> {
 }
 
 /// Whether an event of the control plane has to be known in a shard.
-fn concerns(shard: Shard, event: &watcher::Result<Event<DynamicObject>>) -> bool {
+fn concerns(shard: Shard, event: &watcher::Result<Event<Seen>>) -> bool {
     match event {
-        Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => shard.needs(object),
+        Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => {
+            let (namespace, name, _) = object.address();
+            shard.needs(namespace, name)
+        }
         _ => true,
     }
 }

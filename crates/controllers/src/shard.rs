@@ -5,7 +5,6 @@
 //! organization is the first shard's.
 
 use choreo_api::labels::{GROUP, PLATFORM_NAMESPACE};
-use kube::core::DynamicObject;
 
 /// A part of the organizations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,16 +59,13 @@ impl Shard {
 
     /// Whether an object of the control plane has to be known here: because it is looked after, or because it is used from
     /// everywhere, as what is in the platform's namespace.
-    pub fn needs(self, object: &DynamicObject) -> bool {
-        if self.count == 1 {
-            return true;
-        }
-        let name = object.metadata.name.as_deref().unwrap_or_default();
-        match object.metadata.namespace.as_deref() {
-            Some(PLATFORM_NAMESPACE) => true,
-            Some(namespace) => self.has(namespace),
+    pub fn needs(self, namespace: &str, name: &str) -> bool {
+        match namespace {
+            _ if self.count == 1 => true,
+            PLATFORM_NAMESPACE => true,
             // An organization and its namespace have the same name.
-            None => name == PLATFORM_NAMESPACE || self.has(name),
+            "" => name == PLATFORM_NAMESPACE || self.has(name),
+            namespace => self.has(namespace),
         }
     }
 
@@ -128,11 +124,14 @@ mod tests {
     #[test]
     fn what_belongs_to_no_organization_is_the_first_ones() {
         let (first, second) = (Shard::new(0, 2).unwrap(), Shard::new(1, 2).unwrap());
-        let class: DynamicObject = serde_json::from_value(serde_json::json!({
-            "metadata": {"name": "default", "namespace": PLATFORM_NAMESPACE},
-        }))
-        .unwrap();
-        assert!(first.needs(&class) && second.needs(&class));
+        assert!(first.needs(PLATFORM_NAMESPACE, "default") && second.needs(PLATFORM_NAMESPACE, "default"));
+        let other = (0..)
+            .map(|n| format!("o-{n}"))
+            .find(|name| first.has(name))
+            .unwrap();
+        // The organization, its namespace, and what is in it.
+        assert!(first.needs("", &other) && first.needs(&other, "a"));
+        assert!(!second.needs("", &other) && !second.needs(&other, "a"));
         assert!(first.has(PLATFORM_NAMESPACE) && !second.has(PLATFORM_NAMESPACE));
         assert_eq!(Shard::new(2, 2), None);
         assert!(Shard::default().has("anything"));
