@@ -56,7 +56,7 @@ pub(super) fn plan(world: &World, object: &AnyObject) -> Plan {
         return undeploy(world, &binding);
     }
     match rendered(world, &binding) {
-        Ok(rendered) => deploy(world, &binding, &rendered),
+        Ok(rendered) => deploy(world, &binding, rendered),
         Err(failed) => keep(world, &binding, &failed),
     }
 }
@@ -244,9 +244,11 @@ fn labels(binding: &Binding) -> Labels {
         .environment(&binding.environment)
 }
 
-fn deploy(world: &World, binding: &Binding, rendered: &Rendered) -> Plan {
+fn deploy(world: &World, binding: &Binding, rendered: Rendered) -> Plan {
     let revision = revision::allot(world, binding, &rendered.identity);
-    let resources = json!(rendered.output.resources);
+    let resources = rendered.output.resources;
+    let count = resources.len();
+    let ready = ready(world, binding, rendered.manual, &resources);
     let mut plan = Plan::default();
     let deployment_labels = json!(labels(binding).name(&revision.name).build());
     plan.children.push(Child::new(
@@ -254,7 +256,7 @@ fn deploy(world: &World, binding: &Binding, rendered: &Rendered) -> Plan {
         revision::object(binding, &revision, &rendered.identity, &deployment_labels),
     ));
     plan.children
-        .push(release(binding, &rendered.place, &revision, &resources));
+        .push(release(binding, &rendered.place, &revision, resources));
     plan.children
         .extend(rendered.exposures.iter().map(|e| endpoint(binding, e)));
     plan.prune
@@ -267,9 +269,8 @@ fn deploy(world: &World, binding: &Binding, rendered: &Rendered) -> Plan {
     plan.prune.extend(controlled_by(world, stale, &binding.reference));
 
     let none = Problems::new();
-    let count = rendered.output.resources.len();
     let conditions = vec![
-        ready(world, binding, rendered.manual, &rendered.output.resources),
+        ready,
         step(
             types::RESOLVED,
             &none,
@@ -314,23 +315,31 @@ fn state(binding: &Binding, conditions: Vec<Condition>) -> Status {
     }
 }
 
-fn release(binding: &Binding, place: &Place, revision: &Revision, resources: &Value) -> Child {
+fn release(binding: &Binding, place: &Place, revision: &Revision, resources: Vec<ReleaseResource>) -> Child {
     let name = names::release(binding.name());
-    Child::new(
-        &binding.reference,
-        json!({
-            "apiVersion": Kind::Release.api_version(),
-            "kind": "Release",
-            "metadata": {"name": name, "namespace": binding.namespace(), "labels": labels(binding).name(&name).build()},
-            "spec": {
-                "owner": {"projectName": binding.owner.project_name, "componentName": binding.owner.component_name},
-                "environmentName": binding.environment,
-                "dataPlane": place.plane.name,
-                "deploymentRef": revision.name,
-                "resources": resources,
-            },
-        }),
-    )
+    let mut release = json!({
+        "apiVersion": Kind::Release.api_version(),
+        "kind": "Release",
+        "metadata": {"name": name, "namespace": binding.namespace(), "labels": labels(binding).name(&name).build()},
+        "spec": {
+            "owner": {"projectName": binding.owner.project_name, "componentName": binding.owner.component_name},
+            "environmentName": binding.environment,
+            "dataPlane": place.plane.name,
+            "deploymentRef": revision.name,
+        },
+    });
+    // Moved and not copied: they are most of all that a plan holds.
+    release["spec"]["resources"] = resources.into_iter().map(as_value).collect();
+    Child::new(&binding.reference, release)
+}
+
+/// A resource as the release says it.
+fn as_value(resource: ReleaseResource) -> Value {
+    let ReleaseResource { id, object } = resource;
+    Value::Object(Map::from_iter([
+        ("id".to_owned(), Value::String(id)),
+        ("object".to_owned(), object),
+    ]))
 }
 
 fn endpoint(binding: &Binding, exposure: &Exposure) -> Child {
