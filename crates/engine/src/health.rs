@@ -16,7 +16,7 @@ use std::{
 use choreo_api::v1alpha1::HealthRules;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 mod paths;
 
@@ -399,6 +399,26 @@ fn by_standard_conditions(object: &Value) -> Health {
         }
     }
     Health::new(State::Healthy, "Exists", "the object exists")
+}
+
+/// What the status of a live object says beside its health that is worth keeping in the release: when a task ran.
+pub fn facts(object: &Value) -> Option<Value> {
+    let fields: &[&str] = match (object.get("apiVersion")?.as_str()?, object.get("kind")?.as_str()?) {
+        ("batch/v1", "CronJob") => &["lastScheduleTime", "lastSuccessfulTime"],
+        ("batch/v1", "Job") => &["startTime", "completionTime"],
+        _ => return None,
+    };
+    let status = object.get("status")?.as_object()?;
+    let facts: Map<String, Value> = fields
+        .iter()
+        .filter_map(|field| {
+            Some((
+                (*field).to_owned(),
+                status.get(*field).filter(|v| v.is_string())?.clone(),
+            ))
+        })
+        .collect();
+    (!facts.is_empty()).then_some(Value::Object(facts))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use choreo_api::conditions::{self, Condition, ConditionStatus, reasons, types};
 use choreo_api::v1alpha1::{
     ClusterRelease, DataPlaneIdentity, HealthStatus, InventoryEntry, ReleaseStatus, ResourceStatus,
 };
-use choreo_engine::health::{Health, Rules, State};
+use choreo_engine::health::{self, Health, Rules, State};
 use jiff::Timestamp;
 use kube::core::DynamicObject;
 use serde_json::Value;
@@ -94,7 +94,8 @@ impl InCluster {
         self.resources = wanted
             .iter()
             .map(|wanted| {
-                let health = match snapshot.get(&wanted.address) {
+                let live = snapshot.get(&wanted.address);
+                let health = match live {
                     Some(live) => judge(live, &pods, rules),
                     // What was made for one run stays as it ended.
                     None if wanted.once && was_seen(&wanted.id, before) => {
@@ -122,6 +123,7 @@ impl InCluster {
                     namespace: Some(wanted.address.namespace.clone()).filter(|name| !name.is_empty()),
                     health_status: as_status(health.state),
                     message: Some(message).filter(|message| !message.is_empty()),
+                    status: live.and_then(|live| facts(live)),
                     ..ResourceStatus::default()
                 }
             })
@@ -261,6 +263,15 @@ fn judge(live: &DynamicObject, pods: &[Value], rules: &Rules) -> Health {
         })),
         None => health,
     }
+}
+
+/// Only of tasks: most objects need not be turned into JSON for it.
+fn facts(live: &DynamicObject) -> Option<Value> {
+    let kind = &live.types.as_ref()?.kind;
+    if kind != "CronJob" && kind != "Job" {
+        return None;
+    }
+    health::facts(&serde_json::to_value(live).ok()?)
 }
 
 fn as_status(state: State) -> HealthStatus {

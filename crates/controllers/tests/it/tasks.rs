@@ -133,9 +133,19 @@ async fn each_name_runs_a_manual_task_once() -> anyhow::Result<()> {
     let jobs = platform.local.list("Job", &cell).await?;
     assert_eq!(jobs.len(), 1);
     let first = jobs[0].name_any();
+    let ran = jobs[0].data["status"]["startTime"].clone();
+    let succeeded = jobs[0].data["status"]["completionTime"].clone();
+    assert!(ran.is_string() && succeeded.is_string(), "{ran} {succeeded}");
+    let (kind, name) = ("ScheduledTaskBinding", "report-development");
+    platform
+        .control
+        .wait_for(kind, "default", name, "the times of the run", |binding| {
+            let status = &binding.data["status"];
+            status["lastRunTime"] == ran && status["lastSuccessTime"] == succeeded
+        })
+        .await?;
 
     // What a changed workload makes different holds for later runs, and what has run is not touched.
-    let (kind, name) = ("ScheduledTaskBinding", "report-development");
     let binding = platform.control.get(kind, "default", name).await?.unwrap();
     let artifact = binding.data["spec"]["artifactRef"].clone();
     let image = json!({"spec": {"containers": {"main": {"image": "report:2"}}}});
@@ -194,6 +204,9 @@ async fn each_name_runs_a_manual_task_once() -> anyhow::Result<()> {
         .wait_ready("Release", "default", "report-development")
         .await?;
     assert!(platform.local.list("Job", &cell).await?.is_empty());
+    // When it last ran is known although nothing of the runs is left.
+    let binding = platform.control.get(kind, "default", name).await?.unwrap();
+    assert!(binding.data["status"]["lastSuccessTime"].as_str() >= succeeded.as_str());
     platform.stop().await;
     Ok(())
 }

@@ -1,7 +1,7 @@
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::{Health, Rules, State, assess, worst};
+use super::{Health, Rules, State, assess, facts, worst};
 
 #[test]
 fn the_built_in_rules_parse() {
@@ -156,4 +156,28 @@ fn every_kind_that_is_rendered(#[case] object: Value, #[case] state: State, #[ca
         "{}",
         health.message
     );
+}
+
+#[test]
+fn what_is_kept_of_a_task_is_when_it_ran() {
+    let status =
+        json!({"lastScheduleTime": "2026-01-02T03:04:05Z", "lastSuccessfulTime": null, "active": [{}]});
+    let object =
+        |kind: &str, status: &Value| json!({"apiVersion": "batch/v1", "kind": kind, "status": status});
+    assert_eq!(
+        facts(&object("CronJob", &status)),
+        Some(json!({"lastScheduleTime": "2026-01-02T03:04:05Z"}))
+    );
+    let run = json!({"startTime": "2026-01-02T03:04:05Z", "completionTime": "2026-01-02T03:05:05Z", "succeeded": 1});
+    assert_eq!(
+        facts(&object("Job", &run)),
+        Some(json!({"startTime": "2026-01-02T03:04:05Z", "completionTime": "2026-01-02T03:05:05Z"}))
+    );
+    for (kind, status) in [
+        ("CronJob", json!({})),
+        ("Job", json!(null)),
+        ("Deployment", status),
+    ] {
+        assert_eq!(facts(&object(kind, &status)), None, "{kind}");
+    }
 }

@@ -52,13 +52,25 @@ pub(super) fn plan(world: &World, object: &AnyObject) -> Plan {
     let Some(binding) = Binding::of(world, object) else {
         return without_owner(object);
     };
-    if binding.state == ReleaseState::Undeploy {
-        return undeploy(world, &binding);
+    let mut plan = if binding.state == ReleaseState::Undeploy {
+        undeploy(world, &binding)
+    } else {
+        match rendered(world, &binding) {
+            Ok(rendered) => deploy(world, &binding, rendered),
+            Err(failed) => keep(world, &binding, &failed),
+        }
+    };
+    if binding.reference.kind == Kind::ScheduledTaskBinding
+        && let Some(status) = &mut plan.status
+    {
+        let (ran, succeeded) = runs::times(world, &binding);
+        for (field, time) in [("lastRunTime", ran), ("lastSuccessTime", succeeded)] {
+            if let Some(time) = time {
+                status.fields.insert(field.to_owned(), json!(time));
+            }
+        }
     }
-    match rendered(world, &binding) {
-        Ok(rendered) => deploy(world, &binding, rendered),
-        Err(failed) => keep(world, &binding, &failed),
-    }
+    plan
 }
 
 /// The binding of an API that says no owner, while there is no such API.

@@ -3,11 +3,14 @@
 //! What has been started is known from two places: the binding's status, which outlives everything but the binding, and
 //! the release, which the status is read from. A run that the status knows and the release does not have is over and
 //! gone; it is not started again.
+//!
+//! When the task last ran is told by its objects' own statuses, as far as the release keeps them.
 
 use choreo_api::{
     names,
-    v1alpha1::{HealthStatus, Release, RunPhase, TaskRun, common::ReleaseState},
+    v1alpha1::{HealthStatus, Release, RunPhase, ScheduledTaskBinding, TaskRun, common::ReleaseState},
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use crate::{binding::Binding, render::task, world::World};
@@ -79,6 +82,29 @@ pub(super) fn observed(world: &World, binding: &Binding) -> Vec<TaskRun> {
         });
     }
     runs
+}
+
+/// When the task last ran, and when it last ran with success: of all that the release knows, and what was known before.
+pub(super) fn times(world: &World, binding: &Binding) -> (Option<Time>, Option<Time>) {
+    let known = world.get::<ScheduledTaskBinding>(binding.namespace(), binding.name());
+    let known = known.and_then(|binding| binding.status.as_ref());
+    let (mut ran, mut succeeded) = known.map_or((None, None), |status| {
+        (status.last_run_time.clone(), status.last_success_time.clone())
+    });
+    let resources = release(world, binding).and_then(|release| release.status.as_ref());
+    for resource in resources.iter().flat_map(|status| &status.resources) {
+        let time = |field: &str| -> Option<Time> {
+            let text = resource.status.as_ref()?.get(field)?.as_str()?;
+            text.parse().ok().map(Time)
+        };
+        for field in ["lastScheduleTime", "startTime"] {
+            ran = ran.max(time(field));
+        }
+        for field in ["lastSuccessfulTime", "completionTime"] {
+            succeeded = succeeded.max(time(field));
+        }
+    }
+    (ran, succeeded)
 }
 
 fn release<'a>(world: &'a World, binding: &Binding) -> Option<&'a Release> {
