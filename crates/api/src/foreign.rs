@@ -24,6 +24,9 @@ pub const EXTERNAL_SECRETS: &str = "external-secrets.io";
 /// Group of the Secrets Store CSI driver.
 pub const SECRETS_STORE: &str = "secrets-store.csi.x-k8s.io";
 
+/// Group of the Prometheus operator.
+pub const MONITORING: &str = "monitoring.coreos.com";
+
 /// Group of Argo Workflows.
 pub const ARGO: &str = "argoproj.io";
 
@@ -254,6 +257,26 @@ const FOREIGN: &[Foreign] = &[
                     "enableDefaultDeny": open(),
                 }),
                 &[],
+            )
+        },
+    },
+    Foreign {
+        group: MONITORING,
+        version: "v1",
+        kind: "PodMonitor",
+        plural: "podmonitors",
+        short: Some("pmon"),
+        category: "prometheus-operator",
+        namespaced: true,
+        columns: &[],
+        description: "Which pods' metrics are read, and how.",
+        spec: || {
+            object(
+                json!({
+                    "selector": open(), "podMetricsEndpoints": list(&open()), "namespaceSelector": open(), "jobLabel": text(),
+                    "podTargetLabels": list(&text()), "sampleLimit": open(), "attachMetadata": open(),
+                }),
+                &["selector"],
             )
         },
     },

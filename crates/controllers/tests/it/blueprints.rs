@@ -40,6 +40,38 @@ async fn password(platform: &Platform) -> anyhow::Result<Option<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_may_say_where_its_metrics_are() -> anyhow::Result<()> {
+    let platform = Platform::start().await?;
+    let watched = MAILER
+        .replace(
+            "{name: persistent-volume, instanceName: spool, parameters: {mountPath: /spool}}",
+            "{name: pod-monitor, instanceName: metrics, parameters: {port: 9100}}",
+        )
+        .replace("  connections:\n", "")
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("db: {type: managed"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    platform.control.apply_yaml(&watched).await?;
+    platform
+        .control
+        .wait_ready("Component", "default", "mailer")
+        .await?;
+    let monitors = platform.local.list("PodMonitor", &cell("development")).await?;
+    let [monitor] = monitors.as_slice() else {
+        anyhow::bail!("{} monitors", monitors.len());
+    };
+    assert_eq!(monitor.data["spec"]["podMetricsEndpoints"][0]["portNumber"], 9100);
+    let deployments = platform.local.list("Deployment", &cell("development")).await?;
+    assert_eq!(
+        monitor.data["spec"]["selector"]["matchLabels"],
+        deployments[0].data["spec"]["selector"]["matchLabels"]
+    );
+    platform.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_with_a_volume_and_a_database_runs_and_its_password_is_nowhere_else() -> anyhow::Result<()> {
     let platform = Platform::start().await?;
     let control = &platform.control;
