@@ -75,7 +75,10 @@ impl Admission for Rules {
     }
 
     fn mutate(&self, request: &AdmissionRequest<'_>, object: &mut Value) -> Result<()> {
-        if let Some((kind, reads)) = default_reads(request) {
+        // Most objects say everything, and then nothing is read for them.
+        if let Some((kind, reads)) = default_reads(request)
+            && rules::lacks(kind, object)
+        {
             rules::fill(&world(request, reads), kind, request.namespace, object);
         }
         Ok(())
