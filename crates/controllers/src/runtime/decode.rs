@@ -265,7 +265,7 @@ mod tests {
         let expected: DynamicObject = serde_json::from_value(object()).unwrap();
         let Whole(mut read) = serde_json::from_str(&object().to_string()).unwrap();
         for entry in read.metadata.managed_fields.iter_mut().flatten() {
-            for fields in &mut entry.fields_v1 {
+            if let Some(fields) = &mut entry.fields_v1 {
                 assert!(fields.0.is_string());
                 fields.0 = owned_fields(&fields.0).into_owned();
             }
