@@ -283,6 +283,15 @@ fn for_v2(value: &mut Value) {
                 map.insert("$ref".to_owned(), reference);
                 return for_v2(value);
             }
+            // A parameter outside of the body says its type itself.
+            if map
+                .get("in")
+                .is_some_and(|place| place.is_string() && place != "body")
+                && map.get("name").is_some_and(Value::is_string)
+                && let Some(Value::Object(schema)) = map.remove("schema")
+            {
+                map.extend(schema);
+            }
             // Fields of a kind may have these names too (a schema within a definition has); keywords are told by their values.
             map.retain(|word, value| match word.as_str() {
                 "oneOf" | "anyOf" => !value.is_array(),

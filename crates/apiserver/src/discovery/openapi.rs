@@ -10,15 +10,21 @@ use serde_json::{Value, json};
 use super::{documents, tagged};
 use crate::cluster::{Document, Served};
 use crate::dispatch::Context;
-use crate::negotiate::{accepted, header};
+use crate::negotiate::{accepted, header, protobuf};
 use crate::respond;
 
 /// Answers a path under `/openapi`.
 ///
 /// # Errors
-/// 406 for a client that only takes protobuf.
+/// 406 for a client that takes nothing that there is.
 pub(super) fn answer(context: &Context, served: &Arc<Served>, path: &str) -> Result<Response> {
     if path == "openapi/v2" {
+        if wants_protobuf(context) {
+            let document = served.document("openapi/v2 protobuf", |registry| {
+                Ok::<_, ApiError>(protobuf::openapi::encode(&documents::v2(registry)))
+            })?;
+            return Ok(tagged(context, &document, PROTOBUF));
+        }
         check_json(context)?;
         let document = served.document("openapi/v2", |registry| encode(&documents::v2(registry)))?;
         return Ok(tagged(context, &document, "application/json"));
@@ -76,7 +82,21 @@ fn encode(value: &Value) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(ApiError::internal)
 }
 
-/// The documents exist as JSON only.
+/// The form of the v2 document that client-go asks for.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// What it was once called, which is what client-go still says.
+const OLD_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// Whether the client would rather have the v2 document in protobuf than as JSON.
+fn wants_protobuf(context: &Context) -> bool {
+    let clauses = accepted(header(&context.headers, "accept"));
+    clauses
+        .first()
+        .is_some_and(|favourite| [PROTOBUF, OLD_PROTOBUF].contains(&favourite.name.as_str()))
+}
+
+/// The documents exist as JSON otherwise.
 fn check_json(context: &Context) -> Result<()> {
     let clauses = accepted(header(&context.headers, "accept"));
     let json = |name: &str| matches!(name, "application/json" | "application/*" | "*/*");

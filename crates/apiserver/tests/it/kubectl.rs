@@ -156,6 +156,15 @@ async fn a_day_with_built_in_kinds() {
                 "explain deployment.spec --recursive",
                 &["replicas", "template", "containers"],
             ),
+            // The oldest form of the documents, which client-go reads as protobuf only.
+            (
+                "explain deployment.spec.replicas --output=plaintext-openapiv2",
+                &[
+                    "KIND:     Deployment",
+                    "FIELD:    replicas <integer>",
+                    "Number of desired pods",
+                ],
+            ),
             ("apply -f d.json", &["deployment.apps/web created"]),
             ("apply -f d.json", &["deployment.apps/web unchanged"]),
             (
