@@ -1,5 +1,6 @@
 //! What is measured, one scene after another.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::AsyncBufReadExt;
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::Settings;
+use crate::server::{Server, restart, start};
 use crate::target::{Outcome, Target, Times, memory, ms};
 
 const JSON: &str = "application/json";
@@ -28,7 +30,8 @@ fn things() -> String {
 }
 
 /// Plays the scenes that are wanted, and removes what they made.
-pub(crate) async fn play(settings: &Settings, target: &Target) -> Outcome<()> {
+pub(crate) async fn play(settings: &Settings) -> Outcome<()> {
+    let (mut server, mut target) = start(settings, "start until ready").await?;
     let version: Value =
         serde_json::from_slice(&target.get("/version", JSON).await?).map_err(|e| e.to_string())?;
     println!(
@@ -38,22 +41,26 @@ pub(crate) async fn play(settings: &Settings, target: &Target) -> Outcome<()> {
         settings.objects,
         std::thread::available_parallelism().map_or(0, usize::from),
     );
-    clean(target).await?;
+    clean(&target).await?;
     tell_memory(settings, "at the start");
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     // One that is still there from an earlier run will do.
     let _ = target.post("/api/v1/namespaces", &namespace).await;
 
-    let outcome = scenes(settings, target).await;
-    let cleaned = clean(target).await;
+    let outcome = scenes(settings, &mut server, &mut target).await;
+    let cleaned = clean(&target).await;
     outcome.and(cleaned)
 }
 
-async fn scenes(settings: &Settings, target: &Target) -> Outcome<()> {
+async fn scenes(settings: &Settings, server: &mut Option<Server>, target: &mut Target) -> Outcome<()> {
     if settings.wants("crd") {
         definitions(settings, target).await?;
+        let what = format!("start with {} definitions", settings.definitions);
+        restart(settings, server, target, &what).await?;
+        tell_memory(settings, "after that start");
     }
     if settings.wants("create") {
+        let before = used(settings);
         let times = target
             .each(settings.clients, settings.objects, |target, nth| async move {
                 target
@@ -64,6 +71,10 @@ async fn scenes(settings: &Settings, target: &Target) -> Outcome<()> {
             .await?;
         tell("create ConfigMaps", &times.rate());
         tell_memory(settings, "with ConfigMaps");
+        tell_each(settings, "memory per ConfigMap", before, settings.objects);
+        let what = format!("start with {} objects", settings.objects);
+        restart(settings, server, target, &what).await?;
+        tell_memory(settings, "after that start");
     }
     if settings.wants("get") {
         let count = settings.objects.max(1);
@@ -175,6 +186,7 @@ async fn watch(settings: &Settings, target: &Target) -> Outcome<()> {
         .as_str()
         .unwrap_or("0")
         .to_owned();
+    let before = used(settings);
     let epoch = Instant::now();
     let (ready, mut are_ready) = mpsc::unbounded_channel();
     let tasks: Vec<_> = (0..settings.watchers)
@@ -191,6 +203,7 @@ async fn watch(settings: &Settings, target: &Target) -> Outcome<()> {
         are_ready.recv().await.ok_or("a watcher ended early")?;
     }
     tell_memory(settings, &format!("with {} watchers", settings.watchers));
+    tell_each(settings, "memory per watcher", before, settings.watchers);
     for nth in 0..settings.writes {
         let mut value = config_map(&format!("watched-{nth}"));
         value["metadata"]["labels"] = json!({"scene": "watch"});
@@ -327,13 +340,32 @@ fn tell(what: &str, figures: &str) {
     println!("{what:<32} {figures}");
 }
 
+/// The processes whose memory is told.
+fn pids(settings: &Settings) -> Vec<u32> {
+    let started = settings.started.load(Ordering::Relaxed);
+    let own = (started != 0).then_some(started);
+    own.into_iter().chain(settings.pids.iter().copied()).collect()
+}
+
+/// Resident memory of all of them, in KiB.
+fn used(settings: &Settings) -> u64 {
+    pids(settings).into_iter().filter_map(memory).sum()
+}
+
 fn tell_memory(settings: &Settings, when: &str) {
-    let all: Vec<String> = settings
-        .pids
-        .iter()
-        .map(|pid| memory(*pid).map_or("gone".to_owned(), |mib| format!("{mib} MiB")))
+    let all: Vec<String> = pids(settings)
+        .into_iter()
+        .map(|pid| memory(pid).map_or("gone".to_owned(), |kib| format!("{} MiB", kib / 1024)))
         .collect();
     if !all.is_empty() {
         tell(&format!("memory {when}"), &all.join(" + "));
+    }
+}
+
+/// What each of many costs, by what has come since.
+fn tell_each(settings: &Settings, what: &str, before: u64, count: usize) {
+    if before > 0 && count > 0 {
+        let more = used(settings).saturating_sub(before);
+        tell(what, &format!("{:.1} KiB", more as f64 / count as f64));
     }
 }

@@ -159,14 +159,9 @@ pub(crate) fn ms(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1000.0)
 }
 
-/// Resident memory of a process, in MiB.
+/// Resident memory of a process, in KiB.
 pub(crate) fn memory(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
-    line.trim()
-        .split(' ')
-        .next()?
-        .parse::<u64>()
-        .ok()
-        .map(|kib| kib / 1024)
+    line.trim().split(' ').next()?.parse::<u64>().ok()
 }
