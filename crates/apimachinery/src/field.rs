@@ -220,6 +220,12 @@ impl FieldError {
         Self::new(FieldErrorKind::Invalid, path, Some(value.into()), detail.into())
     }
 
+    /// A malformed value that is shown in a form of its own.
+    #[must_use]
+    pub fn invalid_shown(path: &FieldPath<'_>, shown: &str, detail: &str) -> Self {
+        Self::new(FieldErrorKind::Invalid, path, None, format!("{shown}: {detail}"))
+    }
+
     /// A value of another type than the schema asks for.
     #[must_use]
     pub fn type_invalid(path: &FieldPath<'_>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
@@ -320,7 +326,7 @@ impl FieldError {
             text.push_str(": ");
             match value {
                 Value::String(s) => text.push_str(&quote(s)),
-                other => text.push_str(&other.to_string()),
+                other => text.push_str(&go_json(&other.to_string())),
             }
         }
         if !self.detail.is_empty() {
@@ -353,6 +359,15 @@ pub fn aggregate<S: AsRef<str>>(messages: &[S]) -> String {
         [one] => (*one).to_owned(),
         many => format!("[{}]", many.join(", ")),
     }
+}
+
+/// JSON as Go writes it, which escapes what could end a script in a web page.
+#[must_use]
+pub fn go_json(json: &str) -> String {
+    // These can only be within texts.
+    json.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
 }
 
 /// Quotes a string as Go's `%q` does, which is how every Kubernetes message shows one.

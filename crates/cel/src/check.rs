@@ -64,7 +64,8 @@ impl<'s> Info<'s> {
             Some(Kind::Timestamp) => "google.protobuf.Timestamp",
             Some(Kind::Duration) => "google.protobuf.Duration",
             Some(Kind::List) => "list",
-            Some(Kind::Map | Kind::Object) => "map",
+            Some(Kind::Map) => "map",
+            Some(Kind::Object) => "object",
         };
         let size = shape.map_or(UNBOUNDED, |s| s.max_size().unwrap_or(UNBOUNDED));
         Self {
@@ -72,6 +73,35 @@ impl<'s> Info<'s> {
             shape,
             cost,
             size,
+        }
+    }
+
+    /// The type as it is told to people.
+    fn named(self) -> String {
+        match self.type_ {
+            "" => "dyn".to_owned(),
+            "null_type" => "null".to_owned(),
+            "optional_type" => format!("optional_type({})", Info::shaped(self.shape, 0).named()),
+            "list" => match self.shape.and_then(Shape::element) {
+                Some(element) => format!("list({})", Info::shaped(Some(element), 0).named()),
+                None => "list(dyn)".to_owned(),
+            },
+            type_ => type_.to_owned(),
+        }
+    }
+
+    /// Whether a value of this type can be one of the other: none can be said to differ that is not known.
+    fn differs_from(self, other: Info<'_>) -> bool {
+        const NEVER_NULL: [&str; 8] = ["bool", "int", "uint", "double", "string", "bytes", "list", "map"];
+        let known = !self.type_.is_empty() && !other.type_.is_empty();
+        let same_object = || match (self.shape, other.shape) {
+            (Some(a), Some(b)) => std::ptr::addr_eq(a, b),
+            _ => true,
+        };
+        match (self.type_, other.type_) {
+            ("null_type", type_) | (type_, "null_type") => NEVER_NULL.contains(&type_),
+            ("object", "object") => !same_object(),
+            (a, b) => known && a != b,
         }
     }
 
@@ -104,6 +134,15 @@ impl Program {
             cost: info.cost,
         })
     }
+}
+
+/// That an operator or function does not take operands of these types.
+fn no_overload(name: &str, operands: &[Info<'_>]) -> String {
+    let types: Vec<String> = operands.iter().map(|operand| operand.named()).collect();
+    format!(
+        "found no matching overload for '{name}' applied to '({})'",
+        types.join(", ")
+    )
 }
 
 impl<'s> Checker<'s, '_> {
@@ -182,13 +221,8 @@ impl<'s> Checker<'s, '_> {
                 let of = self.infer(operand)?;
                 let cost = self.infer(index)?.cost;
                 if !matches!(of.type_, "" | "list" | "map" | "optional_type") {
-                    return self.fail(
-                        node,
-                        format!(
-                            "found no matching overload for '_[_]' applied to '({})'",
-                            of.type_
-                        ),
-                    );
+                    let by = self.infer(index)?;
+                    return self.fail(node, no_overload("_[_]", &[of, by]));
                 }
                 let info = Info::shaped(of.shape.and_then(Shape::element), of.cost).plus(cost + 1);
                 info.optional_if(*optional || of.type_ == "optional_type")
@@ -218,6 +252,9 @@ impl<'s> Checker<'s, '_> {
                 let info = self.infer(condition)?;
                 self.expect(condition, info, "bool", "_?_:_")?;
                 let (a, b) = (self.infer(then)?, self.infer(otherwise)?);
+                if a.differs_from(b) {
+                    return self.fail(node, no_overload("_?_:_", &[info, a, b]));
+                }
                 let type_ = if a.type_ == b.type_ { a.type_ } else { "" };
                 let shape = if type_.is_empty() { None } else { a.shape };
                 Info {
@@ -241,10 +278,7 @@ impl<'s> Checker<'s, '_> {
                     }
                     Op::In => {
                         if !matches!(b.type_, "" | "list" | "map") {
-                            return self.fail(
-                                node,
-                                format!("found no matching overload for '@in' applied to '({})'", b.type_),
-                            );
+                            return self.fail(node, no_overload("@in", &[a, b]));
                         }
                         Info::of("bool", cost).plus(if b.type_ == "map" { 1 } else { b.size })
                     }
@@ -281,15 +315,17 @@ impl<'s> Checker<'s, '_> {
                     cost = cost.saturating_add(info.cost);
                     infos.push(info);
                 }
-                self.call(function.0.name, function.0.result, &infos, cost)
+                self.call(node, function.0.name, function.0.result, &infos, cost)?
             }
             NodeKind::List(items) => {
                 let mut cost = 10_u64;
-                let mut element = None;
-                for (item, _) in items {
+                let mut first = None;
+                for (item, optional) in items {
                     let info = self.infer(item)?;
                     cost = cost.saturating_add(info.cost);
-                    element = element.or(info.shape);
+                    if !optional {
+                        self.alike(item, &mut first, info)?;
+                    }
                 }
                 Info {
                     size: items.len() as u64,
@@ -298,10 +334,14 @@ impl<'s> Checker<'s, '_> {
             }
             NodeKind::Map(entries) => {
                 let mut cost = 30_u64;
-                for (key, value, _) in entries {
-                    cost = cost
-                        .saturating_add(self.infer(key)?.cost)
-                        .saturating_add(self.infer(value)?.cost);
+                let (mut first_key, mut first_value) = (None, None);
+                for (key, value, optional) in entries {
+                    let (of_key, of_value) = (self.infer(key)?, self.infer(value)?);
+                    cost = cost.saturating_add(of_key.cost).saturating_add(of_value.cost);
+                    self.alike(key, &mut first_key, of_key)?;
+                    if !optional {
+                        self.alike(value, &mut first_value, of_value)?;
+                    }
                 }
                 Info {
                     size: entries.len() as u64,
@@ -338,29 +378,68 @@ impl<'s> Checker<'s, '_> {
             Op::Modulo => ("_%_", false),
             Op::In => return Ok(()),
         };
-        let one_is_null =
-            a.type_ == "null_type" && scalar(b.type_) || b.type_ == "null_type" && scalar(a.type_);
-        let differ = scalar(a.type_) && scalar(b.type_) && a.type_ != b.type_;
-        if one_is_null || differ && !(mixed_numbers && number(a.type_) && number(b.type_)) {
-            let shown = |type_: &'static str| if type_ == "null_type" { "null" } else { type_ };
-            let message = format!(
-                "found no matching overload for '{name}' applied to '({}, {})'",
-                shown(a.type_),
-                shown(b.type_)
-            );
-            return self.fail(node, message);
+        let compares = matches!(
+            operator,
+            Op::Equal | Op::NotEqual | Op::Less | Op::LessEqual | Op::Greater | Op::GreaterEqual
+        );
+        let differ = if compares {
+            a.differs_from(b)
+        } else {
+            let null = |one: Info<'_>, other: Info<'_>| one.type_ == "null_type" && scalar(other.type_);
+            null(a, b) || null(b, a) || scalar(a.type_) && scalar(b.type_) && a.type_ != b.type_
+        };
+        if differ && !(mixed_numbers && number(a.type_) && number(b.type_)) {
+            return self.fail(node, no_overload(name, &[a, b]));
         }
         Ok(())
     }
 
-    fn call(&self, name: &str, result: &'static str, infos: &[Info<'s>], cost: u64) -> Info<'s> {
+    /// The items of a literal are of one type, which the first one says.
+    fn alike(&self, node: &Node, first: &mut Option<Info<'s>>, info: Info<'s>) -> Result<(), CompileError> {
+        match first {
+            Some(first) if first.differs_from(info) => self.fail(
+                node,
+                format!("expected type '{}' but found '{}'", first.named(), info.named()),
+            ),
+            Some(first) if !first.type_.is_empty() => Ok(()),
+            _ => {
+                *first = Some(info);
+                Ok(())
+            }
+        }
+    }
+
+    fn call(
+        &self,
+        node: &Node,
+        name: &str,
+        result: &'static str,
+        infos: &[Info<'s>],
+        cost: u64,
+    ) -> Result<Info<'s>, CompileError> {
         let first = infos.first().copied().unwrap_or(Info::of("", 0));
+        if matches!(name, "size" | "string") && first.type_ == "object" {
+            return self.fail(node, no_overload(name, infos));
+        }
+        if let ("orValue", [optional, other]) = (name, infos)
+            && optional.type_ == "optional_type"
+            && Info::shaped(optional.shape, 0).differs_from(*other)
+        {
+            let (optional, other) = (optional.named(), other.named());
+            return self.fail(
+                node,
+                format!("found no matching overload for 'orValue' applied to '{optional}.({other})'"),
+            );
+        }
         let size = |i: usize| infos.get(i).map_or(1, |x| x.size);
         let work = match name {
             "matches" | "find" | "findAll" => (size(0) / 10 + 1).saturating_mul(size(1) / 4 + 1),
-            "contains" | "startsWith" | "endsWith" | "charAt" | "substring" | "lowerAscii" | "upperAscii"
-            | "trim" | "replace" | "split" | "string" | "bytes" | "format" | "quantity" | "url"
-            | "validate" => size(0) / 10 + 1,
+            // They look at as much as they are given.
+            "startsWith" | "endsWith" => size(1) / 10 + 1,
+            // The patterns of formats are taken to be as long as this.
+            "validate" => (size(1) / 10 + 1).saturating_mul(32),
+            "contains" | "charAt" | "substring" | "lowerAscii" | "upperAscii" | "trim" | "replace"
+            | "split" | "string" | "bytes" | "format" | "quantity" | "url" => size(0) / 10 + 1,
             "size" => 1,
             "sets.contains" | "sets.equivalent" | "sets.intersects" => size(0).saturating_mul(size(1)),
             "distinct" => size(0).saturating_mul(size(0)) / 4,
@@ -388,13 +467,13 @@ impl<'s> Checker<'s, '_> {
             "join" => UNBOUNDED,
             _ => first.size,
         };
-        Info {
+        let info = Info {
             type_,
             shape,
             cost,
             size: out.min(UNBOUNDED),
-        }
-        .plus(work)
+        };
+        Ok(info.plus(work))
     }
 
     fn field(
@@ -404,7 +483,7 @@ impl<'s> Checker<'s, '_> {
         name: &str,
         unescaped: Option<&str>,
     ) -> Result<Info<'s>, CompileError> {
-        if !matches!(of.type_, "" | "map" | "optional_type") {
+        if !matches!(of.type_, "" | "map" | "object" | "optional_type") {
             return self.fail(
                 node,
                 format!("type '{}' does not support field selection", of.type_),
@@ -415,11 +494,12 @@ impl<'s> Checker<'s, '_> {
         };
         let known = unescaped
             .and_then(|n| shape.field(n))
-            .or_else(|| shape.field(name));
-        match (known, shape.kind()) {
-            (Some(field), _) => Ok(Info::shaped(Some(field), of.cost).plus(1)),
-            (None, Kind::Object) => self.fail(node, format!("undefined field '{name}'")),
-            (None, _) => Ok(Info::shaped(shape.element(), of.cost).plus(1)),
+            .or_else(|| shape.field(name))
+            .filter(|field| field.is_declared());
+        match known {
+            Some(field) => Ok(Info::shaped(Some(field), of.cost).plus(1)),
+            None if shape.is_closed() => self.fail(node, format!("undefined field '{name}'")),
+            None => Ok(Info::shaped(shape.element(), of.cost).plus(1)),
         }
     }
 
@@ -437,10 +517,6 @@ impl<'s> Checker<'s, '_> {
                 );
                 return self.fail(node, format!("{message} (must be list, map, or dynamic)"));
             }
-            if range.shape.map(Shape::kind) == Some(Kind::Object) {
-                let message = "expression of type 'object' cannot be range of a comprehension";
-                return self.fail(node, format!("{message} (must be list, map, or dynamic)"));
-            }
         }
         let element = Info::shaped(range.shape.and_then(Shape::element), 0);
         let key = Info {
@@ -456,7 +532,11 @@ impl<'s> Checker<'s, '_> {
             _ if is_map => self.locals.push(key),
             _ => self.locals.push(element),
         }
-        let mut step = 1_u64;
+        let mut step = match m.kind {
+            // A list of one item is made and appended each time.
+            MacroKind::Filter | MacroKind::Map | MacroKind::TransformList => 12_u64,
+            _ => 1,
+        };
         if let Some(filter) = &m.filter {
             let info = self.infer(filter)?;
             self.expect(filter, info, "bool", "_&&_")?;

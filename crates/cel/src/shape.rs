@@ -52,6 +52,16 @@ pub trait Shape: Send + Sync {
     /// The shape of a list's items or of a map's values.
     fn element(&self) -> Option<&dyn Shape>;
 
+    /// Whether the type of its values is known enough for a field of this shape to be selected at all.
+    fn is_declared(&self) -> bool {
+        true
+    }
+
+    /// Whether only fields that are declared can be selected.
+    fn is_closed(&self) -> bool {
+        self.kind() == Kind::Object
+    }
+
     /// How a list of this shape compares and concatenates.
     fn list_semantics(&self) -> ListSemantics<'_> {
         ListSemantics::Atomic

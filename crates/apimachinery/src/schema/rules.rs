@@ -4,7 +4,7 @@ use choreo_cel::{Program, Shape, Variable};
 
 use super::shape::Root;
 use super::{Additional, ListType, Rule, Schema};
-use crate::field::{FieldError, FieldPath};
+use crate::field::{FieldError, FieldPath, go_json};
 
 /// What one rule may cost at worst, over all places in an object that it applies to.
 const RULE_LIMIT: u64 = 10_000_000;
@@ -159,12 +159,14 @@ impl Checker<'_> {
         {
             Err(error) => {
                 let why = format!("compilation failed: {error}");
-                self.errors.push(FieldError::invalid(&at, rule.to_json(), why));
+                self.errors
+                    .push(FieldError::invalid_shown(&at, &shown(rule), &why));
                 return;
             }
             Ok(report) if !matches!(report.result, "" | "bool") => {
                 let why = "cel expression must evaluate to a bool";
-                self.errors.push(FieldError::invalid(&at, rule.to_json(), why));
+                self.errors
+                    .push(FieldError::invalid_shown(&at, &shown(rule), why));
             }
             Ok(report) => self.cost("estimated rule cost", report.cost.saturating_mul(count), &at),
         }
@@ -176,7 +178,9 @@ impl Checker<'_> {
                 cost.saturating_mul(count),
                 &at,
             ),
-            Some(Err(why)) => self.errors.push(FieldError::invalid(&at, rule.to_json(), why)),
+            Some(Err(why)) => self
+                .errors
+                .push(FieldError::invalid_shown(&at, &shown(rule), &why)),
         }
         if programs.uses_old {
             if let Some(place) = uncorrelated {
@@ -255,6 +259,29 @@ impl Checker<'_> {
                 .push(FieldError::invalid(&path.child("fieldPath"), field_path, why));
         }
     }
+}
+
+/// A rule as kube-apiserver shows it: all of its fields, by the names that they have in its source.
+fn shown(rule: &Rule) -> String {
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Shown<'r> {
+        rule: &'r str,
+        message: &'r str,
+        message_expression: &'r str,
+        reason: Option<&'r str>,
+        field_path: &'r str,
+        optional_old_self: Option<bool>,
+    }
+    let shown = Shown {
+        rule: &rule.rule,
+        message: rule.message.as_deref().unwrap_or_default(),
+        message_expression: rule.message_expression.as_deref().unwrap_or_default(),
+        reason: rule.reason.as_deref(),
+        field_path: rule.field_path.as_deref().unwrap_or_default(),
+        optional_old_self: rule.optional_old_self,
+    };
+    go_json(&serde_json::to_string(&shown).unwrap_or_default())
 }
 
 fn check_message(

@@ -92,6 +92,20 @@ impl Shape for Schema {
             .map(|s| s.as_ref() as &dyn Shape)
     }
 
+    fn is_declared(&self) -> bool {
+        match self.type_ {
+            None => self.int_or_string,
+            Some(Type::Array) => self.items.as_ref().is_some_and(|items| items.is_declared()),
+            Some(Type::Object) => self.additional.schema().is_none_or(|values| values.is_declared()),
+            Some(_) => true,
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        // What else an object may hold is nothing that rules could know of.
+        self.type_ == Some(Type::Object) && matches!(self.additional, Additional::None)
+    }
+
     fn list_semantics(&self) -> ListSemantics<'_> {
         match &self.list_type {
             None | Some(ListType::Atomic) => ListSemantics::Atomic,
