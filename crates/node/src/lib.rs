@@ -2,7 +2,7 @@
 //! operator. It works on any Kubernetes API through a client, and knows none of our kinds.
 //!
 //! ```text
-//!  Deployment ─▶ ReplicaSet ─▶ Pod ◀─ StatefulSet, Job ◀─ CronJob        workloads
+//!  Deployment ─▶ ReplicaSet ─▶ Pod ◀─ StatefulSet, DaemonSet, Job ◀─ CronJob   workloads
 //!                               │
 //!                               ├─▶ node choreo-local: scheduled, running, ready      simulator
 //!                               └─▶ EndpointSlice, Endpoints ◀─ Service               workloads

@@ -72,6 +72,19 @@ fn kubectl_does_what_it_does_with_any_cluster() {
         &["get", "crds"],
         &["components.openchoreo.dev", "releases.openchoreo.dev"],
     );
+    // A workload in the control plane's own cluster comes down to Pods, which nobody runs there.
+    kubectl.says(&["create", "deployment", "web", "--image=nginx"], &["created"]);
+    kubectl.says(
+        &[
+            "wait",
+            "--for=jsonpath={.status.replicas}=1",
+            "deployment/web",
+            "--timeout=30s",
+        ],
+        &["condition met"],
+    );
+    kubectl.says(&["get", "pods", "-l", "app=web"], &["Pending"]);
+    kubectl.says(&["delete", "deployment", "web"], &["deleted"]);
     kubectl.says(
         &["api-resources"],
         &["components ", "openchoreo.dev/v1alpha1", "configmaps"],

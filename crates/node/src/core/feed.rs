@@ -86,6 +86,7 @@ pub(crate) async fn start(context: &Arc<Context>, sender: &Sender) -> JoinSet<()
             apps::Deployment,
             apps::ReplicaSet,
             apps::StatefulSet,
+            apps::DaemonSet,
             batch::Job,
             batch::CronJob
         );

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use cache::{Cache, Name, World};
 pub(crate) use events::Recorder;
 pub(crate) use queue::{Action, Task};
-pub(crate) use selector::matches;
+pub(crate) use selector::{matches, wants_node};
 pub(crate) use writes::{Error, Result, controller_of, now, owner_reference};
 
 use crate::{operators, simulator, workloads};
@@ -25,7 +25,7 @@ use crate::{operators, simulator, workloads};
 /// Which parts run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Controllers of Deployments, ReplicaSets, StatefulSets, Jobs, CronJobs and endpoints. Off where the cluster has its own.
+    /// Controllers of Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs, CronJobs, autoscalers, budgets and endpoints. Off where the cluster has its own.
     pub workloads: bool,
     /// The simulated scheduler, node and kubelet.
     pub simulator: bool,
@@ -86,6 +86,7 @@ async fn perform(context: &Context, task: &Task) -> Result<Action> {
         Task::Deployment(name) => workloads::deployment::reconcile(context, name).await,
         Task::ReplicaSet(name) => workloads::replicaset::reconcile(context, name).await,
         Task::StatefulSet(name) => workloads::statefulset::reconcile(context, name).await,
+        Task::DaemonSet(name) => workloads::daemonset::reconcile(context, name).await,
         Task::Job(name) => workloads::job::reconcile(context, name).await,
         Task::CronJob(name) => workloads::cronjob::reconcile(context, name).await,
         Task::Autoscaler(name) => workloads::autoscaler::reconcile(context, name).await,

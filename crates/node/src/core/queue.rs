@@ -27,6 +27,7 @@ pub(crate) enum Task {
     Deployment(Name),
     ReplicaSet(Name),
     StatefulSet(Name),
+    DaemonSet(Name),
     Job(Name),
     CronJob(Name),
     /// A HorizontalPodAutoscaler.
@@ -51,6 +52,7 @@ impl fmt::Display for Task {
             Task::Deployment(name) => write!(f, "Deployment {name}"),
             Task::ReplicaSet(name) => write!(f, "ReplicaSet {name}"),
             Task::StatefulSet(name) => write!(f, "StatefulSet {name}"),
+            Task::DaemonSet(name) => write!(f, "DaemonSet {name}"),
             Task::Job(name) => write!(f, "Job {name}"),
             Task::CronJob(name) => write!(f, "CronJob {name}"),
             Task::Autoscaler(name) => write!(f, "HorizontalPodAutoscaler {name}"),

@@ -2,7 +2,7 @@
 
 use k8s_openapi::{
     api::{
-        apps::v1::{Deployment, ReplicaSet, StatefulSet},
+        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
         autoscaling::v2::HorizontalPodAutoscaler,
         batch::v1::{CronJob, Job},
         core::v1::{Endpoints, Node, PersistentVolumeClaim, Pod, Secret, Service},
@@ -44,6 +44,7 @@ fn owner_task(meta: &ObjectMeta) -> Option<Task> {
         "Deployment" => Some(Task::Deployment(name)),
         "ReplicaSet" => Some(Task::ReplicaSet(name)),
         "StatefulSet" => Some(Task::StatefulSet(name)),
+        "DaemonSet" => Some(Task::DaemonSet(name)),
         "Job" => Some(Task::Job(name)),
         "CronJob" => Some(Task::CronJob(name)),
         "Service" => Some(Task::Endpoints(name)),
@@ -98,6 +99,12 @@ impl Routed for StatefulSet {
         let mut tasks = autoscalers_of(world, "StatefulSet", name.as_ref());
         tasks.extend(name.map(Task::StatefulSet));
         tasks
+    }
+}
+
+impl Routed for DaemonSet {
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        name_of(old, new).map(Task::DaemonSet).into_iter().collect()
     }
 }
 
@@ -164,9 +171,15 @@ impl Routed for Endpoints {
 }
 
 impl Routed for Node {
-    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+    fn tasks(world: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
         let ours = name_of(old, new).is_some_and(|name| name.name == crate::NODE);
-        if ours { vec![Task::Node] } else { Vec::new() }
+        let mut tasks = if ours { vec![Task::Node] } else { Vec::new() };
+        let fits_by = |node: &Node| (node.metadata.labels.clone(), node.spec.clone());
+        if old.map(fits_by) != new.map(fits_by) {
+            let all = world.daemon_sets.all();
+            tasks.extend(all.iter().map(|set| Task::DaemonSet(Name::of(&**set))));
+        }
+        tasks
     }
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::{
 use kube::{Api, api::PostParams};
 
 use super::{NODE, SIMULATED, node};
-use crate::core::{Action, Context, Error, Name, Result, now};
+use crate::core::{Action, Context, Error, Name, Result, now, wants_node};
 
 const COMPONENT: &str = "default-scheduler";
 
@@ -82,12 +82,7 @@ pub(super) async fn schedule(context: &Context, pod: &Pod) -> Result<Action> {
 
 /// Why the node does not fit; only what the Pod names itself is looked at.
 fn unfit(spec: &PodSpec) -> Option<String> {
-    let labels = node::labels();
-    let other = spec
-        .node_selector
-        .iter()
-        .flatten()
-        .any(|(key, value)| labels.get(key) != Some(value));
+    let other = !wants_node(spec, NODE, &node::labels());
     other.then(|| "1 node(s) didn't match Pod's node affinity/selector.".to_owned())
 }
 

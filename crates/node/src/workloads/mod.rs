@@ -4,6 +4,7 @@
 pub(crate) mod autoscaler;
 pub(crate) mod budget;
 pub(crate) mod cronjob;
+pub(crate) mod daemonset;
 pub(crate) mod deployment;
 pub(crate) mod endpoints;
 mod hash;

@@ -3,11 +3,15 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    AUTOSCALER, BUDGET, CRON_JOB, Cluster, DEPLOYMENT, ENDPOINTS, JOB, POD, REPLICA_SET, SERVICE, SLICE,
-    STATEFUL_SET, condition, deployment, rolled_out, template,
+    AUTOSCALER, BUDGET, CRON_JOB, Cluster, DAEMON_SET, DEPLOYMENT, ENDPOINTS, JOB, POD, REPLICA_SET, SERVICE,
+    SLICE, STATEFUL_SET, condition, deployment, rolled_out, template,
 };
 
 const BEHAVIOR: &str = choreo_node::BEHAVIOR;
+
+fn node_resource() -> kube::core::ApiResource {
+    kube::core::ApiResource::erase::<k8s_openapi::api::core::v1::Node>(&())
+}
 
 fn waiting(pod: &Value) -> &Value {
     &pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"]
@@ -298,6 +302,81 @@ async fn a_stateful_set_goes_in_order() {
         .patch(STATEFUL_SET, "db", json!({"spec": {"replicas": 1}}))
         .await;
     cluster.until_all(POD, |pods| names(pods) == ["db-0"]).await;
+}
+
+#[tokio::test]
+async fn a_daemon_set_has_a_pod_on_each_node_that_fits() {
+    let cluster = Cluster::start();
+    let nodes: kube::Api<kube::core::DynamicObject> =
+        kube::Api::all_with(cluster.client.clone(), &node_resource());
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "agent"},
+        "spec": {"selector": {"matchLabels": {"app": "agent"}}, "template": template("agent", json!({}))},
+    });
+    cluster.create(DAEMON_SET, set).await;
+    let counts = |set: &Value| {
+        let status = &set["status"];
+        [
+            "desiredNumberScheduled",
+            "currentNumberScheduled",
+            "numberReady",
+            "updatedNumberScheduled",
+            "numberMisscheduled",
+        ]
+        .map(|field| status[field].as_i64().unwrap_or(0))
+    };
+    let generation = |set: &Value| set["status"]["observedGeneration"] == set["metadata"]["generation"];
+    cluster
+        .until(DAEMON_SET, "agent", |set| counts(set) == [1, 1, 1, 1, 0])
+        .await;
+    let pods = cluster.list(POD).await;
+    assert!(
+        pods[0]["metadata"]["name"]
+            .as_str()
+            .unwrap()
+            .starts_with("agent-")
+    );
+    assert_eq!(pods[0]["spec"]["nodeName"], choreo_node::NODE);
+    let first = pods[0]["metadata"]["uid"].clone();
+
+    // Another node gets its Pod, which waits for a kubelet there; one that repels Pods gets none.
+    let tainted = json!({"taints": [{"key": "own", "value": "x", "effect": "NoSchedule"}]});
+    for (name, spec) in [("n2", json!({})), ("n3", tainted)] {
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": spec});
+        let node = serde_json::from_value(node).unwrap();
+        nodes.create(&Default::default(), &node).await.unwrap();
+    }
+    cluster
+        .until(DAEMON_SET, "agent", |set| counts(set) == [2, 2, 1, 2, 0])
+        .await;
+    let pods = cluster.list(POD).await;
+    let waiting = pods.iter().find(|pod| pod["metadata"]["uid"] != first).unwrap();
+    assert_eq!(waiting["spec"].get("nodeName"), None);
+    nodes.delete("n2", &Default::default()).await.unwrap();
+    cluster
+        .until(DAEMON_SET, "agent", |set| counts(set) == [1, 1, 1, 1, 0])
+        .await;
+    cluster.until_all(POD, |pods| pods.len() == 1).await;
+
+    // A changed template replaces the Pod.
+    let annotated = json!({"spec": {"template": {"metadata": {"annotations": {"a": "b"}}}}});
+    cluster.patch(DAEMON_SET, "agent", annotated).await;
+    cluster
+        .until(DAEMON_SET, "agent", |set| {
+            generation(set) && counts(set) == [1, 1, 1, 1, 0]
+        })
+        .await;
+    let pods = cluster.until_all(POD, |pods| pods.len() == 1).await;
+    assert_ne!(pods[0]["metadata"]["uid"], first);
+    // No node, no Pod.
+    let nowhere = json!({"spec": {"template": {"spec": {"nodeSelector": {"none": "such"}}}}});
+    cluster.patch(DAEMON_SET, "agent", nowhere).await;
+    cluster.until_all(POD, <[Value]>::is_empty).await;
+    cluster
+        .until(DAEMON_SET, "agent", |set| {
+            generation(set) && counts(set) == [0, 0, 0, 0, 0]
+        })
+        .await;
 }
 
 #[tokio::test]

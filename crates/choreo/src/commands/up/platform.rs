@@ -116,6 +116,7 @@ impl Platform {
             shutdown.clone(),
         ));
         let clusters = api.clone();
+        tokio::spawn(run_workloads(api.clone(), CONTROL, shutdown.clone()));
         let connector = Embedded::new(move |name| {
             clusters.cluster(name)?;
             Some(clusters.cluster_client(name, &UserInfo::system("choreo-controllers")))
@@ -184,6 +185,51 @@ impl Platform {
             .await
             .map_err(|error| Failure::new("the API server ended badly").because(&error))
     }
+}
+
+/// What the controllers of workloads see to.
+const WORKLOADS: [&str; 9] = [
+    "apps/daemonsets",
+    "apps/deployments",
+    "apps/replicasets",
+    "apps/statefulsets",
+    "autoscaling/horizontalpodautoscalers",
+    "batch/cronjobs",
+    "batch/jobs",
+    "policy/poddisruptionbudgets",
+    "services",
+];
+
+/// Runs Kubernetes' controllers of workloads in a cluster from the moment on that somebody has a workload there. Until then
+/// they would only cost memory: the control plane has none of its own.
+async fn run_workloads(api: ApiServer, name: &'static str, shutdown: CancellationToken) {
+    let Some(cluster) = api.cluster(name).cloned() else {
+        return;
+    };
+    let store = cluster.store();
+    let first = async {
+        let watches = WORKLOADS.map(|resource| store.watch(Some(resource), None, store.revision()));
+        if WORKLOADS.iter().any(|resource| store.count(resource) > 0) {
+            return;
+        }
+        let waiting = watches.into_iter().flatten().map(|mut watch| {
+            Box::pin(async move {
+                let _ = watch.next().await;
+            })
+        });
+        futures::future::select_all(waiting).await;
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => return,
+        () = first => {}
+    }
+    let options = choreo_node::Options {
+        workloads: true,
+        simulator: false,
+        operators: false,
+    };
+    let client = api.cluster_client(name, &UserInfo::system("kube-controller-manager"));
+    choreo_node::run(client, options, shutdown).await;
 }
 
 fn authenticator(args: &Args) -> Result<Authenticator, Failure> {

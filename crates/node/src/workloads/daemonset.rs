@@ -1,0 +1,449 @@
+//! DaemonSet: one Pod on every node that fits.
+//!
+//! Kept simpler than Kubernetes' controller: there are no ControllerRevision objects, and `maxSurge` counts as 0.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus},
+        core::v1::{
+            Affinity, Node, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod,
+            PodSpec, Taint, Toleration,
+        },
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+
+use super::{
+    hash,
+    pods::{from_template, is_available, is_deleting, is_finished, is_ready, label, phase, set},
+};
+use crate::core::{Action, Context, Name, Result, matches, owner_reference, wants_node};
+
+const COMPONENT: &str = "daemonset-controller";
+const REVISION: &str = "controller-revision-hash";
+const GENERATION: &str = "pod-template-generation";
+
+/// What a Pod that belongs to its node bears: key and effect.
+const BORNE: [(&str, &str); 6] = [
+    ("node.kubernetes.io/not-ready", "NoExecute"),
+    ("node.kubernetes.io/unreachable", "NoExecute"),
+    ("node.kubernetes.io/disk-pressure", "NoSchedule"),
+    ("node.kubernetes.io/memory-pressure", "NoSchedule"),
+    ("node.kubernetes.io/pid-pressure", "NoSchedule"),
+    ("node.kubernetes.io/unschedulable", "NoSchedule"),
+];
+
+pub(crate) async fn reconcile(context: &Context, name: &Name) -> Result<Action> {
+    let Some(set) = context.world.daemon_sets.get(name) else {
+        return Ok(Action::Wait);
+    };
+    let (spec, Some(uid)) = (&set.spec, set.metadata.uid.as_deref()) else {
+        return Ok(Action::Wait);
+    };
+    let revision = hash::short(&spec.template, 0)?;
+    let wanted = wanted(context, spec);
+    if set.metadata.deletion_timestamp.is_none() {
+        let owner = owner_reference(&*set);
+        context
+            .adopt::<Pod>(&name.namespace, &owner, |meta| matches(&spec.selector, meta))
+            .await?;
+        step(
+            context,
+            &set,
+            spec,
+            &revision,
+            &wanted,
+            by_node(context, name, uid),
+        )
+        .await?;
+    }
+    let (status, action) = status(&set, spec, &revision, &wanted, &by_node(context, name, uid));
+    if set.status.as_ref() != Some(&status) {
+        let mut changed = (*set).clone();
+        changed.status = Some(status);
+        context.replace_status(&changed).await?;
+    }
+    Ok(action)
+}
+
+/// The nodes that are to have a Pod.
+fn wanted(context: &Context, spec: &DaemonSetSpec) -> Vec<String> {
+    let Some(pod) = &spec.template.spec else {
+        return Vec::new();
+    };
+    let nodes = context.world.nodes.all();
+    let fitting = nodes.iter().filter(|node| fits(pod, node));
+    fitting.filter_map(|node| node.metadata.name.clone()).collect()
+}
+
+fn fits(pod: &PodSpec, node: &Node) -> bool {
+    let labels = node.metadata.labels.clone().unwrap_or_default();
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    let taints = node
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.taints.as_deref())
+        .unwrap_or_default();
+    let borne = |taint: &Taint| {
+        BORNE.contains(&(taint.key.as_str(), taint.effect.as_str()))
+            || pod
+                .tolerations
+                .iter()
+                .flatten()
+                .any(|toleration| tolerates(toleration, taint))
+    };
+    let repelled = |taint: &&Taint| taint.effect != "PreferNoSchedule" && !borne(taint);
+    wants_node(pod, name, &labels) && !taints.iter().any(|taint| repelled(&taint))
+}
+
+fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let empty_or =
+        |given: Option<&String>, wanted: &str| given.is_none_or(|given| given.is_empty() || given == wanted);
+    let exists = toleration.operator.as_deref() == Some("Exists");
+    let value = toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
+    let key = match toleration.key.as_deref() {
+        None | Some("") => exists,
+        Some(key) => key == taint.key,
+    };
+    key && (exists || value) && empty_or(toleration.effect.as_ref(), &taint.effect)
+}
+
+/// The node that a Pod runs on, or is made for.
+fn node_of(pod: &Pod) -> Option<String> {
+    let spec = pod.spec.as_ref()?;
+    let bound = spec.node_name.clone().filter(|node| !node.is_empty());
+    bound.or_else(|| {
+        let required = spec
+            .affinity
+            .as_ref()?
+            .node_affinity
+            .as_ref()?
+            .required_during_scheduling_ignored_during_execution
+            .as_ref()?;
+        let fields = required.node_selector_terms.first()?.match_fields.as_ref()?;
+        fields.first()?.values.as_ref()?.first().cloned()
+    })
+}
+
+fn by_node(context: &Context, name: &Name, uid: &str) -> BTreeMap<String, Vec<Arc<Pod>>> {
+    let mut found: BTreeMap<String, Vec<Arc<Pod>>> = BTreeMap::new();
+    for pod in context.world.pods.controlled_by(&name.namespace, uid) {
+        found
+            .entry(node_of(&pod).unwrap_or_default())
+            .or_default()
+            .push(pod);
+    }
+    found
+}
+
+/// Removes what is too much, makes what is missing, and replaces what is old, a few at a time.
+async fn step(
+    context: &Context,
+    set: &DaemonSet,
+    spec: &DaemonSetSpec,
+    revision: &str,
+    wanted: &[String],
+    pods: BTreeMap<String, Vec<Arc<Pod>>>,
+) -> Result<()> {
+    let mut old = Vec::new();
+    let mut unavailable = 0;
+    for (node, mut here) in pods.iter().map(|(node, here)| (node, here.clone())) {
+        here.retain(|pod| !is_deleting(pod));
+        if !wanted.contains(node) {
+            for pod in here {
+                delete(context, set, &pod).await?;
+            }
+            continue;
+        }
+        here.sort_by_key(|pod| {
+            (
+                is_finished(pod),
+                pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            )
+        });
+        for (nth, pod) in here.iter().enumerate() {
+            if is_finished(pod) {
+                let (node, pod_name) = (node.as_str(), pod.metadata.name.as_deref().unwrap_or_default());
+                let message = format!(
+                    "Found {} daemon pod {pod_name} on node {node}, will try to kill it",
+                    phase(pod).to_lowercase()
+                );
+                let reason = if phase(pod) == "Failed" {
+                    "FailedDaemonPod"
+                } else {
+                    "SucceededDaemonPod"
+                };
+                context.recorder.warning(set, COMPONENT, reason, message);
+            }
+            if is_finished(pod) || nth > 0 {
+                delete(context, set, pod).await?;
+            } else {
+                let (available, _) = is_available(pod, spec.min_ready_seconds.unwrap_or(0));
+                unavailable += usize::from(!available);
+                if label(&pod.metadata, REVISION) != Some(revision) {
+                    old.push((available, pod.clone()));
+                }
+            }
+        }
+    }
+    for node in wanted {
+        let here = pods.get(node).map_or(&[][..], Vec::as_slice);
+        if here.is_empty() {
+            unavailable += 1;
+            create(context, set, spec, revision, node).await?;
+        } else if here.iter().all(|pod| is_deleting(pod)) {
+            unavailable += 1;
+        }
+    }
+    let strategy = spec.update_strategy.as_ref();
+    if strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("OnDelete") {
+        return Ok(());
+    }
+    let most = strategy.and_then(|strategy| strategy.rolling_update.as_ref()?.max_unavailable.as_ref());
+    let most = at_most(most, wanted.len());
+    // One that serves nobody is replaced first, and costs nothing.
+    old.sort_by_key(|(available, pod)| (*available, pod.metadata.name.clone()));
+    for (available, pod) in old {
+        if available && unavailable >= most {
+            break;
+        }
+        unavailable += usize::from(available);
+        delete(context, set, &pod).await?;
+    }
+    Ok(())
+}
+
+/// How many may be unavailable at a time: one unless said otherwise, and at least one.
+fn at_most(given: Option<&IntOrString>, nodes: usize) -> usize {
+    let most = match given {
+        None => 1,
+        Some(IntOrString::Int(count)) => usize::try_from(*count).unwrap_or(0),
+        Some(IntOrString::String(text)) => {
+            let percent = text.trim_end_matches('%').parse::<usize>().unwrap_or(0);
+            (nodes * percent).div_ceil(100)
+        }
+    };
+    most.max(1)
+}
+
+async fn delete(context: &Context, set: &DaemonSet, pod: &Pod) -> Result<()> {
+    context.delete(pod, None).await?;
+    let message = format!(
+        "Deleted pod: {}",
+        pod.metadata.name.as_deref().unwrap_or_default()
+    );
+    context
+        .recorder
+        .normal(set, COMPONENT, "SuccessfulDelete", message);
+    Ok(())
+}
+
+async fn create(
+    context: &Context,
+    daemon_set: &DaemonSet,
+    spec: &DaemonSetSpec,
+    revision: &str,
+    node: &str,
+) -> Result<()> {
+    let meta = &daemon_set.metadata;
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    let mut pod = from_template(&spec.template, namespace, owner_reference(daemon_set));
+    pod.metadata.generate_name = Some(format!("{}-", meta.name.as_deref().unwrap_or_default()));
+    set(&mut pod.metadata.labels, REVISION, revision);
+    set(
+        &mut pod.metadata.labels,
+        GENERATION,
+        meta.generation.unwrap_or(1).to_string(),
+    );
+    let pod_spec = pod.spec.get_or_insert_default();
+    on_node(pod_spec, node);
+    let tolerations = pod_spec.tolerations.get_or_insert_default();
+    for (key, effect) in BORNE {
+        let borne = Toleration {
+            key: Some(key.to_owned()),
+            operator: Some("Exists".to_owned()),
+            effect: Some(effect.to_owned()),
+            ..Toleration::default()
+        };
+        if !tolerations.contains(&borne) {
+            tolerations.push(borne);
+        }
+    }
+    let made = context.create(&pod).await?;
+    let message = format!(
+        "Created pod: {}",
+        made.metadata.name.as_deref().unwrap_or_default()
+    );
+    context
+        .recorder
+        .normal(daemon_set, COMPONENT, "SuccessfulCreate", message);
+    Ok(())
+}
+
+/// Binds a Pod to a node through its affinity, as Kubernetes does: the scheduler still says when.
+fn on_node(pod: &mut PodSpec, node: &str) {
+    let only = NodeSelectorTerm {
+        match_expressions: None,
+        match_fields: Some(vec![NodeSelectorRequirement {
+            key: "metadata.name".to_owned(),
+            operator: "In".to_owned(),
+            values: Some(vec![node.to_owned()]),
+        }]),
+    };
+    let affinity: &mut Affinity = pod.affinity.get_or_insert_default();
+    let near: &mut NodeAffinity = affinity.node_affinity.get_or_insert_default();
+    near.required_during_scheduling_ignored_during_execution = Some(NodeSelector {
+        node_selector_terms: vec![only],
+    });
+}
+
+fn status(
+    set: &DaemonSet,
+    spec: &DaemonSetSpec,
+    revision: &str,
+    wanted: &[String],
+    pods: &BTreeMap<String, Vec<Arc<Pod>>>,
+) -> (DaemonSetStatus, Action) {
+    let (mut current, mut misplaced, mut ready, mut available, mut updated) = (0, 0, 0, 0, 0);
+    let mut action = Action::Wait;
+    for (node, here) in pods {
+        let oldest = here.iter().filter(|pod| !is_finished(pod)).min_by_key(|pod| {
+            (
+                is_deleting(pod),
+                pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            )
+        });
+        let Some(pod) = oldest else { continue };
+        if !wanted.contains(node) {
+            misplaced += 1;
+            continue;
+        }
+        current += 1;
+        ready += i32::from(is_ready(pod));
+        let (is_available, later) = is_available(pod, spec.min_ready_seconds.unwrap_or(0));
+        available += i32::from(is_available);
+        action = action.or(later);
+        updated += i32::from(label(&pod.metadata, REVISION) == Some(revision));
+    }
+    let desired = i32::try_from(wanted.len()).unwrap_or(i32::MAX);
+    let count = |count: i32| (count > 0).then_some(count);
+    let before = set.status.clone().unwrap_or_default();
+    let status = DaemonSetStatus {
+        observed_generation: set.metadata.generation,
+        desired_number_scheduled: desired,
+        current_number_scheduled: current,
+        number_misscheduled: misplaced,
+        number_ready: ready,
+        number_available: count(available),
+        number_unavailable: count(desired - available),
+        updated_number_scheduled: count(updated),
+        collision_count: before.collision_count,
+        conditions: before.conditions,
+    };
+    (status, action)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn node(labels: &serde_json::Value, taints: &serde_json::Value) -> Node {
+        serde_json::from_value(
+            json!({"metadata": {"name": "n1", "labels": labels}, "spec": {"taints": taints}}),
+        )
+        .unwrap()
+    }
+
+    fn pod(spec: &serde_json::Value) -> PodSpec {
+        let mut whole = json!({"containers": []});
+        for (field, value) in spec.as_object().unwrap() {
+            whole[field] = value.clone();
+        }
+        serde_json::from_value(whole).unwrap()
+    }
+
+    #[test]
+    fn nodes_are_chosen_by_labels_affinity_and_taints() {
+        let plain = node(&json!({"disk": "ssd", "size": "8"}), &json!([]));
+        let affinity = |expression: serde_json::Value| {
+            json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchExpressions": [expression]}],
+            }}}})
+        };
+        for (spec, expected) in [
+            (json!({}), true),
+            (json!({"nodeSelector": {"disk": "ssd"}}), true),
+            (json!({"nodeSelector": {"disk": "hdd"}}), false),
+            (
+                affinity(json!({"key": "disk", "operator": "In", "values": ["ssd", "nvme"]})),
+                true,
+            ),
+            (
+                affinity(json!({"key": "disk", "operator": "NotIn", "values": ["ssd"]})),
+                false,
+            ),
+            (affinity(json!({"key": "gpu", "operator": "DoesNotExist"})), true),
+            (
+                affinity(json!({"key": "size", "operator": "Gt", "values": ["4"]})),
+                true,
+            ),
+            (
+                affinity(json!({"key": "size", "operator": "Lt", "values": ["4"]})),
+                false,
+            ),
+        ] {
+            assert_eq!(fits(&pod(&spec), &plain), expected, "{spec}");
+        }
+        let taint = |key: &str, effect: &str| {
+            node(&json!({}), &json!([{"key": key, "value": "v", "effect": effect}]))
+        };
+        for (spec, node, expected) in [
+            (json!({}), taint("own", "NoSchedule"), false),
+            (json!({}), taint("own", "PreferNoSchedule"), true),
+            (
+                json!({}),
+                taint("node.kubernetes.io/not-ready", "NoExecute"),
+                true,
+            ),
+            (
+                json!({}),
+                taint("node.kubernetes.io/unschedulable", "NoSchedule"),
+                true,
+            ),
+            (
+                json!({"tolerations": [{"operator": "Exists"}]}),
+                taint("own", "NoExecute"),
+                true,
+            ),
+            (
+                json!({"tolerations": [{"key": "own", "value": "v"}]}),
+                taint("own", "NoSchedule"),
+                true,
+            ),
+            (
+                json!({"tolerations": [{"key": "own", "value": "w"}]}),
+                taint("own", "NoSchedule"),
+                false,
+            ),
+            (
+                json!({"tolerations": [{"key": "own", "operator": "Exists", "effect": "NoExecute"}]}),
+                taint("own", "NoSchedule"),
+                false,
+            ),
+        ] {
+            assert_eq!(fits(&pod(&spec), &node), expected, "{spec} {node:?}");
+        }
+    }
+
+    #[test]
+    fn at_least_one_may_be_unavailable() {
+        let of = |given: &str| at_most(Some(&serde_json::from_str(given).unwrap()), 10);
+        assert_eq!(
+            (at_most(None, 10), of("3"), of("0"), of("\"25%\""), of("\"0%\"")),
+            (1, 3, 1, 3, 1)
+        );
+    }
+}
