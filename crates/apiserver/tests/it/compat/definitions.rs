@@ -287,3 +287,69 @@ async fn definitions_are_checked() {
     let answer = api.post(CRDS, misnamed).await.is(422);
     assert_eq!(answer["details"]["causes"][0]["field"], "metadata.name");
 }
+
+/// What a rule does with values is looked at when the definition is written.
+#[tokio::test]
+async fn rules_are_typed() {
+    let api = Api::open().await;
+    let group = format!("{}.example.dev", api.namespace);
+    let ask = async |field: &Value, rule: Value| {
+        let spec = json!({"type": "object", "properties": {"a": field}, "x-kubernetes-validations": [rule]});
+        let definition = json!({
+            "metadata": {"name": format!("things.{group}")},
+            "spec": {"group": group, "scope": "Namespaced", "names": {"plural": "things", "kind": "Thing"}, "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}},
+            }]},
+        });
+        api.post(&format!("{CRDS}?dryRun=All"), definition).await
+    };
+    let (number, text) = (json!({"type": "integer"}), json!({"type": "string"}));
+    let anything = json!({"x-kubernetes-preserve-unknown-fields": true});
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let many = json!({"type": "object", "additionalProperties": anything});
+    for (field, rule, expected) in [
+        (&number, "self.b > 1", ":1:5: undefined field 'b'"),
+        (&anything, "self.a == 1", ":1:5: undefined field 'a'"),
+        (&many, "self.a['x'] == 1", ":1:5: undefined field 'a'"),
+        (&open, "self.a.b == 'x'", ":1:7: undefined field 'b'"),
+        (
+            &number,
+            "[1, 'a'].exists(x, x == self.a)",
+            ":1:5: expected type 'int' but found 'string'",
+        ),
+        (
+            &number,
+            "(self.a > 1 ? 'a' : 1) == 'a'",
+            ":1:13: found no matching overload for '_?_:_' applied to '(bool, string, int)'",
+        ),
+        (
+            &text,
+            "quantity(self.a) > 1",
+            ":1:18: found no matching overload for '_>_' applied to '(kubernetes.Quantity, int)'",
+        ),
+        (
+            &number,
+            "self.?a.orValue('x') == 'x'",
+            ":1:16: found no matching overload for 'orValue' applied to 'optional_type(int).(string)'",
+        ),
+        (
+            &number,
+            "self.a == null",
+            ":1:8: found no matching overload for '_==_' applied to '(int, null)'",
+        ),
+    ] {
+        let refused = ask(field, json!({"rule": rule})).await.is(422);
+        let message = refused["details"]["causes"][0]["message"].as_str().unwrap();
+        let shown = serde_json::to_string(rule).unwrap().replace('>', "\\u003e");
+        let head = format!(
+            "Invalid value: {{\"Rule\":{shown},\"Message\":\"\",\"MessageExpression\":\"\",\"Reason\":null,\"FieldPath\":\"\",\"OptionalOldSelf\":null}}: \
+             compilation failed: ERROR: <input>{expected}\n | {rule}"
+        );
+        assert!(message.starts_with(&head), "{rule}: {message}\nexpected {head}");
+    }
+    // The length of what is looked for counts, not that of what it is looked for in.
+    let prefixed = json!({"type": "string", "x-kubernetes-validations": [{"rule": "self.startsWith('x')"}]});
+    let lists = json!({"type": "object", "additionalProperties": {"type": "array", "items": prefixed}});
+    ask(&lists, json!({"rule": "has(self.a)"})).await.is(201);
+}

@@ -143,9 +143,9 @@ impl Api {
     }
 
     /// Makes an object and waits until a watch shows it.
-    pub(super) async fn tick(&self, turn: u32) {
+    async fn tick(&self) {
         let path = self.path("v1/configmaps");
-        let name = format!("tick-{turn}");
+        let name = format!("tick-{}", uuid::Uuid::new_v4());
         let (path, made) = (&path, config_map(&name, json!({})));
         let watch = format!("{path}?watch=true&timeoutSeconds=10&fieldSelector=metadata.name%3D{name}");
         let request = Request::get(watch).body(kube::client::Body::empty()).unwrap();
@@ -315,13 +315,12 @@ pub(super) fn names(list: &Value) -> Vec<String> {
 /// it a moment later, and tells nobody when: there, each turn waits for an event of its own, so that it hears of what came before.
 pub(super) async fn until<T>(api: &Api, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let asking = async {
-        for turn in 0.. {
+        loop {
             if let Some(answer) = ask().await {
                 return answer;
             }
-            api.tick(turn).await;
+            api.tick().await;
         }
-        unreachable!()
     };
     let answer = tokio::time::timeout(Duration::from_secs(30), asking).await;
     answer.unwrap_or_else(|_| panic!("waited for {what}"))
