@@ -1,6 +1,8 @@
 //! The status of a release: derived from what was applied and what is seen there.
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
+use std::ops::Deref;
 
 use choreo_api::conditions::{self, Condition, ConditionStatus, reasons, types};
 use choreo_api::v1alpha1::{
@@ -85,12 +87,15 @@ impl InCluster {
             .map(|wanted| wanted.address.namespace.as_str())
             .find(|name| !name.is_empty());
         let kind = GroupKind::new("", "Pod");
-        let pods: Vec<Value> = namespace
-            .into_iter()
-            .flat_map(|namespace| snapshot.in_namespace(&kind, namespace))
-            .filter(|pod| may_belong_to(pod, release))
-            .filter_map(|pod| serde_json::to_value(&**pod).ok())
-            .collect();
+        // Only what is on its way is explained by its pods, and a cell may have thousands of them.
+        let pods = LazyCell::new(|| -> Vec<Value> {
+            let pods = namespace
+                .into_iter()
+                .flat_map(|namespace| snapshot.in_namespace(&kind, namespace));
+            pods.filter(|pod| may_belong_to(pod, release))
+                .filter_map(|pod| serde_json::to_value(&**pod).ok())
+                .collect()
+        });
         self.resources = wanted
             .iter()
             .map(|wanted| {
@@ -240,7 +245,7 @@ impl InCluster {
     }
 }
 
-fn judge(live: &DynamicObject, pods: &[Value], rules: &Rules) -> Health {
+fn judge(live: &DynamicObject, pods: &impl Deref<Target = Vec<Value>>, rules: &Rules) -> Health {
     let Ok(value) = serde_json::to_value(live) else {
         return Health::new(State::Unknown, "Unreadable", "the object cannot be read");
     };
