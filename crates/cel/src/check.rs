@@ -503,17 +503,16 @@ impl<'s> Checker<'s, '_> {
     fn comprehension(&mut self, node: &Node, m: &crate::node::Macro) -> Result<Info<'s>, CompileError> {
         let range = self.infer(&m.range)?;
         let is_map = range.type_ == "map";
-        if !matches!(
+        let ranges = !matches!(
             m.kind,
             MacroKind::Bind | MacroKind::OptMap | MacroKind::OptFlatMap
-        ) {
-            if !matches!(range.type_, "" | "list" | "map") {
-                let message = format!(
-                    "expression of type '{}' cannot be range of a comprehension",
-                    range.type_
-                );
-                return self.fail(node, format!("{message} (must be list, map, or dynamic)"));
-            }
+        );
+        if ranges && !matches!(range.type_, "" | "list" | "map") {
+            let message = format!(
+                "expression of type '{}' cannot be range of a comprehension",
+                range.type_
+            );
+            return self.fail(node, format!("{message} (must be list, map, or dynamic)"));
         }
         let element = Info::shaped(range.shape.and_then(Shape::element), 0);
         let key = Info {

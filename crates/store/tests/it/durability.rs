@@ -320,13 +320,14 @@ fn a_full_disk_loses_nothing() {
     // With room again, everything acknowledged is there, nothing else, and it goes on from there.
     let store = Store::open(folder.path()).unwrap();
     let cluster = store.cluster("c");
-    assert_eq!(cluster.count("configmaps") as u64, 10 + acknowledged);
+    assert_eq!(cluster.count("configmaps"), 10 + acknowledged);
     assert_eq!(cluster.revision(), revision);
     let written = block_on(cluster.write(create("after", 1))).unwrap();
     assert_eq!(written.revision(), revision + 1);
 }
 
 /// Writes until the disk is full, and then makes room.
+#[allow(clippy::print_stdout)] // That is how it tells the test.
 fn fill_the_disk(folder: &Path) {
     let store = Store::open(folder).unwrap();
     let cluster = store.cluster("c");
@@ -356,7 +357,7 @@ fn fill_the_disk(folder: &Path) {
         ));
     }
     assert_eq!(cluster.revision(), revision);
-    assert_eq!(cluster.count("configmaps") as u64, 10 + acknowledged);
+    assert_eq!(cluster.count("configmaps"), 10 + acknowledged);
     for _ in 0..acknowledged {
         watch.try_next().unwrap().unwrap();
     }

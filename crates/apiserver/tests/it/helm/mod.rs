@@ -43,6 +43,7 @@ const GADGET: &str = "/apis/example.dev/v1/namespaces/default/gadgets/demo";
 const SETTINGS: &str = "/api/v1/namespaces/default/configmaps/demo-settings";
 
 #[tokio::test]
+#[allow(clippy::print_stderr)] // A test that is left out must not look like one that passed.
 async fn a_release_is_installed_upgraded_rolled_back_and_removed() {
     let Ok(sdk) = std::env::var("CHOREO_TEST_HELM_SDK") else {
         eprintln!("NOT RUN: CHOREO_TEST_HELM_SDK names no folder with Helm's library");
