@@ -257,6 +257,8 @@ pub mod reasons {
     pub const BUILD_PLANE_NOT_FOUND: &str = "BuildPlaneNotFound";
     /// A newer object of the same purpose has taken over.
     pub const SUPERSEDED: &str = "Superseded";
+    /// An environment takes only what was promoted to it, and this was not.
+    pub const AWAITING_PROMOTION: &str = "AwaitingPromotion";
     /// The deployment pipeline does not exist (yet).
     pub const PIPELINE_NOT_FOUND: &str = "PipelineNotFound";
     /// The artifact does not exist (yet).

@@ -35,6 +35,8 @@ macro_rules! for_each_kind {
             Organization,
             Project,
             Promotion,
+            PromotionBypass,
+            PromotionDecision,
             Release,
             ResourceType,
             ScheduledTask,

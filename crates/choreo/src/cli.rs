@@ -3,8 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, backup, cell, completion, convert, crds, delete, describe, diff, doctor, explain, get, kubeconfig,
-    manager, render, restore, rollback, tree, up, validate, version, wait,
+    apply, backup, cell, completion, convert, crds, decide, delete, describe, diff, doctor, explain, freeze,
+    get, history, kubeconfig, manager, pipeline, promote, render, restore, rollback, tree, up, validate,
+    version, wait,
 };
 use crate::online::Connect;
 use crate::output::ColorChoice;
@@ -59,8 +60,20 @@ pub(crate) enum Command {
     Tree(tree::Args),
     /// Ask a cell's network policies who may talk to whom
     Cell(cell::Args),
+    /// Ask for what runs in one environment to run in the next
+    Promote(promote::Args),
+    /// Say yes to a promotion, or to its next step
+    Approve(decide::ApproveArgs),
+    /// Say no to a promotion, or stop its rollout
+    Reject(decide::RejectArgs),
     /// Go back to what ran before in an environment
     Rollback(rollback::Args),
+    /// Show environments in order, what runs where, and what waits for what
+    Pipeline(pipeline::Args),
+    /// Show who promoted what, when and why, and what became of it
+    History(history::Args),
+    /// Keep everything from being promoted to an environment
+    Freeze(freeze::Args),
     /// Print the Kubernetes objects that files lead to, without a server
     Render(render::Args),
     /// Show what files would change, on a server or against other files

@@ -29,7 +29,10 @@ const PARTS: &[Kind] = &[
 ];
 
 /// Kinds that are checked and stored, and that nothing acts upon yet.
-const NOT_YET_SUPPORTED: &[&str] = &["GitCommitRequest", "Promotion"];
+const NOT_YET_SUPPORTED: &[&str] = &["GitCommitRequest"];
+
+/// Kinds that say something about a promotion.
+const ABOUT_PROMOTIONS: &[&str] = &["PromotionDecision", "PromotionBypass"];
 
 fn is_part(kind: &str) -> bool {
     PARTS.iter().any(|part| part.as_str() == kind)
@@ -38,13 +41,34 @@ fn is_part(kind: &str) -> bool {
 /// Whether this controller looks after a kind.
 pub fn is_input(object: &ObjectRef) -> bool {
     let kind = object.kind.kind.as_str();
-    object.kind.group == labels::GROUP && (is_part(kind) || NOT_YET_SUPPORTED.contains(&kind))
+    let known = [NOT_YET_SUPPORTED, ABOUT_PROMOTIONS]
+        .iter()
+        .any(|kinds| kinds.contains(&kind));
+    object.kind.group == labels::GROUP && (is_part(kind) || known)
 }
 
 /// The inputs that a change concerns.
 pub fn affected_by(after: &ControlSnapshot, change: &Change) -> Vec<ObjectRef> {
     if is_input(&change.object) {
         return vec![change.object.clone()];
+    }
+    // What was said about a promotion may have been there before it.
+    if change.object.kind.group == labels::GROUP && change.object.kind.kind == Kind::Promotion.as_str() {
+        let promotion = EngineRef::new(
+            Kind::Promotion,
+            change.object.namespace.clone(),
+            change.object.name.clone(),
+        );
+        if change.before.is_some() == change.after.is_some() {
+            return vec![];
+        }
+        return after
+            .view
+            .world
+            .referrers(&promotion)
+            .map(object_ref)
+            .filter(is_input)
+            .collect();
     }
     let is_component =
         change.object.kind.group == labels::GROUP && change.object.kind.kind == Kind::Component.as_str();
@@ -101,6 +125,11 @@ impl Reconcile for Inputs {
         let generation = live.metadata.generation;
         let condition = if is_part(&object.kind.kind) {
             part(&snapshot, object, live)
+        } else if ABOUT_PROMOTIONS.contains(&object.kind.kind.as_str()) {
+            match crate::promotion::about(&snapshot, live) {
+                Ok(message) => Condition::ready(message),
+                Err(message) => Condition::not_ready(reasons::NOT_FOUND, message),
+            }
         } else {
             not_yet_supported(&object.kind.kind)
         };
@@ -174,7 +203,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_one_controller() {
-        let special = ["Build", "BuildPlane", "DataPlane", "Release"];
+        let special = ["Build", "BuildPlane", "DataPlane", "Promotion", "Release"];
         for kind in choreo_api::KINDS {
             let planned = CONTROLLERS
                 .iter()

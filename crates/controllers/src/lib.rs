@@ -42,6 +42,7 @@ pub mod inputs;
 pub mod install;
 pub mod organization;
 pub mod planes;
+pub mod promotion;
 pub mod release;
 pub mod router;
 pub mod run;

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use choreo_api::labels;
 use choreo_api::v1alpha1::{Build, DataPlane, Release};
 use choreo_engine::plan::Target;
+use choreo_engine::promotion::LaneKey;
 use kube::api::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 
@@ -18,7 +19,7 @@ use crate::runtime::metrics::Metrics;
 use crate::runtime::{Backoff, Cache, Change, Key, ObjectRef, Queue};
 use crate::shard::Shard;
 use crate::view::{ControlSnapshot, ControlView};
-use crate::{alias, build, buildplane, dataplane, inputs, release};
+use crate::{alias, build, buildplane, dataplane, inputs, promotion, release};
 
 /// The queues of all controllers.
 pub struct Router {
@@ -27,6 +28,7 @@ pub struct Router {
     data_planes: Queue<Key>,
     build_planes: Queue<Key>,
     builds: Queue<Key>,
+    promotions: Queue<LaneKey>,
     inputs: Queue<ObjectRef>,
     aliases: Queue<ObjectRef>,
     index: Arc<Index>,
@@ -52,6 +54,7 @@ impl Router {
             data_planes: queue(dataplane::NAME),
             build_planes: queue(buildplane::NAME),
             builds: queue(build::NAME),
+            promotions: Queue::new(Backoff::default(), metrics.controller(promotion::NAME)),
             inputs: Queue::new(Backoff::default(), metrics.controller(inputs::NAME)),
             aliases: Queue::new(Backoff::default(), metrics.controller(alias::NAME)),
             index,
@@ -89,6 +92,11 @@ impl Router {
     /// The queue of the build controller.
     pub fn builds(&self) -> &Queue<Key> {
         &self.builds
+    }
+
+    /// The queue of the promotion controller.
+    pub fn promotions(&self) -> &Queue<LaneKey> {
+        &self.promotions
     }
 
     /// The queue of the inputs controller.
@@ -133,6 +141,9 @@ impl Router {
         for target in choreo_engine::affected::all(world) {
             self.plan(target);
         }
+        for lane in promotion::all(snapshot) {
+            self.lane(lane);
+        }
     }
 
     /// Whether nothing is queued, worked on, or waiting for another try.
@@ -142,6 +153,7 @@ impl Router {
             && self.data_planes.pending() == 0
             && self.build_planes.pending() == 0
             && self.builds.pending() == 0
+            && self.promotions.pending() == 0
             && self.inputs.pending() == 0
             && self.aliases.pending() == 0
     }
@@ -169,6 +181,9 @@ impl Router {
         }
         for target in targets::affected_by(before, after, change) {
             self.plan(target);
+        }
+        for lane in promotion::affected_by(before, after, change) {
+            self.lane(lane);
         }
         for input in inputs::affected_by(after, change) {
             if self.works_on(&input) {
@@ -205,6 +220,15 @@ impl Router {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn lane(&self, lane: LaneKey) {
+        if self
+            .shard
+            .works_on(labels::GROUP, &lane.namespace, &lane.component)
+        {
+            self.promotions.add(lane);
         }
     }
 

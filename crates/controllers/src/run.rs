@@ -20,6 +20,7 @@ use crate::flow::Planner;
 use crate::inputs::Inputs;
 use crate::organization::{self, Organizations};
 use crate::planes::{ClusterConnector, PlaneId, Planes};
+use crate::promotion::Promotions;
 use crate::release::Releases;
 use crate::release::index::Index;
 use crate::router::Router;
@@ -277,6 +278,8 @@ pub fn start(options: RunOptions) -> Controllers {
     let build_planes = BuildPlanes::new(Arc::clone(&context), router.build_planes().clone());
     launch.start(build_planes, router.build_planes(), workers);
     launch.start(Builds::new(Arc::clone(&context)), router.builds(), workers);
+    let promotions = Promotions::new(Arc::clone(&context), router.promotions().clone());
+    launch.start(promotions, router.promotions(), workers);
     // However this ends, the watches end with it.
     let clients = clients.drop_guard();
     tasks.spawn(async move {

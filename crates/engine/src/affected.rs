@@ -7,8 +7,9 @@
 use std::collections::BTreeSet;
 
 use choreo_api::labels::PLATFORM_NAMESPACE;
+use choreo_api::names;
 use choreo_api::v1alpha1::{
-    ComponentSpec, Endpoint, Environment, Project, Release, WorkloadTemplate, common::EndpointType,
+    ComponentSpec, Endpoint, Environment, Project, Promotion, Release, WorkloadTemplate, common::EndpointType,
 };
 use kube::ResourceExt as _;
 
@@ -81,6 +82,9 @@ fn has_plan(target: &Target) -> bool {
         Kind::Build,
         Kind::DeployableArtifact,
         Kind::Release,
+        Kind::Promotion,
+        Kind::PromotionDecision,
+        Kind::PromotionBypass,
     ];
     target.as_object().is_none_or(|r| !plain.contains(&r.kind))
 }
@@ -149,6 +153,7 @@ impl<'a> Affected<'a> {
         self.add(changed.clone());
         match self.world.get_any(changed) {
             Some(AnyObject::Release(release)) => self.readers_of_release(changed, &release),
+            Some(AnyObject::Promotion(promotion)) => self.readers_of_promotion(changed, &promotion),
             Some(object) => {
                 if let Some(binding) = Binding::of(self.world, &object) {
                     self.readers_of_status(&binding);
@@ -292,6 +297,28 @@ impl<'a> Affected<'a> {
             | Kind::ScheduledTaskBinding
             | Kind::APIBinding
             | Kind::ComponentBinding => self.binding(changed),
+            Kind::Promotion => {
+                if let Some(AnyObject::Promotion(promotion)) = self.world.get_any(changed) {
+                    self.readers_of_promotion(changed, &promotion);
+                    self.add(ObjectRef::new(
+                        Kind::Component,
+                        namespace,
+                        &promotion.spec.owner.component_name,
+                    ));
+                }
+            }
+            Kind::PromotionDecision | Kind::PromotionBypass => {
+                // Its component sees to it that it goes with its promotion.
+                let promotion = match self.world.get_any(changed) {
+                    Some(AnyObject::PromotionDecision(o)) => o.spec.promotion_ref.clone(),
+                    Some(AnyObject::PromotionBypass(o)) => o.spec.promotion_ref.clone(),
+                    _ => return self.targets,
+                };
+                if let Some(promotion) = self.world.get::<Promotion>(namespace, &promotion) {
+                    let component = promotion.spec.owner.component_name.clone();
+                    self.add(ObjectRef::new(Kind::Component, namespace, component));
+                }
+            }
             Kind::Deployment => {
                 if let Some(AnyObject::Deployment(deployment)) = self.world.get_any(changed)
                     && let Some(binding) = &deployment.spec.binding_ref
@@ -311,6 +338,19 @@ impl<'a> Affected<'a> {
             Kind::Endpoint => self.endpoint(changed),
         }
         self.targets
+    }
+
+    /// The bindings that run, or do not, what a promotion says.
+    fn readers_of_promotion(&mut self, changed: &ObjectRef, promotion: &Promotion) {
+        let spec = &promotion.spec;
+        let name = names::binding(&spec.owner.component_name, spec.track(), &spec.target_environment);
+        for kind in binding::KINDS {
+            let binding = ObjectRef::new(kind, &changed.key.namespace, &name);
+            if self.world.get_any(&binding).is_some() {
+                self.cell_of(&binding);
+                self.binding_and_consumers(&binding);
+            }
+        }
     }
 
     /// The bindings that use a managed resource, or a type of them, and the cells that it runs in because of them.

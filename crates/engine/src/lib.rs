@@ -39,6 +39,7 @@ pub mod place;
 pub mod plan;
 mod plans;
 pub mod problem;
+pub mod promotion;
 pub mod reach;
 pub mod render;
 pub mod resolve;

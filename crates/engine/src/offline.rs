@@ -29,6 +29,7 @@ const MAX_ROUNDS: usize = 32;
 /// Renders everything in a world, with the world as all there is.
 pub fn render(world: &World) -> Rendered {
     let mut world = world.clone();
+    world.suppose_promoted(true);
     let mut derived: BTreeMap<(String, String, String), Value> = BTreeMap::new();
     let mut problems: BTreeMap<Target, Vec<Problem>> = BTreeMap::new();
     let mut queue: BTreeSet<Target> = affected::all(&world);
@@ -48,6 +49,7 @@ pub fn render(world: &World) -> Rendered {
         .into_iter()
         .flat_map(|(t, all)| all.into_iter().map(move |p| (t.clone(), p)))
         .collect();
+    world.suppose_promoted(false);
     Rendered {
         objects: derived.into_values().collect(),
         problems,

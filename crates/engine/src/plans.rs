@@ -59,8 +59,19 @@ pub(crate) fn of(world: &World, reference: &ObjectRef, object: &AnyObject) -> Pl
         | AnyObject::API(_)
         | AnyObject::Build(_)
         | AnyObject::DeployableArtifact(_)
+        | AnyObject::Promotion(_)
+        | AnyObject::PromotionDecision(_)
+        | AnyObject::PromotionBypass(_)
         | AnyObject::Release(_) => Plan::default(),
     }
+}
+
+/// What a binding would be rendered to, whatever promotions say.
+pub(crate) fn rendered_objects(
+    world: &World,
+    binding: &crate::binding::Binding,
+) -> Result<Vec<choreo_api::v1alpha1::ReleaseResource>, Problems> {
+    binding::objects(world, binding)
 }
 
 /// A status with `Ready` as its only condition: false with the problems, or true with a message.

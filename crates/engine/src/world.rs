@@ -208,6 +208,7 @@ macro_rules! kinds {
             $($field: Objects<$type>,)*
             referrers: OrdMap<Arc<ObjectRef>, OrdSet<Arc<ObjectRef>>>,
             index: Index,
+            promoted: bool,
         }
 
         impl World {
@@ -215,7 +216,7 @@ macro_rules! kinds {
             pub fn upsert(&mut self, object: AnyObject) {
                 let reference = object.reference();
                 let old = self.get_any(&reference);
-                if old.as_ref().is_none_or(|old| !refers_alike(old, &object)) {
+                if reference.kind == Kind::Promotion || old.as_ref().is_none_or(|old| !refers_alike(old, &object)) {
                     self.reindex(&reference, old.as_ref(), Some(&object));
                 }
                 match object { $(AnyObject::$kind(object) => { self.$field.insert(Arc::new(reference.key), object); })* }
@@ -284,6 +285,9 @@ kinds! {
     ScheduledTaskBinding => scheduled_task_bindings: api::ScheduledTaskBinding,
     APIBinding => api_bindings: api::APIBinding,
     ComponentBinding => component_bindings: api::ComponentBinding,
+    Promotion => promotions: api::Promotion,
+    PromotionDecision => promotion_decisions: api::PromotionDecision,
+    PromotionBypass => promotion_bypasses: api::PromotionBypass,
     Deployment => deployments: api::Deployment,
     Release => releases: api::Release,
     Endpoint => endpoints: api::Endpoint,
@@ -318,6 +322,16 @@ impl World {
     /// A world without objects.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Supposes that whatever a binding says was promoted: files say what they lead to once it is.
+    pub fn suppose_promoted(&mut self, yes: bool) {
+        self.promoted = yes;
+    }
+
+    /// Whether whatever a binding says counts as promoted.
+    pub(crate) fn supposes_promoted(&self) -> bool {
+        self.promoted
     }
 
     /// Whether there is no object at all.

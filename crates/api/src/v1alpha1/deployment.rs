@@ -116,6 +116,9 @@ pub struct DeploymentStatus {
     /// How far it has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<DeploymentPhase>,
+    /// Whether it was healthy here at any time. The way back to such a revision needs no approval and no check.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proven: bool,
     /// Name of the release that carries it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,

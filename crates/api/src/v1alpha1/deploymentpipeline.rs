@@ -76,6 +76,14 @@ pub struct TargetEnvironment {
     /// Whether an artifact that is ready in the source environment is promoted on its own, once all checks pass.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub auto_promote: bool,
+    /// How long a promotion may wait for approvals, checks and the end of a freeze before it has expired; 168h if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = crate::schema::DURATION))]
+    pub expires_after: Option<String>,
+    /// How many promotions that have ended are kept of each component, besides those that went past everything; 20 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub history_limit: Option<i32>,
 }
 
 impl TargetEnvironment {
@@ -104,13 +112,17 @@ pub struct Approvals {
     /// Whether the one who asks for the promotion may not approve it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_author: bool,
+    /// For how long an approval counts, as `24h`; for ever if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = crate::schema::DURATION))]
+    pub valid_for: Option<String>,
 }
 
 /// A check before a promotion. Exactly one kind of check.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.healthyFor), has(self.webhook), has(self.metric), has(self.job)].exists_one(given, given)")
-    .message("exactly one of healthyFor, webhook, metric and job must be given"))]
+#[x_kube(validation = Rule::new("[has(self.healthyFor), has(self.webhook), has(self.metric), has(self.job), has(self.rule)].exists_one(given, given)")
+    .message("exactly one of healthyFor, webhook, metric, job and rule must be given"))]
 pub struct Gate {
     /// Name of the check.
     #[schemars(length(min = 1, max = 63), regex(pattern = crate::schema::NAME))]
@@ -125,9 +137,29 @@ pub struct Gate {
     /// A metric must be within bounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<MetricGate>,
-    /// A container must exit with success in the source environment's cell.
+    /// A container must exit with success in a cell of the component's project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobGate>,
+    /// A CEL expression over `artifact`, `workload` and `component` that must be true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub rule: Option<String>,
+    /// Checks of one stage run at the same time; stages run one after the other. 0 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 15))]
+    pub stage: Option<i32>,
+    /// How long one attempt may take; 5m if absent. What has not ended by then is inconclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = crate::schema::DURATION))]
+    pub timeout: Option<String>,
+    /// How often it is tried again when it did not pass; never if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub retries: Option<i32>,
+    /// How long to wait before it is tried again; 10s if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = crate::schema::DURATION))]
+    pub retry_after: Option<String>,
 }
 
 /// A check by a web service.
@@ -137,10 +169,10 @@ pub struct WebhookGate {
     /// Address that the promotion is posted to.
     #[schemars(length(min = 1, max = 2048), regex(pattern = "^https?://[^\\s]+$"))]
     pub url: String,
-    /// How long to wait for the answer; 30s if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = crate::schema::DURATION))]
-    pub timeout: Option<String>,
+    /// Status codes that pass; 200 to 299 if absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(range(min = 100, max = 599)))]
+    pub expect: Vec<i32>,
     /// Name of a Secret whose key `token` is sent as a bearer token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::schema::SUBDOMAIN))]
@@ -150,9 +182,14 @@ pub struct WebhookGate {
 /// A check of a metric.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.min) || has(self.max)").message("give min, max or both"))]
+#[x_kube(validation = Rule::new("has(self.min) || has(self.max) || has(self.maxOfBaseline)").message("give min, max or maxOfBaseline"))]
 pub struct MetricGate {
-    /// The query, in the language of the data plane's observer.
+    /// Address of a server with Prometheus' HTTP API; that of the target's DataPlane (`observer.url`) if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048), regex(pattern = "^https?://[^\\s]+$"))]
+    pub address: Option<String>,
+    /// The query, in Prometheus' language. `${namespace}` is the namespace of the target's cell, `${workload}` the name of the
+    /// new revision's workload there.
     #[schemars(length(min = 1, max = 4096))]
     pub query: String,
     /// Smallest value that passes, as a decimal number.
@@ -163,10 +200,10 @@ pub struct MetricGate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^-?[0-9]+(\\.[0-9]+)?$"))]
     pub max: Option<String>,
-    /// How long the metric is watched.
+    /// How many times as large as the same query's value for the stable revision it may be, as a decimal number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = crate::schema::DURATION))]
-    pub over: Option<String>,
+    #[schemars(length(max = 32), regex(pattern = "^[0-9]+(\\.[0-9]+)?$"))]
+    pub max_of_baseline: Option<String>,
 }
 
 /// A check by a container.
@@ -184,10 +221,21 @@ pub struct JobGate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 4096)))]
     pub args: Vec<String>,
-    /// After how long the check has failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = crate::schema::DURATION))]
-    pub timeout: Option<String>,
+    /// The cell that it runs in.
+    #[serde(default, rename = "in")]
+    pub cell: GateCell,
+}
+
+/// The cell that a check runs in.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
+)]
+pub enum GateCell {
+    /// That of the source environment.
+    #[default]
+    Source,
+    /// That of the target environment.
+    Target,
 }
 
 /// How a new revision replaces the old one.
@@ -202,7 +250,21 @@ pub struct RolloutStrategy {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub steps: Vec<CanaryStep>,
-    /// Whether the environment goes back to the previous revision when the new one fails.
+    /// Checks that must pass at each step of a canary rollout, after its pause, and of a blue-green rollout before the switch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub analysis: Vec<Gate>,
+    /// Requests with this header go to the new revision, whatever its share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub testers: Option<HeaderMatch>,
+    /// For a blue-green rollout: whether it switches by itself once the new revision is healthy and the analysis has passed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub auto_switch: bool,
+    /// For a blue-green rollout: how long the old revision stays after the switch; 30s if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = crate::schema::DURATION))]
+    pub scale_down_delay: Option<String>,
+    /// Whether the environment goes back to the previous revision when the new one fails. Canary and blue-green rollouts always do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rollback_on_failure: bool,
     /// After how long without success the new revision has failed; 10m if absent.
@@ -223,6 +285,20 @@ pub enum RolloutType {
     Canary,
     /// All the traffic at once, after the new revision is up.
     BlueGreen,
+    /// All pods at once: the old ones stop before the new ones start.
+    AllAtOnce,
+}
+
+/// A header of a request.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct HeaderMatch {
+    /// Its name.
+    #[schemars(length(min = 1, max = 256), regex(pattern = "^[A-Za-z0-9!#$%&'*+\\-.^_|~]+$"))]
+    pub name: String,
+    /// Its value, exactly.
+    #[schemars(length(min = 1, max = 4096))]
+    pub value: String,
 }
 
 /// A step of a canary rollout.

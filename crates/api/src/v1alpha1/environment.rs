@@ -47,6 +47,43 @@ pub struct EnvironmentSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub constraints: Vec<Constraint>,
+    /// Times in which nothing is promoted to this environment. Emergencies and ways back are let through.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub freezes: Vec<EnvironmentFreeze>,
+}
+
+/// A time in which nothing is promoted to an environment: again and again with `schedule` and `duration`, or once.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.schedule) == has(self.duration)").message("schedule and duration go together"))]
+#[x_kube(validation = Rule::new("!has(self.schedule) || !(has(self.from) || has(self.until))").message("schedule excludes from and until"))]
+pub struct EnvironmentFreeze {
+    /// What it is called.
+    #[schemars(length(min = 1, max = 63), regex(pattern = crate::schema::NAME))]
+    pub name: String,
+    /// When it begins, again and again: five cron fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub schedule: Option<String>,
+    /// How long it lasts each time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = crate::schema::DURATION))]
+    pub duration: Option<String>,
+    /// Time zone of the schedule, for instance `Europe/Berlin`; UTC if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
+    /// When it begins, for one that happens once; from always if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
+    /// When it ends, for one that happens once; never if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
+    /// What for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub reason: Option<String>,
 }
 
 /// How endpoints of an environment are exposed.

@@ -6,14 +6,20 @@ pub(crate) mod cell;
 pub(crate) mod completion;
 pub(crate) mod convert;
 pub(crate) mod crds;
+pub(crate) mod decide;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod freeze;
 pub(crate) mod get;
+pub(crate) mod history;
 pub(crate) mod kubeconfig;
 pub(crate) mod manager;
+pub(crate) mod pipeline;
+pub(crate) mod promote;
+mod promotion;
 pub(crate) mod render;
 pub(crate) mod restore;
 pub(crate) mod rollback;
@@ -43,6 +49,12 @@ pub(crate) fn run(cli: Cli, printer: &mut Printer) -> Outcome {
         Command::Tree(args) => block_on(tree::run(&args, &connect, printer)),
         Command::Cell(args) => block_on(cell::run(&args, &connect, printer)),
         Command::Rollback(args) => block_on(rollback::run(&args, &connect, printer)),
+        Command::Promote(args) => block_on(promote::run(&args, &connect, printer)),
+        Command::Approve(args) => block_on(decide::approve(&args, &connect, printer)),
+        Command::Reject(args) => block_on(decide::reject(&args, &connect, printer)),
+        Command::Pipeline(args) => block_on(pipeline::run(&args, &connect, printer)),
+        Command::History(args) => block_on(history::run(&args, &connect, printer)),
+        Command::Freeze(args) => block_on(freeze::run(&args, &connect, printer)),
         Command::Render(args) => render::run(&args, &connect, printer),
         Command::Doctor(args) => block_on(doctor::run(&args, &connect, printer)),
         Command::Diff(args) => block_on(diff::run(&args, &connect, printer)),

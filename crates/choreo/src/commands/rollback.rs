@@ -1,13 +1,14 @@
 //! `choreo rollback`.
 
 use choreo_api::names;
-use choreo_api::v1alpha1::{Deployment, common::DEFAULT_TRACK};
+use choreo_api::v1alpha1::{Deployment, Release, common::DEFAULT_TRACK};
 use choreo_engine::binding::{self, Binding, PINNED};
-use choreo_engine::revision;
 use choreo_engine::{ObjectRef, World};
+use choreo_engine::{promotion, revision};
 use http::Method;
 use serde_json::{Value, json};
 
+use super::promotion::{create, follow, is_final, name, outcome, whoami};
 use crate::exit::ExitStatus;
 use crate::failure::{Failure, Outcome};
 use crate::online::{Body, Connect, Kind, Kinds, Session, world};
@@ -20,7 +21,9 @@ const MANAGER: &str = "choreo-cli";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Brings back a revision's artifact and overrides; configuration groups stay as they are. The binding is pinned: newer artifacts
-do not replace what it runs until --unpin ends that. `choreo get deployments` shows the revisions.
+do not replace what it runs until --unpin ends that. `choreo get deployments` shows the revisions. In an environment that is
+promoted to, the way back is a promotion: it stops what is being rolled out, passes no gate if the revision was healthy here
+before, and stays in `choreo history`.
 
 For example: choreo rollback greeter -e development
              choreo rollback greeter -e development --to 3
@@ -38,6 +41,9 @@ pub(crate) struct Args {
     /// The track
     #[arg(long, value_name = "NAME", default_value = DEFAULT_TRACK)]
     track: String,
+    /// What for; it is kept in the history
+    #[arg(long, short = 'm', value_name = "TEXT")]
+    reason: Option<String>,
     /// Let newer artifacts replace what runs again
     #[arg(long)]
     unpin: bool,
@@ -74,6 +80,9 @@ pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -
     }
     let target = target(args, &world, &binding)?;
     let number = target.spec.revision.unwrap_or_default();
+    if is_promoted_to(&world, &binding) && !args.dry_run {
+        return request(args, &session, &kinds, &binding, number, printer).await;
+    }
     write(args, &session, kind, &binding, operations(&live, target)).await?;
     let from = binding
         .revision
@@ -90,6 +99,60 @@ pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -
         kind.singular,
         binding.name()
     ))?;
+    Ok(ExitStatus::Success)
+}
+
+/// Whether a way of the pipeline leads to the binding's environment. New artifacts come to the first one by themselves, and to
+/// the others by promotions, of which the way back is one: it ends what is being rolled out, and is in the history.
+fn is_promoted_to(world: &World, binding: &Binding) -> bool {
+    let pipeline = promotion::pipeline_of(world, binding.namespace(), &binding.owner.project_name);
+    pipeline.is_some_and(|pipeline| {
+        promotion::ways_into(pipeline, &binding.environment)
+            .next()
+            .is_some()
+    })
+}
+
+async fn request(
+    args: &Args,
+    session: &Session,
+    kinds: &Kinds,
+    binding: &Binding,
+    revision: i64,
+    printer: &mut Printer,
+) -> Outcome {
+    let (user, _) = whoami(session).await?;
+    let mut spec = json!({
+        "owner": binding.owner,
+        "track": binding.track,
+        "targetEnvironment": binding.environment,
+        "rollbackTo": revision,
+        "requestedBy": user,
+    });
+    if let Some(reason) = &args.reason {
+        spec["reason"] = json!(reason);
+    }
+    let name = name(&[&args.component, &args.environment, "back"]);
+    create(session, kinds, "Promotion", &name, spec).await?;
+    let patience = std::time::Duration::from_secs(30);
+    let begun = |phase: &str| phase == "RollingOut" || is_final(phase);
+    let seen = follow(session, kinds, &name, patience, printer, false, begun).await?;
+    let Some(seen) = seen else {
+        return Err(Failure::new(format!("promotion {name} has not begun in time"))
+            .hint(format!("`choreo history {name}` says what it waits for"))
+            .status(ExitStatus::TimedOut));
+    };
+    outcome(&seen)?;
+    let from = binding
+        .revision
+        .map(|current| format!("from revision {current} "))
+        .unwrap_or_default();
+    printer.line(format!(
+        "{} goes {from}back to revision {revision}, {}",
+        binding.name(),
+        seen["status"]["artifact"].as_str().unwrap_or_default()
+    ))?;
+    printer.note(format!("`choreo history {name}` shows how it goes on"))?;
     Ok(ExitStatus::Success)
 }
 
@@ -126,8 +189,17 @@ fn find(args: &Args, session: &Session, world: &World) -> Result<Binding, Failur
     })
 }
 
+/// The revision that is rolled out. The binding's status may be a moment behind it.
+fn current(world: &World, binding: &Binding) -> Option<i64> {
+    let namespace = binding.namespace();
+    let release = world.get::<Release>(namespace, &names::release(binding.name()));
+    let deployment = release.and_then(|release| release.spec.deployment_ref.as_deref());
+    let deployment = deployment.and_then(|name| world.get::<Deployment>(namespace, name));
+    deployment.and_then(|d| d.spec.revision).or(binding.revision)
+}
+
 fn target<'w>(args: &Args, world: &'w World, binding: &Binding) -> Result<&'w Deployment, Failure> {
-    let current = binding.revision.unwrap_or(i64::MAX);
+    let current = current(world, binding).unwrap_or(i64::MAX);
     if let Some(found) = revision::rollback_target(world, &binding.reference, current, args.to) {
         return Ok(found);
     }

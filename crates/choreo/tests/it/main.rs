@@ -7,6 +7,7 @@ mod greeter;
 mod kubectl;
 mod offline;
 mod online;
+mod promotion;
 mod rollback;
 mod support;
 mod survival;

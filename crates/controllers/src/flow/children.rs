@@ -45,7 +45,7 @@ fn is_owned_by(object: &DynamicObject, owner: &DynamicObject) -> bool {
 }
 
 /// Makes a child what the plan says. An object of that name that does not belong to the owner is left alone.
-pub(super) async fn apply(
+pub(crate) async fn apply(
     context: &Context,
     manager: &str,
     snapshot: &ControlSnapshot,

@@ -10,7 +10,7 @@
 //! What should be is the engine's business; a planner adds what only the server knows (UIDs), refuses to touch what is
 //! not its own, and tells apart what will pass from what somebody has to change.
 
-mod children;
+pub(crate) mod children;
 pub mod targets;
 
 use std::collections::BTreeMap;

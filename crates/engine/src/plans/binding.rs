@@ -7,7 +7,7 @@ use choreo_api::{
     labels::Labels,
     names,
     v1alpha1::{
-        Component, DeployableArtifactSpec, Endpoint, Release, ReleaseResource, WorkloadTemplate,
+        Component, DeployableArtifactSpec, Endpoint, Release, ReleaseResource, RolloutType, WorkloadTemplate,
         common::{DEFAULT_TRACK, EndpointAddresses, ExposeLevel, Overrides, ReleaseState, Visibility},
     },
 };
@@ -23,6 +23,7 @@ use crate::{
     place::Place,
     plan::{Child, Plan, Status},
     problem::{Problem, Problems},
+    promotion::{self, Effective, Side},
     render::{self, Input},
     resolve::{configuration, connections, overrides},
     revision::{self, Revision},
@@ -49,16 +50,13 @@ struct Failed {
 }
 
 pub(super) fn plan(world: &World, object: &AnyObject) -> Plan {
-    let Some(binding) = Binding::of(world, object) else {
+    let Some(mut binding) = Binding::of(world, object) else {
         return without_owner(object);
     };
     let mut plan = if binding.state == ReleaseState::Undeploy {
         undeploy(world, &binding)
     } else {
-        match rendered(world, &binding) {
-            Ok(rendered) => deploy(world, &binding, rendered),
-            Err(failed) => keep(world, &binding, &failed),
-        }
+        run(world, &mut binding)
     };
     if binding.reference.kind == Kind::ScheduledTaskBinding
         && let Some(status) = &mut plan.status
@@ -71,6 +69,81 @@ pub(super) fn plan(world: &World, object: &AnyObject) -> Plan {
         }
     }
     plan
+}
+
+/// Has run what the binding says, or what the promotions to it let it run.
+fn run(world: &World, binding: &mut Binding) -> Plan {
+    match promotion::effective(world, binding) {
+        Effective::AsWritten => carry_out(world, binding, None),
+        Effective::Only {
+            artifact: None, why, ..
+        } if why.is_none() => undeploy(world, binding),
+        Effective::Only {
+            artifact: None,
+            why: Some(why),
+        }
+        | Effective::Hold(why) => hold(world, binding, why),
+        Effective::Only { artifact, why } => {
+            binding.artifact = artifact;
+            let mut plan = carry_out(world, binding, None);
+            if let (Some(status), Some(why)) = (&mut plan.status, why) {
+                let ready = Condition::not_ready(why.reason, why.message).observed(binding.generation);
+                choreo_api::conditions::set(&mut status.conditions, ready);
+            }
+            plan
+        }
+        Effective::Two(side) => {
+            binding.artifact = Some(side.stable.clone());
+            carry_out(world, binding, Some(&side))
+        }
+    }
+}
+
+/// Nothing was let in: what runs stays as it is.
+fn hold(world: &World, binding: &Binding, why: Problem) -> Plan {
+    let mut failed = Failed::default();
+    failed.unresolved.push(why);
+    keep(world, binding, &failed)
+}
+
+fn carry_out(world: &World, binding: &Binding, side: Option<&Side>) -> Plan {
+    let both = rendered(world, binding, false).and_then(|mut stable| {
+        if let Some(side) = side {
+            let mut new = binding.clone();
+            new.artifact = Some(side.candidate.clone());
+            let beside = rendered(world, &new, true)?;
+            let own = std::mem::take(&mut stable.output.resources);
+            stable.output.resources =
+                promotion::side::side_by_side(binding, side, own, beside.output.resources);
+        }
+        Ok(stable)
+    });
+    match both {
+        Ok(rendered) => deploy(world, binding, rendered),
+        Err(failed) => keep(world, binding, &failed),
+    }
+}
+
+/// What a binding would be rendered to, whatever promotions say.
+pub(super) fn objects(world: &World, binding: &Binding) -> Result<Vec<ReleaseResource>, Problems> {
+    rendered(world, binding, false)
+        .map(|rendered| rendered.output.resources)
+        .map_err(|failed| {
+            let mut all = failed.unresolved;
+            all.extend(failed.render);
+            all
+        })
+}
+
+/// Whether the way to the binding's environment replaces all pods at once.
+fn is_all_at_once(world: &World, binding: &Binding) -> bool {
+    let pipeline = promotion::pipeline_of(world, binding.namespace(), &binding.owner.project_name);
+    pipeline.is_some_and(|pipeline| {
+        promotion::ways_into(pipeline, &binding.environment).any(|way| {
+            let strategy = way.target.strategy.as_ref();
+            strategy.is_some_and(|s| s.type_ == RolloutType::AllAtOnce)
+        })
+    })
 }
 
 /// The binding of an API that says no owner, while there is no such API.
@@ -109,7 +182,8 @@ fn effective_overrides(source: &DeployableArtifactSpec, binding: &Binding) -> Ov
     }
 }
 
-fn rendered(world: &World, binding: &Binding) -> Result<Rendered, Failed> {
+/// `beside` says that another revision of the component runs under its own names.
+fn rendered(world: &World, binding: &Binding, beside: bool) -> Result<Rendered, Failed> {
     let mut failed = Failed::default();
     let owner = &binding.owner;
     let namespace = binding.namespace();
@@ -163,10 +237,15 @@ fn rendered(world: &World, binding: &Binding) -> Result<Rendered, Failed> {
     let settings = configuration.unwrap_or_default();
     let reachable = connections.unwrap_or_default();
     let endpoints = exposures.unwrap_or_default();
+    let own_track = if beside {
+        Cow::Owned(promotion::candidate_track(&binding.track))
+    } else {
+        Cow::Borrowed(binding.track.as_str())
+    };
     let output = failed.render.take(render::render(&Input {
         place: &place,
         component: &owner.component_name,
-        track: &binding.track,
+        track: &own_track,
         source: &source,
         workload: &workload,
         overrides: &overrides,
@@ -190,7 +269,10 @@ fn rendered(world: &World, binding: &Binding) -> Result<Rendered, Failed> {
     let identity = failed.render.take(identity);
     let addresses = exposed.addresses(&endpoints);
     match (output, identity) {
-        (Some(output), Some(identity)) if failed.unresolved.is_empty() && failed.render.is_empty() => {
+        (Some(mut output), Some(identity)) if failed.unresolved.is_empty() && failed.render.is_empty() => {
+            if is_all_at_once(world, binding) {
+                promotion::side::all_at_once(&mut output.resources);
+            }
             Ok(Rendered {
                 manual: source.type_.as_deref() == Some("ManualTask"),
                 identity,

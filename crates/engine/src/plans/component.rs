@@ -48,6 +48,14 @@ pub(super) fn plan(world: &World, reference: &ObjectRef, component: &Component) 
             .filter_map(|b| adoption(world, &b.reference, reference)),
     );
 
+    // So do its promotions, and what was decided about them.
+    for promotion in world.referrers_of(reference, &[Kind::Promotion]) {
+        plan.adopt.extend(adoption(world, promotion, reference));
+        let about = world.referrers_of(promotion, &[Kind::PromotionDecision, Kind::PromotionBypass]);
+        plan.adopt
+            .extend(about.filter_map(|about| adoption(world, about, promotion)));
+    }
+
     let project = world.get::<Project>(namespace, project_name);
     match project {
         None => problems.push(Problem::waiting(

@@ -69,6 +69,11 @@ pub(super) fn plan(world: &World, reference: &ObjectRef, deployment: &Deployment
     let mut status = status(&deployment.metadata, vec![ready]);
     status.fields.insert("phase".to_owned(), json!(phase));
     status.fields.insert("release".to_owned(), json!(release_name));
+    // Once proven, always proven: it may be gone back to.
+    let before = deployment.status.as_ref().is_some_and(|s| s.proven);
+    if before || phase == DeploymentPhase::Complete {
+        status.fields.insert("proven".to_owned(), json!(true));
+    }
     Plan {
         status: Some(status),
         ..Plan::default()

@@ -18,7 +18,7 @@ use crate::{
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// What developers write. What they only read is everything else of ours.
-const DEVELOPER_KINDS: [&str; 18] = [
+const DEVELOPER_KINDS: [&str; 19] = [
     "apis",
     "builds",
     "components",
@@ -28,6 +28,7 @@ const DEVELOPER_KINDS: [&str; 18] = [
     "gitcommitrequests",
     "projects",
     "promotions",
+    "promotiondecisions",
     "scheduledtasks",
     "services",
     "webapplications",

@@ -13,6 +13,7 @@ mod defaults;
 use choreo_api::annotations::FORCE_DELETE;
 use choreo_api::v1alpha1::{DeploymentPipeline, Environment, Project};
 use kube::ResourceExt as _;
+use serde_json::Value;
 
 pub use defaults::{default_reads, fill, lacks};
 
@@ -20,6 +21,7 @@ use crate::binding;
 use crate::blueprint;
 use crate::plans::pipeline;
 use crate::problem::quoted_list;
+use crate::promotion::{CHANGED_BY, PROMOTED_BY};
 use crate::world::{AnyObject, Kind, ObjectRef, World};
 
 /// As many objects are named as a person reads.
@@ -65,6 +67,108 @@ pub fn apply_to(user: &str) -> bool {
     }
 }
 
+/// Writes down who writes, where that is for the API server to say: who asks for a promotion, who decides about one, who goes past
+/// everything, and who puts an artifact into a binding. `before` is the object as it was, for a change.
+pub fn stamp(object: &mut Value, before: Option<&Value>, user: &str, groups: &[String]) {
+    let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+    let is_binding = binding::KINDS.iter().any(|known| known.as_str() == kind);
+    match kind.as_str() {
+        "Promotion" | "PromotionDecision" | "PromotionBypass" => {
+            let Some(spec) = object["spec"].as_object_mut() else {
+                return;
+            };
+            // Once written it stays; the specs cannot be changed.
+            if let Some(before) = before {
+                for field in ["requestedBy", "fromBinding", "user", "groups"] {
+                    match before["spec"].get(field) {
+                        Some(value) => spec.insert(field.to_owned(), value.clone()),
+                        None => spec.remove(field),
+                    };
+                }
+                return;
+            }
+            if kind == "Promotion" {
+                spec.insert("requestedBy".to_owned(), Value::from(user));
+                spec.remove("fromBinding");
+                return;
+            }
+            spec.insert("user".to_owned(), Value::from(user));
+            if kind == "PromotionDecision" {
+                spec.insert("groups".to_owned(), Value::from(groups.to_vec()));
+            }
+        }
+        _ if is_binding => {
+            let says = |object: &Value| object["spec"].get("artifactRef").cloned();
+            let kept =
+                |key: &str| before.and_then(|before| before["metadata"]["annotations"].get(key).cloned());
+            let same = before.is_some_and(|before| says(before) == says(object));
+            let (by, promoted) = if same {
+                (kept(CHANGED_BY), kept(PROMOTED_BY))
+            } else {
+                (says(object).map(|_| Value::from(user)), None)
+            };
+            if by.is_none() && promoted.is_none() && object["metadata"]["annotations"].is_null() {
+                return;
+            }
+            if object["metadata"]["annotations"].is_null() {
+                object["metadata"]["annotations"] = Value::Object(serde_json::Map::new());
+            }
+            if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+                for (key, value) in [(CHANGED_BY, by), (PROMOTED_BY, promoted)] {
+                    match value {
+                        Some(value) => annotations.insert(key.to_owned(), value),
+                        None => annotations.remove(key),
+                    };
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether an object is one whose author must be known for sure: without that it must not be written at all.
+pub fn is_signed(kind: &str) -> bool {
+    matches!(kind, "Promotion" | "PromotionDecision" | "PromotionBypass")
+}
+
+/// Why an object must not be written as it is: it says that somebody else writes it. For API servers that cannot be made to write
+/// down themselves who it is.
+pub fn forged(object: &Value, before: Option<&Value>, user: &str, groups: &[String]) -> Option<Refusal> {
+    if !is_signed(object["kind"].as_str().unwrap_or_default()) {
+        return None;
+    }
+    let mut signed = object.clone();
+    stamp(&mut signed, before, user, groups);
+    let spec = (object["spec"].as_object()?, signed["spec"].as_object()?);
+    let list = |value: Option<&Value>| -> std::collections::BTreeSet<String> {
+        let all = value.and_then(Value::as_array).into_iter().flatten();
+        all.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    for field in ["requestedBy", "user", "fromBinding"] {
+        let (says, is) = (spec.0.get(field), spec.1.get(field));
+        if says != is {
+            return Some(Refusal {
+                field: format!("spec.{field}"),
+                message: match is {
+                    Some(is) => format!("must be {is}, which is who writes it"),
+                    None => "must not be given".to_owned(),
+                },
+            });
+        }
+    }
+    // Whoever leaves a group out has no more rights by that.
+    let (says, is) = (list(spec.0.get("groups")), list(spec.1.get("groups")));
+    (!says.is_subset(&is)).then(|| Refusal {
+        field: "spec.groups".to_owned(),
+        message: format!("{user} is not a member of all of them"),
+    })
+}
+
+/// Why the status of an object may not be written by people: what may run is decided by it.
+pub fn status_is_ours(kind: &str) -> bool {
+    is_signed(kind) || kind == Kind::Deployment.as_str()
+}
+
 /// What refers to a kind so that it is in use. Objects of other kinds may be deleted at any time.
 fn users(kind: Kind) -> &'static [Kind] {
     match kind {
@@ -89,6 +193,9 @@ fn users(kind: Kind) -> &'static [Kind] {
 
 /// The kinds, in the object's namespace, that the rules about such a write look at. `None` if there is no rule about it.
 pub fn reads(kind: Kind, deletion: bool) -> Option<&'static [Kind]> {
+    if deletion && kind == Kind::Promotion {
+        return Some(&[]);
+    }
     if deletion {
         return Some(users(kind)).filter(|users| !users.is_empty());
     }
@@ -111,7 +218,7 @@ pub fn refusals(world: &World, change: Change<'_>) -> Vec<Refusal> {
     }
 }
 
-fn spec(object: &AnyObject) -> Option<serde_json::Value> {
+fn spec(object: &AnyObject) -> Option<Value> {
     object.to_value().ok().map(|mut value| value["spec"].take())
 }
 
@@ -127,10 +234,15 @@ fn wrong(world: &World, object: &AnyObject) -> Vec<Refusal> {
             }
             _ => Vec::new(),
         },
-        AnyObject::Environment(environment) => host_taken(world, environment)
-            .map(|message| at("spec.gateway.dnsPrefix", message))
-            .into_iter()
-            .collect(),
+        AnyObject::Environment(environment) => {
+            let host = host_taken(world, environment).map(|message| at("spec.gateway.dnsPrefix", message));
+            let freezes = environment.spec.freezes.iter().enumerate();
+            let wrong = freezes.filter_map(|(i, freeze)| {
+                let why = crate::promotion::freeze::check(freeze).err()?;
+                Some(at(&format!("spec.freezes[{i}]"), why))
+            });
+            host.into_iter().chain(wrong).collect()
+        }
         AnyObject::ComponentType(_) | AnyObject::Trait(_) | AnyObject::ResourceType(_) => object
             .to_value()
             .ok()
@@ -213,6 +325,20 @@ fn in_use(world: &World, object: &AnyObject) -> Option<Refusal> {
         .and_then(|annotations| annotations.get(FORCE_DELETE));
     if meta.deletion_timestamp.is_some() || forced.is_some_and(|value| value == "true") {
         return None;
+    }
+    if let AnyObject::Promotion(promotion) = object
+        && let Some(bypass) = promotion
+            .status
+            .as_ref()
+            .and_then(|status| status.bypass.as_ref())
+    {
+        return Some(Refusal {
+            field: String::new(),
+            message: format!(
+                "{} went past all gates with it ({}), which is kept for ever",
+                bypass.user, bypass.reason
+            ),
+        });
     }
     let reference = object.reference();
     let counts = |user: &&ObjectRef| {

@@ -219,6 +219,22 @@ pub(super) fn of(object: &AnyObject) -> BTreeSet<ObjectRef> {
             edges.to(Kind::Environment, &o.spec.environment);
             edges.runs(o.spec.artifact_ref.as_deref(), o.spec.workload_spec.as_ref());
         }
+        AnyObject::Promotion(o) => {
+            edges.owner(&o.spec.owner);
+            edges.to(Kind::Environment, &o.spec.target_environment);
+            for artifact in [
+                o.spec.artifact_ref.as_deref(),
+                o.status.as_ref().and_then(|s| s.artifact.as_deref()),
+                o.status.as_ref().and_then(|s| s.previous_artifact.as_deref()),
+            ] {
+                // What has ended needs its artifacts only as names.
+                if !crate::promotion::is_over(o) {
+                    edges.to(Kind::DeployableArtifact, artifact.unwrap_or_default());
+                }
+            }
+        }
+        AnyObject::PromotionDecision(o) => edges.to(Kind::Promotion, &o.spec.promotion_ref),
+        AnyObject::PromotionBypass(o) => edges.to(Kind::Promotion, &o.spec.promotion_ref),
         AnyObject::Deployment(o) => {
             if let Some(owner) = &o.spec.owner {
                 edges.owner(owner);

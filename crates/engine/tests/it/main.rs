@@ -18,6 +18,7 @@ mod exposure;
 mod flow;
 mod history;
 mod pods;
+mod promotion;
 mod properties;
 mod reach;
 mod rules;

@@ -3,7 +3,7 @@
 //!
 //! Every replica answers. The one that acts makes the certificate, which all of them read from one Secret, and tells the API
 //! server whom to ask. The webhook may be down: the API server then goes on without it (`failurePolicy: Ignore`), and the plans
-//! report what it would have refused.
+//! report what it would have refused. Only what people sign with their name (promotions, decisions about them) is refused then.
 
 mod certificates;
 mod review;
@@ -216,7 +216,7 @@ impl Webhook {
                 "expression": format!("request.userInfo.username != '{}'", user.replace(['\\', '\''], "")),
             }));
         }
-        let webhook = |name: &str, path: &str, rules: Vec<Value>| {
+        let webhook = |name: &str, path: &str, rules: Vec<Value>, policy: &str| {
             json!({
                 "name": name,
                 "clientConfig": call(path),
@@ -224,28 +224,40 @@ impl Webhook {
                 "matchConditions": conditions,
                 "admissionReviewVersions": ["v1"],
                 "sideEffects": "None",
-                // What is refused is said by plans, too, and what is left out is required.
-                "failurePolicy": "Ignore",
+                "failurePolicy": policy,
                 "matchPolicy": "Equivalent",
                 "timeoutSeconds": 5,
             })
         };
-        let configuration = |kind: &str, webhook: Value| {
+        // What is refused is said by plans, too, and what is left out is required.
+        let (may_be_away, must_answer) = ("Ignore", "Fail");
+        let configuration = |kind: &str, webhooks: Vec<Value>| {
             json!({
                 "apiVersion": "admissionregistration.k8s.io/v1",
                 "kind": kind,
                 "metadata": {"name": self.options.name, "labels": {"app.kubernetes.io/part-of": "choreo"}},
-                "webhooks": [webhook],
+                "webhooks": webhooks,
             })
         };
         let params = PatchParams::apply(MANAGER).force();
-        let object = webhook("defaults.openchoreo.dev", DEFAULT, default_rules());
-        let object = configuration("MutatingWebhookConfiguration", object);
+        let object = webhook("defaults.openchoreo.dev", DEFAULT, default_rules(), may_be_away);
+        let object = configuration("MutatingWebhookConfiguration", vec![object]);
         let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         api.patch(&self.options.name, &params, &Patch::Apply(&object))
             .await?;
-        let object = webhook("rules.openchoreo.dev", VALIDATE, rules());
-        let object = configuration("ValidatingWebhookConfiguration", object);
+        // Whose word it is must be known for sure: without an answer it is not written.
+        let signed = json!({
+            "apiGroups": [GROUP],
+            "apiVersions": ["*"],
+            "operations": ["CREATE", "UPDATE"],
+            "resources": ["promotions", "promotiondecisions", "promotionbypasses"],
+            "scope": "Namespaced",
+        });
+        let objects = vec![
+            webhook("rules.openchoreo.dev", VALIDATE, rules(), may_be_away),
+            webhook("authors.openchoreo.dev", VALIDATE, vec![signed], must_answer),
+        ];
+        let object = configuration("ValidatingWebhookConfiguration", objects);
         let api: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         api.patch(&self.options.name, &params, &Patch::Apply(&object))
             .await?;

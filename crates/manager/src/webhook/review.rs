@@ -94,6 +94,20 @@ impl Reviewer {
             return Vec::new();
         }
         let deletion = text("/operation") == "DELETE";
+        if !deletion {
+            let groups: Vec<String> = request["userInfo"]["groups"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect();
+            let old = Some(&request["oldObject"]).filter(|old| !old.is_null());
+            let user = text("/userInfo/username");
+            if let Some(refusal) = rules::forged(&request["object"], old, user, &groups) {
+                return vec![refusal];
+            }
+        }
         let kind = Kind::ALL.iter().find(|kind| kind.as_str() == text("/kind/kind"));
         let Some(reads) = kind.and_then(|kind| rules::reads(*kind, deletion)) else {
             return Vec::new();

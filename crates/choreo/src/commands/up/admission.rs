@@ -67,14 +67,23 @@ impl Admission for Rules {
     }
 
     fn handles(&self, request: &AdmissionRequest<'_>) -> bool {
+        let kind = request.resource.kind.as_str();
+        let own = match request.subresource {
+            "" => reads(request).is_some() || rules::is_signed(kind),
+            "status" => rules::status_is_ours(kind),
+            _ => false,
+        };
         request.cluster == self.cluster
             && request.resource.group == GROUP
-            && request.subresource.is_empty()
             && rules::apply_to(&request.user.name)
-            && (reads(request).is_some() || default_reads(request).is_some())
+            && (own || request.subresource.is_empty() && default_reads(request).is_some())
     }
 
     fn mutate(&self, request: &AdmissionRequest<'_>, object: &mut Value) -> Result<()> {
+        if !request.subresource.is_empty() {
+            return Ok(());
+        }
+        rules::stamp(object, request.old, &request.user.name, &request.user.groups);
         // Most objects say everything, and then nothing is read for them.
         if let Some((kind, reads)) = default_reads(request)
             && rules::lacks(kind, object)
@@ -85,6 +94,11 @@ impl Admission for Rules {
     }
 
     fn validate(&self, request: &AdmissionRequest<'_>, _warnings: &mut Vec<String>) -> Result<()> {
+        if request.subresource == "status" {
+            let info = request.resource;
+            let why = "only the platform writes its status: what may run is decided by it";
+            return Err(ApiError::forbidden(&info.group, &info.plural, request.name, why));
+        }
         let typed = |value: Option<&Value>| value.and_then(|value| AnyObject::from_value(value).ok());
         let (old, new) = (typed(request.old), typed(request.object));
         let change = match (request.operation, &old, &new) {

@@ -1,0 +1,308 @@
+//! What a binding of a guarded environment runs, whatever is written into it.
+
+use choreo_api::v1alpha1::{Environment, Promotion};
+use choreo_engine::promotion::{self, LaneKey, machine};
+use choreo_engine::{AnyObject, Kind, World, offline};
+use serde_json::{Value, json};
+
+use super::support::*;
+
+const GUARDED: &str = "
+apiVersion: openchoreo.dev/v1alpha1
+kind: DeploymentPipeline
+metadata: {name: default}
+spec:
+  promotionPaths:
+    - sourceEnvironmentRef: development
+      targetEnvironmentRefs:
+        - name: staging
+          approvals: {minimum: 1}
+          strategy: {type: Canary, steps: [{weight: 10}], testers: {name: x-test, value: 'yes'}}
+    - sourceEnvironmentRef: staging
+      targetEnvironmentRefs: [{name: production}]
+";
+
+fn artifact(world: &World) -> String {
+    let all: Vec<_> = world.all::<choreo_api::v1alpha1::DeployableArtifact>().collect();
+    let of_greeter = |a: &&&std::sync::Arc<choreo_api::v1alpha1::DeployableArtifact>| {
+        a.spec
+            .owner
+            .as_ref()
+            .is_some_and(|o| o.component_name == "greeter")
+    };
+    all.iter()
+        .find(of_greeter)
+        .unwrap()
+        .metadata
+        .name
+        .clone()
+        .unwrap()
+}
+
+fn binding(artifact: &str) -> AnyObject {
+    AnyObject::from_value(&json!({
+        "apiVersion": "openchoreo.dev/v1alpha1", "kind": "ServiceBinding",
+        "metadata": {"name": "greeter-staging", "namespace": "default"},
+        "spec": {"owner": {"projectName": "default", "componentName": "greeter"}, "environment": "staging",
+                 "artifactRef": artifact},
+    }))
+    .unwrap()
+}
+
+fn promotion(artifact: &str, status: &Value) -> AnyObject {
+    AnyObject::from_value(&json!({
+        "apiVersion": "openchoreo.dev/v1alpha1", "kind": "Promotion",
+        "metadata": {"name": "p", "namespace": "default", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"owner": {"projectName": "default", "componentName": "greeter"},
+                 "sourceEnvironment": "development", "targetEnvironment": "staging", "artifactRef": artifact,
+                 "requestedBy": "ann"},
+        "status": status,
+    }))
+    .unwrap()
+}
+
+fn guarded() -> (World, String) {
+    let mut world = offline::render(&world(&[GITHUB, GREETER])).world;
+    add(&mut world, GUARDED);
+    let artifact = artifact(&world);
+    (world, artifact)
+}
+
+fn key() -> LaneKey {
+    LaneKey {
+        namespace: "default".to_owned(),
+        component: "greeter".to_owned(),
+        track: "default".to_owned(),
+        environment: "staging".to_owned(),
+    }
+}
+
+#[test]
+fn what_was_not_promoted_does_not_run_and_is_a_request() {
+    let (mut world, artifact) = guarded();
+    world.upsert(binding(&artifact));
+    let (reason, message) = ready(&world, Kind::ServiceBinding, "greeter-staging");
+    assert_eq!(reason, "AwaitingPromotion", "{message}");
+    assert!(
+        plan_of(&world, Kind::ServiceBinding, "greeter-staging")
+            .children
+            .is_empty()
+    );
+    let wanted = promotion::wanted(&world, &key());
+    assert_eq!(wanted.len(), 1);
+    assert_eq!(wanted[0].spec.artifact_ref.as_deref(), Some(artifact.as_str()));
+    assert!(wanted[0].spec.from_binding);
+    // Asked for once.
+    world.upsert(promotion(
+        &artifact,
+        &json!({"phase": "Rejected", "artifact": artifact}),
+    ));
+    assert_eq!(promotion::wanted(&world, &key()), Vec::<Promotion>::new());
+    assert!(
+        plan_of(&world, Kind::ServiceBinding, "greeter-staging")
+            .children
+            .is_empty()
+    );
+    // Let in, it runs.
+    let released = json!({"phase": "Succeeded", "artifact": artifact, "released": true});
+    world.upsert(promotion(&artifact, &released));
+    let plan = plan_of(&world, Kind::ServiceBinding, "greeter-staging");
+    assert!(plan.children.iter().any(|child| child.kind() == "Release"));
+}
+
+#[test]
+fn without_demands_a_binding_runs_what_it_says() {
+    let mut world = offline::render(&world(&[GITHUB, GREETER])).world;
+    let artifact = artifact(&world);
+    world.upsert(binding(&artifact));
+    let plan = plan_of(&world, Kind::ServiceBinding, "greeter-staging");
+    assert!(plan.children.iter().any(|child| child.kind() == "Release"));
+    assert_eq!(promotion::wanted(&world, &key()), Vec::<Promotion>::new());
+}
+
+#[test]
+fn a_canary_is_two_workloads_and_shares_of_every_route() {
+    let (mut world, artifact) = guarded();
+    world.upsert(binding(&artifact));
+    let rolling = json!({
+        "phase": "RollingOut", "artifact": artifact, "previousArtifact": artifact, "released": true, "accepted": true,
+        "startTime": "2026-01-01T00:00:01Z", "rollout": {"step": 0},
+    });
+    world.upsert(promotion(&artifact, &rolling));
+    let plan = plan_of(&world, Kind::ServiceBinding, "greeter-staging");
+    let release = plan
+        .children
+        .iter()
+        .find(|child| child.kind() == "Release")
+        .unwrap();
+    let all: Vec<Value> = release.object["spec"]["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["object"].clone())
+        .collect();
+    let named = |kind: &str, name: &str| {
+        all.iter()
+            .find(|o| o["kind"] == kind && o["metadata"]["name"] == name)
+            .unwrap_or_else(|| panic!("no {kind} {name}"))
+    };
+    let (old, new) = (
+        named("Deployment", "greeter"),
+        named("Deployment", "greeter-canary"),
+    );
+    named("Service", "greeter-canary");
+    assert_eq!(
+        new["metadata"]["annotations"][promotion::CANDIDATE],
+        json!(artifact)
+    );
+    // Neither selects the other's pods, and all are of one release.
+    let selector = |o: &Value| o["spec"]["selector"]["matchLabels"].clone();
+    assert_ne!(selector(old), selector(new));
+    let release_of =
+        |o: &Value| o["spec"]["template"]["metadata"]["labels"]["openchoreo.dev/release"].clone();
+    assert_eq!(release_of(old), release_of(new));
+    let route = all.iter().find(|o| o["kind"] == "HTTPRoute").unwrap();
+    let rules = route["spec"]["rules"].as_array().unwrap();
+    assert_eq!(rules.len(), 2, "{route:#}");
+    assert_eq!(rules[0]["matches"][0]["headers"][0]["name"], "x-test");
+    assert_eq!(rules[0]["backendRefs"][0]["name"], "greeter-canary");
+    let weights: Vec<(&Value, &Value)> = rules[1]["backendRefs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|b| (&b["name"], &b["weight"]))
+        .collect();
+    assert_eq!(
+        weights,
+        [
+            (&json!("greeter"), &json!(90)),
+            (&json!("greeter-canary"), &json!(10))
+        ]
+    );
+    // Stopped, the old one has everything, though the binding was never touched.
+    let stopped = json!({
+        "phase": "RolledBack", "reason": "Aborted", "artifact": artifact, "previousArtifact": artifact, "accepted": true,
+        "startTime": "2026-01-01T00:00:01Z", "completionTime": "2026-01-01T00:00:02Z",
+    });
+    world.upsert(promotion(&artifact, &stopped));
+    let plan = plan_of(&world, Kind::ServiceBinding, "greeter-staging");
+    let text = serde_json::to_string(&plan.children.iter().map(|c| &c.object).collect::<Vec<_>>()).unwrap();
+    assert!(!text.contains("greeter-canary"), "{text}");
+}
+
+#[test]
+fn a_skipped_environment_is_refused_by_name() {
+    let (world, artifact) = guarded();
+    let mut spec = choreo_api::v1alpha1::PromotionSpec {
+        source_environment: Some("development".to_owned()),
+        target_environment: "production".to_owned(),
+        ..Default::default()
+    };
+    spec.owner.project_name = "default".to_owned();
+    spec.owner.component_name = "greeter".to_owned();
+    let rules = |spec: &choreo_api::v1alpha1::PromotionSpec| -> Vec<String> {
+        promotion::refusals(&world, "default", spec, Some(&artifact))
+            .into_iter()
+            .map(|refusal| refusal.rule.to_string())
+            .collect()
+    };
+    assert!(
+        rules(&spec).contains(&"EnvironmentSkipped".to_owned()),
+        "{:?}",
+        rules(&spec)
+    );
+    spec.source_environment = Some("production".to_owned());
+    spec.target_environment = "development".to_owned();
+    assert!(rules(&spec).contains(&"NoPath".to_owned()), "{:?}", rules(&spec));
+    spec.source_environment = Some("development".to_owned());
+    spec.target_environment = "staging".to_owned();
+    // Offline nothing runs, so nothing is healthy.
+    assert_eq!(rules(&spec), ["ArtifactNotHealthy"]);
+}
+
+#[test]
+fn a_status_says_a_state_without_loss() {
+    use machine::{Bypass, Check, Entry, Finding, Phase, Reason, State};
+    let state = State {
+        phase: Phase::RollingOut,
+        reason: Reason::None,
+        accepted: true,
+        digest: Some("sha256:a".into()),
+        previous: Some("old".into()),
+        released: true,
+        applied: true,
+        complete: true,
+        step: 2,
+        step_since: 1_000,
+        step_ready: Some(2_000),
+        started: Some(1_000),
+        ended: None,
+        bypass: Some(Bypass {
+            by: "ann".into(),
+            why: "fire".into(),
+            at: 3_000,
+        }),
+        approved_by: vec!["bob".into()],
+        checks: vec![Check {
+            name: "smoke".into(),
+            round: 1,
+            attempt: 2,
+            started: 4_000,
+            finding: Some(Finding::Inconclusive),
+            message: "503".into(),
+        }],
+        log: vec![Entry {
+            at: 1_000,
+            phase: Phase::RollingOut,
+            message: "go".into(),
+        }],
+    };
+    let status = serde_json::to_value(promotion::status(&state, Some(10), None)).unwrap();
+    let AnyObject::Promotion(object) = promotion("new", &status) else {
+        panic!("no promotion")
+    };
+    assert_eq!(promotion::restore(&object), state);
+}
+
+#[test]
+fn freezes_begin_and_end_where_their_time_zone_says() {
+    let environment = |freeze: Value| -> Environment {
+        serde_json::from_value(json!({
+            "apiVersion": "openchoreo.dev/v1alpha1", "kind": "Environment", "metadata": {"name": "e"},
+            "spec": {"freezes": [freeze]},
+        }))
+        .unwrap()
+    };
+    let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    // Friday 16:00 in Berlin, which is 15:00 UTC in winter, until Monday 08:00.
+    let weekend = environment(json!({
+        "name": "weekend", "schedule": "0 16 * * 5", "duration": "64h", "timeZone": "Europe/Berlin",
+    }));
+    let until = |environment: &Environment, time: &str| {
+        promotion::freeze::active(environment, at(time)).map(|f| f.until)
+    };
+    assert_eq!(until(&weekend, "2026-01-09T14:59:59Z"), None);
+    assert_eq!(
+        until(&weekend, "2026-01-09T15:00:00Z"),
+        Some(Some(at("2026-01-12T07:00:00Z")))
+    );
+    assert_eq!(
+        until(&weekend, "2026-01-12T06:59:59Z"),
+        Some(Some(at("2026-01-12T07:00:00Z")))
+    );
+    assert_eq!(until(&weekend, "2026-01-12T07:00:00Z"), None);
+    // In summer it begins an hour earlier in UTC.
+    assert_eq!(until(&weekend, "2026-07-10T13:59:59Z"), None);
+    assert!(until(&weekend, "2026-07-10T14:00:00Z").is_some());
+    let once = environment(json!({"name": "audit", "until": "2026-01-01T00:00:00Z"}));
+    assert_eq!(
+        until(&once, "2025-12-31T23:59:59Z"),
+        Some(Some(at("2026-01-01T00:00:00Z")))
+    );
+    assert_eq!(until(&once, "2026-01-01T00:00:00Z"), None);
+    // A freeze that cannot be understood is on.
+    let mistake = environment(json!({
+        "name": "m", "schedule": "0 16 * * 5", "duration": "1h", "timeZone": "Nowhere/Land",
+    }));
+    assert!(until(&mistake, "2026-01-07T00:00:00Z").is_some());
+}

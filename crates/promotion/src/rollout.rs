@@ -1,0 +1,231 @@
+//! A rollout: until the new revision is healthy, step by step where the way says so.
+
+use crate::gates::{Progress, Round, earlier};
+use crate::lane::Member;
+use crate::types::{
+    Action, Health, Millis, Pause, Phase, Reason, State, Strategy, Target, Text, Verdict, Wait, WaitKind,
+    steps,
+};
+
+/// What may be done while a promotion rolls out.
+pub(crate) struct Rollout<'a> {
+    pub(crate) member: &'a Member,
+    pub(crate) target: &'a Target,
+    /// What would run if nothing rolled out.
+    pub(crate) stable: Option<Text>,
+    /// Whether somebody wrote the artifact into the binding before, and was not let through.
+    pub(crate) written: bool,
+    pub(crate) now: Millis,
+    pub(crate) actions: &'a mut Vec<Action>,
+    pub(crate) wake: &'a mut Option<Millis>,
+}
+
+fn wait(kind: WaitKind, message: impl Into<String>) -> Option<Wait> {
+    Some(Wait {
+        kind,
+        message: message.into(),
+    })
+}
+
+impl Rollout<'_> {
+    /// Takes it as far as it goes; what it then waits for.
+    pub(crate) fn advance(&mut self, state: &mut State) -> Option<Wait> {
+        let Member {
+            request,
+            policy,
+            facts,
+            ..
+        } = self.member;
+        let started = state.started.unwrap_or(self.now);
+        let ours = self.target.artifact.as_ref() == Some(&request.artifact);
+        let told = ours && self.target.by.as_ref() == Some(&request.id);
+        let taken = if state.applied {
+            !told
+        } else {
+            // The binding is told by whom it is told what, at once: what is there without that was written by somebody else.
+            let by_hand =
+                ours && !told && !self.written && state.previous.as_ref() != Some(&request.artifact);
+            by_hand || !ours && self.stable != state.previous
+        };
+        state.applied |= told;
+        if taken {
+            let message = "somebody changed what the binding runs";
+            state.end(Phase::RolledBack, Reason::TakenOver, message, self.now);
+            return None;
+        }
+        let of_this = |d: &&crate::Decision, verdict| d.verdict == verdict && d.at >= started;
+        if let Some(abort) = facts.decisions.iter().find(|d| of_this(d, Verdict::Abort)) {
+            return self.back(state, Reason::Aborted, &format!("{} stopped it", &*abort.by));
+        }
+        if facts.set.is_some_and(|set| set.broken) {
+            return self.back(state, Reason::SetFailed, "another promotion of its set failed");
+        }
+        let steps = steps(request, state, &policy.strategy);
+        let at = usize::try_from(state.step).unwrap_or(usize::MAX);
+        match steps.get(at).copied() {
+            Some(step) => self.step(state, step, steps.len()),
+            None => self.whole(state),
+        }
+    }
+
+    /// One step: healthy, then the pause, then the analysis.
+    fn step(&mut self, state: &mut State, step: crate::Step, steps: usize) -> Option<Wait> {
+        let Member {
+            request,
+            policy,
+            facts,
+            ..
+        } = self.member;
+        let started = state.started.unwrap_or(self.now);
+        let shown = format!("step {} of {steps} ({}%)", state.step + 1, step.weight);
+        // A clock that was put back must not make it wait for ever.
+        state.step_since = state.step_since.min(self.now);
+        let health = if self.target.candidate.as_ref() == Some(&request.artifact) {
+            self.target.candidate_health
+        } else {
+            Health::Progressing
+        };
+        match (health, state.step_ready) {
+            (Health::Failed, _) => {
+                return self.back(
+                    state,
+                    Reason::Unhealthy,
+                    &format!("{shown}: the new revision fails"),
+                );
+            }
+            (Health::Ready, None) => state.step_ready = Some(self.now),
+            (Health::Progressing, None) => {
+                let deadline = state.step_since + policy.progress_deadline;
+                if deadline <= self.now {
+                    let message = format!("{shown}: the new revision was not healthy in time");
+                    return self.back(state, Reason::DeadlineExceeded, &message);
+                }
+                earlier(self.wake, deadline);
+                return wait(
+                    WaitKind::Health,
+                    format!("{shown}: the new revision is on its way"),
+                );
+            }
+            _ => {}
+        }
+        let ready = state.step_ready.unwrap_or(self.now).min(self.now);
+        let resumed = facts
+            .decisions
+            .iter()
+            .any(|d| d.verdict == Verdict::Resume && d.step == state.step && d.at >= started);
+        match step.pause {
+            Pause::For(long) if ready + long > self.now && !resumed => {
+                earlier(self.wake, ready + long);
+                let left = (ready + long - self.now + 999) / 1000;
+                return wait(WaitKind::Pause, format!("{shown}: {left}s of the pause are left"));
+            }
+            Pause::UntilTold if !resumed => {
+                let end = ready + policy.patience;
+                if end <= self.now {
+                    let message = format!("{shown}: nobody said to go on");
+                    return self.back(state, Reason::Expired, &message);
+                }
+                earlier(self.wake, end);
+                return wait(WaitKind::Resume, format!("{shown}: somebody has to say to go on"));
+            }
+            _ => {}
+        }
+        if step.analysis
+            && let Strategy::Steps(_, analysis) = &policy.strategy
+        {
+            let mut round = Round {
+                promotion: &request.id,
+                round: state.step + 1,
+                facts,
+                now: self.now,
+                actions: self.actions,
+                wake: self.wake,
+            };
+            match round.advance(analysis, state) {
+                Progress::Passed => {}
+                Progress::Waiting(what) => return wait(WaitKind::Gates, format!("{shown}: {what}")),
+                Progress::Failed(reason, message) => {
+                    return self.back(state, reason, &format!("{shown}: {message}"));
+                }
+            }
+        }
+        state.step += 1;
+        state.step_since = self.now;
+        state.step_ready = None;
+        // The next step is a state of its own, which is written before anything is done about it.
+        earlier(self.wake, self.now);
+        wait(WaitKind::Health, format!("{shown} is done"))
+    }
+
+    /// The target as a whole.
+    fn whole(&mut self, state: &mut State) -> Option<Wait> {
+        let Member {
+            request,
+            policy,
+            facts,
+            ..
+        } = self.member;
+        state.step_since = state.step_since.min(self.now);
+        if self.target.artifact.as_ref() != Some(&request.artifact)
+            || self.target.by.as_ref() != Some(&request.id)
+        {
+            self.actions.push(Action::SetTarget {
+                promotion: Text::clone(&request.id),
+                artifact: Some(Text::clone(&request.artifact)),
+            });
+        }
+        let health = if state.applied && self.target.running.as_ref() == Some(&request.artifact) {
+            self.target.health
+        } else {
+            Health::Progressing
+        };
+        if health == Health::Ready {
+            if facts.set.is_none_or(|set| set.may_finish) {
+                state.complete = true;
+                let message = format!("{} runs", &*request.artifact);
+                state.end(Phase::Succeeded, Reason::None, &message, self.now);
+                return None;
+            }
+            state.complete = true;
+            let end = state.step_since + policy.patience;
+            if end <= self.now {
+                return self.back(
+                    state,
+                    Reason::Expired,
+                    "the others of its set did not come that far in time",
+                );
+            }
+            earlier(self.wake, end);
+            return wait(WaitKind::Set, "it runs; the others of its set do not yet");
+        }
+        let deadline = state.step_since + policy.progress_deadline;
+        let failed = match health {
+            Health::Failed => Some((Reason::Unhealthy, "the new revision fails")),
+            _ if deadline <= self.now => Some((
+                Reason::DeadlineExceeded,
+                "the new revision was not healthy in time",
+            )),
+            _ => None,
+        };
+        let Some((reason, message)) = failed else {
+            earlier(self.wake, deadline);
+            return wait(WaitKind::Health, "the new revision is on its way");
+        };
+        let stepped = !steps(request, state, &policy.strategy).is_empty();
+        if policy.rollback_on_failure || stepped || facts.set.is_some() {
+            return self.back(state, reason, message);
+        }
+        state.end(Phase::Failed, reason, message, self.now);
+        None
+    }
+
+    /// Back to what ran before, at once: the state says so, and the binding follows.
+    fn back(&mut self, state: &mut State, reason: Reason, message: &str) -> Option<Wait> {
+        let back = match &state.previous {
+            Some(previous) => format!("{message}; back to {}", &**previous),
+            None => format!("{message}; nothing ran before"),
+        };
+        state.end(Phase::RolledBack, reason, &back, self.now);
+        None
+    }
+}

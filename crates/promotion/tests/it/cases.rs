@@ -1,0 +1,396 @@
+//! Rules one by one.
+
+use choreo_promotion::*;
+
+const SECOND: Millis = 1000;
+
+fn member(id: &str, artifact: &str, created: Millis) -> Member {
+    Member {
+        request: Request {
+            id: id.into(),
+            author: "ann".into(),
+            artifact: artifact.into(),
+            intent: Intent::Promote,
+            written: false,
+            created,
+        },
+        policy: Policy {
+            approvers: None,
+            gates: Vec::new(),
+            strategy: Strategy::InPlace,
+            rollback_on_failure: true,
+            progress_deadline: 60 * SECOND,
+            patience: 600 * SECOND,
+        },
+        state: State::default(),
+        facts: Facts {
+            digest: artifact.into(),
+            diff: "d".into(),
+            healthy_since: Some(0),
+            ..Facts::default()
+        },
+    }
+}
+
+fn lane(members: Vec<Member>) -> Lane {
+    Lane {
+        members,
+        target: Target {
+            artifact: Some("old".into()),
+            running: Some("old".into()),
+            health: Health::Ready,
+            ..Target::default()
+        },
+    }
+}
+
+/// A step whose states are written.
+fn go(lane: &mut Lane, now: Millis) -> Outcome {
+    let outcome = step(lane, now);
+    for (member, state) in lane.members.iter_mut().zip(&outcome.states) {
+        member.state = state.clone();
+    }
+    outcome
+}
+
+/// The binding says what it was told, and it runs well.
+fn obey(lane: &mut Lane, outcome: &Outcome) {
+    for action in &outcome.actions {
+        if let Action::SetTarget { promotion, artifact } = action {
+            lane.target.artifact.clone_from(artifact);
+            lane.target.by = Some(promotion.clone());
+            lane.target.running.clone_from(artifact);
+            lane.target.health = Health::Ready;
+        }
+    }
+}
+
+fn approve(by: &str, at: Millis) -> Decision {
+    Decision {
+        by: by.into(),
+        groups: vec!["team".into()],
+        verdict: Verdict::Approve,
+        at,
+        digest: "new".into(),
+        diff: "d".into(),
+        step: 0,
+    }
+}
+
+fn waits(outcome: &Outcome, i: usize) -> &Wait {
+    outcome.waits[i].as_ref().unwrap()
+}
+
+#[test]
+fn without_demands_it_rolls_out_and_ends() {
+    let mut lane = lane(vec![member("p", "new", 0)]);
+    go(&mut lane, 1);
+    assert_eq!(lane.members[0].state.phase, Phase::RollingOut);
+    let outcome = go(&mut lane, 2);
+    obey(&mut lane, &outcome);
+    go(&mut lane, 3);
+    let state = &lane.members[0].state;
+    assert_eq!((state.phase, state.released), (Phase::Succeeded, true));
+    assert_eq!(state.previous.as_deref(), Some("old"));
+}
+
+#[test]
+fn two_of_three_approve_but_not_who_asked_and_not_for_ever() {
+    let mut p = member("p", "new", 0);
+    p.policy.approvers = Some(Approvers {
+        minimum: 2,
+        users: vec!["ann".into(), "bob".into()],
+        groups: vec!["team".into()],
+        not_author: true,
+        valid_for: Some(60 * SECOND),
+    });
+    p.facts.decisions = vec![approve("ann", 1), approve("bob", 2)];
+    let mut lane = lane(vec![p]);
+    let outcome = go(&mut lane, 3);
+    assert_eq!(waits(&outcome, 0).kind, WaitKind::Approval);
+    assert_eq!(
+        waits(&outcome, 0).message,
+        "1 of 2 approvals; that of ann does not count: asked for it"
+    );
+    // The first has expired when the second comes.
+    lane.members[0].facts.decisions.push(approve("cem", 70 * SECOND));
+    let outcome = go(&mut lane, 71 * SECOND);
+    assert_eq!(
+        waits(&outcome, 0).message,
+        "1 of 2 approvals; that of ann does not count: asked for it; that of bob does not count: approved too long ago"
+    );
+    lane.members[0].facts.decisions.push(approve("bob", 72 * SECOND));
+    go(&mut lane, 73 * SECOND);
+    let state = &lane.members[0].state;
+    assert_eq!(state.phase, Phase::RollingOut);
+    assert_eq!(state.approved_by, ["cem".into(), "bob".into()] as [Text; 2]);
+}
+
+#[test]
+fn another_difference_voids_what_was_approved() {
+    let mut p = member("p", "new", 0);
+    p.policy.approvers = Some(Approvers {
+        minimum: 1,
+        ..Approvers::default()
+    });
+    p.facts.decisions = vec![approve("bob", 1)];
+    p.facts.diff = "another".into();
+    let mut lane = lane(vec![p]);
+    let outcome = go(&mut lane, 2);
+    assert!(
+        waits(&outcome, 0)
+            .message
+            .contains("before the rendered difference changed")
+    );
+}
+
+#[test]
+fn a_gate_that_cannot_find_out_has_not_passed() {
+    let mut p = member("p", "new", 0);
+    p.policy.gates = vec![Gate {
+        name: "smoke".into(),
+        stage: 0,
+        kind: GateKind::Check,
+        timeout: 10 * SECOND,
+        attempts: 2,
+        interval: 5 * SECOND,
+    }];
+    let mut lane = lane(vec![p]);
+    let run = |attempt| Action::Run {
+        promotion: "p".into(),
+        gate: "smoke".into(),
+        round: 0,
+        attempt,
+    };
+    assert_eq!(go(&mut lane, 0).actions, [run(1)]);
+    // No answer: tried again after a while.
+    let outcome = go(&mut lane, 10 * SECOND);
+    assert_eq!((outcome.actions, outcome.wake), (vec![], Some(15 * SECOND)));
+    assert_eq!(go(&mut lane, 15 * SECOND).actions, [run(2)]);
+    lane.members[0].facts.reports.push(Report {
+        name: "smoke".into(),
+        round: 0,
+        attempt: 2,
+        finding: Finding::Inconclusive,
+        message: "503".into(),
+    });
+    go(&mut lane, 16 * SECOND);
+    let state = &lane.members[0].state;
+    assert_eq!(
+        (state.phase, state.reason),
+        (Phase::Failed, Reason::GateInconclusive)
+    );
+    assert!(!state.released);
+}
+
+fn canary() -> Strategy {
+    let step = |weight| Step {
+        weight,
+        pause: Pause::For(10 * SECOND),
+        analysis: false,
+    };
+    Strategy::Steps(vec![step(10), step(50)], Vec::new())
+}
+
+#[test]
+fn steps_end_with_the_new_one_in_the_old_ones_place_or_at_once_with_the_old_one() {
+    let mut p = member("p", "new", 0);
+    p.policy.strategy = canary();
+    let mut lane = lane(vec![p]);
+    go(&mut lane, 1);
+    let two = |stable: &str, weight| Active::Two {
+        stable: stable.into(),
+        candidate: "new".into(),
+        weight,
+    };
+    let now = |lane: &Lane| {
+        let states: Vec<State> = lane.members.iter().map(|m| m.state.clone()).collect();
+        effective(lane, &states)
+    };
+    assert_eq!(now(&lane), two("old", 10));
+    lane.target.candidate = Some("new".into());
+    lane.target.candidate_health = Health::Ready;
+    let outcome = go(&mut lane, 2);
+    assert_eq!(
+        waits(&outcome, 0).message,
+        "step 1 of 2 (10%): 10s of the pause are left"
+    );
+    go(&mut lane, 2 + 10 * SECOND);
+    assert_eq!(now(&lane), two("old", 50));
+    let mut aborted = lane.clone();
+    go(&mut lane, 3 + 10 * SECOND);
+    go(&mut lane, 3 + 20 * SECOND);
+    assert_eq!(now(&lane), two("new", 100));
+    let outcome = go(&mut lane, 4 + 20 * SECOND);
+    obey(&mut lane, &outcome);
+    go(&mut lane, 5 + 20 * SECOND);
+    assert_eq!(now(&lane), Active::One(Some("new".into())));
+    assert_eq!(lane.members[0].state.phase, Phase::Succeeded);
+
+    let mut stop = approve("bob", 11 * SECOND);
+    stop.verdict = Verdict::Abort;
+    aborted.members[0].facts.decisions.push(stop);
+    go(&mut aborted, 11 * SECOND);
+    assert_eq!(now(&aborted), Active::One(Some("old".into())));
+    let state = &aborted.members[0].state;
+    assert_eq!((state.phase, state.reason), (Phase::RolledBack, Reason::Aborted));
+}
+
+#[test]
+fn a_newer_one_waits_for_what_rolls_out_and_ends_what_waits() {
+    let mut lane = lane(vec![member("p1", "a", 0)]);
+    go(&mut lane, 1);
+    lane.members.push(member("p2", "b", 2));
+    let outcome = go(&mut lane, 2);
+    assert_eq!(waits(&outcome, 1).kind, WaitKind::Queue);
+    lane.members.push(member("p3", "c", 3));
+    go(&mut lane, 3);
+    let phases: Vec<(Phase, Reason)> = lane
+        .members
+        .iter()
+        .map(|m| (m.state.phase, m.state.reason))
+        .collect();
+    assert_eq!(
+        phases,
+        [
+            (Phase::RollingOut, Reason::None),
+            (Phase::Rejected, Reason::Superseded),
+            (Phase::Verifying, Reason::None)
+        ]
+    );
+}
+
+#[test]
+fn a_rollback_waits_for_nobody() {
+    let mut p = member("p1", "a", 0);
+    p.policy.strategy = canary();
+    let mut lane = lane(vec![p]);
+    go(&mut lane, 1);
+    let mut back = member("p2", "older", 2);
+    back.request.intent = Intent::Rollback;
+    back.facts.proven = true;
+    back.facts.healthy_since = None;
+    back.facts.frozen = Some(Freeze {
+        name: "night".into(),
+        until: None,
+    });
+    lane.members.push(back);
+    let outcome = go(&mut lane, 2);
+    assert_eq!(lane.members[0].state.reason, Reason::Preempted);
+    assert_eq!(lane.members[1].state.phase, Phase::RollingOut);
+    assert_eq!(lane.members[1].state.previous.as_deref(), Some("old"));
+    // What ends is written first.
+    assert_eq!(outcome.order, [0, 1]);
+}
+
+#[test]
+fn a_failure_brings_back_the_old_one_where_the_way_says_so() {
+    for back in [true, false] {
+        let mut p = member("p", "new", 0);
+        p.policy.rollback_on_failure = back;
+        let mut lane = lane(vec![p]);
+        go(&mut lane, 1);
+        let outcome = go(&mut lane, 2);
+        obey(&mut lane, &outcome);
+        lane.target.health = Health::Failed;
+        let outcome = go(&mut lane, 3);
+        let state = &lane.members[0].state;
+        let phase = if back { Phase::RolledBack } else { Phase::Failed };
+        assert_eq!((state.phase, state.released), (phase, !back));
+        let restored = Action::SetTarget {
+            promotion: "p".into(),
+            artifact: Some("old".into()),
+        };
+        assert_eq!(outcome.actions.contains(&restored), back);
+    }
+}
+
+#[test]
+fn an_emergency_goes_past_everything_and_is_marked() {
+    let mut p = member("p", "new", 0);
+    p.policy.approvers = Some(Approvers {
+        minimum: 3,
+        ..Approvers::default()
+    });
+    p.facts.refusals = vec![Refusal {
+        rule: "ArtifactNotHealthy".into(),
+        message: "no".into(),
+    }];
+    p.facts.bypass = Some(Bypass {
+        by: "root".into(),
+        why: "it burns".into(),
+        at: 0,
+    });
+    let mut lane = lane(vec![p]);
+    go(&mut lane, 1);
+    let state = &lane.members[0].state;
+    assert_eq!(state.phase, Phase::RollingOut);
+    assert_eq!(state.bypass.as_ref().map(|b| &*b.by), Some("root"));
+}
+
+#[test]
+fn a_broken_rule_is_named() {
+    let mut p = member("p", "new", 0);
+    p.facts.refusals = vec![Refusal {
+        rule: "EnvironmentSkipped".into(),
+        message: "staging comes first".into(),
+    }];
+    let mut lane = lane(vec![p]);
+    go(&mut lane, 1);
+    let state = &lane.members[0].state;
+    assert_eq!((state.phase, state.reason), (Phase::Rejected, Reason::RuleBroken));
+    assert_eq!(&*state.log[0].message, "EnvironmentSkipped: staging comes first");
+}
+
+#[test]
+fn a_set_begins_and_ends_as_one() {
+    let mut p = member("p", "new", 0);
+    let set = |may_start, may_finish, broken| {
+        Some(SetFacts {
+            may_start,
+            may_finish,
+            broken,
+        })
+    };
+    p.facts.set = set(false, false, false);
+    let mut lane = lane(vec![p]);
+    let outcome = go(&mut lane, 1);
+    assert_eq!(waits(&outcome, 0).kind, WaitKind::Set);
+    assert!(lane.members[0].state.complete);
+    lane.members[0].facts.set = set(true, false, false);
+    go(&mut lane, 2);
+    let outcome = go(&mut lane, 3);
+    obey(&mut lane, &outcome);
+    let outcome = go(&mut lane, 4);
+    assert_eq!(waits(&outcome, 0).kind, WaitKind::Set);
+    let mut other = lane.clone();
+    lane.members[0].facts.set = set(true, true, false);
+    go(&mut lane, 5);
+    assert_eq!(lane.members[0].state.phase, Phase::Succeeded);
+    other.members[0].facts.set = set(true, false, true);
+    go(&mut other, 5);
+    assert_eq!(other.members[0].state.phase, Phase::RolledBack);
+}
+
+#[test]
+fn what_one_promotion_was_refused_another_is_granted() {
+    let mut refused = member("p1", "new", 0);
+    refused.request.written = true;
+    refused.policy.strategy = canary();
+    let mut lane = lane(vec![refused]);
+    // Somebody wrote it there.
+    lane.target.artifact = Some("new".into());
+    go(&mut lane, 1);
+    lane.target.candidate = Some("new".into());
+    lane.target.candidate_health = Health::Failed;
+    go(&mut lane, 2);
+    assert_eq!(lane.members[0].state.phase, Phase::RolledBack);
+    lane.members.push(member("p2", "new", 3));
+    go(&mut lane, 3);
+    let outcome = go(&mut lane, 4);
+    obey(&mut lane, &outcome);
+    go(&mut lane, 5);
+    assert_eq!(lane.members[1].state.phase, Phase::Succeeded);
+    let states: Vec<State> = lane.members.iter().map(|m| m.state.clone()).collect();
+    assert_eq!(effective(&lane, &states), Active::One(Some("new".into())));
+}
