@@ -210,9 +210,20 @@ fn newest(up: &Up, environment: &str) -> Value {
     let list: Value = serde_json::from_str(&up.choreo(["get", "promotions", "-o", "json"]).ok()).unwrap();
     let mut all: Vec<Value> = list["items"].as_array().cloned().unwrap_or_default();
     all.retain(|p| p["spec"]["targetEnvironment"] == environment);
+    // Several may be of the same second: then the one that has not ended is the newest.
+    let ended = [
+        "Succeeded",
+        "RolledBack",
+        "Rejected",
+        "Failed",
+        "Superseded",
+        "Expired",
+        "Aborted",
+    ];
     all.sort_by_key(|p| {
         (
             p["metadata"]["creationTimestamp"].to_string(),
+            !ended.contains(&p["status"]["phase"].as_str().unwrap_or_default()),
             p["metadata"]["name"].to_string(),
         )
     });
