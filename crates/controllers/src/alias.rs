@@ -59,16 +59,16 @@ impl Reconcile for Aliases {
         };
         let work = async {
             if live.metadata.deletion_timestamp.is_some() {
-                self.finalize(&snapshot, alias, live).await.map(|()| None)
+                self.finalize(&snapshot, alias, &live).await.map(|()| None)
             } else {
-                self.keep_converted(&snapshot, alias, live).await.map(Some)
+                self.keep_converted(&snapshot, alias, &live).await.map(Some)
             }
         };
         let status = work
             .await
             .map_err(|failure| failure.while_doing(&format!("convert {alias}")))?;
         if let Some(status) = status {
-            self.context.report(NAME, live, status).await?;
+            self.context.report(NAME, &live, status).await?;
         }
         Ok(Next::Settled)
     }
@@ -159,7 +159,7 @@ impl Aliases {
         object: &Value,
     ) -> Result<(), Failure> {
         if let Some(live) = snapshot.get(address)
-            && !self.is_made_by_us(live)
+            && !self.is_made_by_us(&live)
         {
             return Err(Failure::Foreign(
                 "exists already and was not made of this manifest".to_owned(),

@@ -29,7 +29,7 @@ pub fn is_build_plane(object: &ObjectRef) -> bool {
 /// A BuildPlane as it is in the control plane.
 pub fn find(snapshot: &ControlSnapshot, namespace: &str, name: &str) -> Option<BuildPlane> {
     let live = snapshot.get(&ObjectRef::new(labels::GROUP, KIND, namespace, name))?;
-    typed(live)
+    typed(&live)
 }
 
 fn typed(live: &DynamicObject) -> Option<BuildPlane> {
@@ -40,7 +40,9 @@ fn typed(live: &DynamicObject) -> Option<BuildPlane> {
 pub fn names(snapshot: &ControlSnapshot, namespace: &str) -> Vec<String> {
     let all = snapshot.iter().filter(|(object, _)| is_build_plane(object));
     let mut names: Vec<String> = all
-        .filter(|(object, live)| object.namespace == namespace && live.metadata.deletion_timestamp.is_none())
+        .filter(|(object, live)| {
+            object.namespace == namespace && live.get().metadata.deletion_timestamp.is_none()
+        })
         .map(|(object, _)| object.name.clone())
         .collect();
     names.sort();
@@ -106,7 +108,10 @@ impl Reconcile for BuildPlanes {
     async fn reconcile(&self, key: &Key) -> Result<Next, Retry> {
         let snapshot = self.context.snapshot();
         let address = ObjectRef::new(labels::GROUP, KIND, &key.namespace, &key.name);
-        let Some((live, plane)) = snapshot.get(&address).and_then(|live| Some((live, typed(live)?))) else {
+        let Some((live, plane)) = snapshot.get(&address).and_then(|live| {
+            let plane = typed(&live)?;
+            Some((live, plane))
+        }) else {
             self.secrets.forget(key);
             self.pulse.forget(key);
             self.context
@@ -125,7 +130,7 @@ impl Reconcile for BuildPlanes {
         };
         let status = status(&plane, live.metadata.generation, &connected, has_engine);
         let status = serde_json::to_value(status).unwrap_or_default();
-        self.context.report(NAME, live, status).await?;
+        self.context.report(NAME, &live, status).await?;
         let remote = !plane.spec.kubernetes_cluster.server.starts_with(EMBEDDED_SCHEME);
         let outcome = (remote, connected.as_ref().err());
         Ok(self.pulse.next(key, std::iter::once(outcome)))

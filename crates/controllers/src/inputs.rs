@@ -124,9 +124,9 @@ impl Reconcile for Inputs {
         };
         let generation = live.metadata.generation;
         let condition = if is_part(&object.kind.kind) {
-            part(&snapshot, object, live)
+            part(&snapshot, object, &live)
         } else if ABOUT_PROMOTIONS.contains(&object.kind.kind.as_str()) {
-            match crate::promotion::about(&snapshot, live) {
+            match crate::promotion::about(&snapshot, &live) {
                 Ok(message) => Condition::ready(message),
                 Err(message) => Condition::not_ready(reasons::NOT_FOUND, message),
             }
@@ -137,7 +137,7 @@ impl Reconcile for Inputs {
             "observedGeneration": generation,
             "conditions": [condition.observed(generation)],
         });
-        self.context.report(NAME, live, status).await?;
+        self.context.report(NAME, &live, status).await?;
         Ok(Next::Settled)
     }
 }

@@ -4,6 +4,7 @@
 //! downstream looks at the developer's objects or at classes again, so what ran in staging is what runs in production.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use choreo_api::{
     conditions::reasons,
@@ -93,7 +94,7 @@ pub fn component(world: &World, component: &Component) -> Outcome {
                 .is_some_and(|w| exposes_by_visibility(&w.spec.template))
                 && let Some(default) = find_class::<APIClass>(world, namespace, DEFAULT_CLASS)
             {
-                api_classes.insert(DEFAULT_CLASS.to_owned(), default.spec.clone());
+                api_classes.insert(DEFAULT_CLASS.to_owned(), Arc::new(default.spec.clone()));
             }
             let mut spec = DeployableArtifactSpec {
                 owner: Some(ComponentOwner {
@@ -174,7 +175,7 @@ pub fn digest(spec: &DeployableArtifactSpec) -> Result<ArtifactDigest, serde_jso
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         traits: &'a [FrozenTrait],
         class: &'a Option<FrozenClass>,
-        api_classes: &'a BTreeMap<String, APIClassSpec>,
+        api_classes: &'a BTreeMap<String, Arc<APIClassSpec>>,
     }
     let content = hash::canonical(&Content {
         r#type: &spec.type_,

@@ -174,7 +174,7 @@ macro_rules! kinds {
             pub fn from_parts(api_version: &str, kind: &str, metadata: &ObjectMeta, data: &Value) -> Result<Self, LoadError> {
                 match kind {
                     $(stringify!($kind) if api_version == <$type as Resource>::api_version(&()) => {
-                        let mut object: $type = parts(data).map_err(|source| LoadError::Malformed {
+                        let mut object: $type = <$type as Parts>::read(data).map_err(|source| LoadError::Malformed {
                             kind: stringify!($kind), name: metadata.name.clone().unwrap_or_default(), source })?;
                         *object.meta_mut() = ObjectMeta { managed_fields: None, ..metadata.clone() };
                         Ok(Self::$kind(Arc::new(object)))
@@ -256,6 +256,17 @@ macro_rules! kinds {
     };
 }
 
+macro_rules! read_whole {
+    ($($kind:ident),* $(,)?) => { $(impl Parts for api::$kind {})* };
+}
+
+read_whole! {
+    Organization, DataPlane, Environment, DeploymentPipeline, ConfigurationGroup, ServiceClass, WebApplicationClass, ScheduledTaskClass,
+    APIClass, ComponentType, Trait, ResourceType, ManagedResource, Project, Component, DeploymentTrack, Workload, Service,
+    WebApplication, ScheduledTask, API, Build, DeployableArtifact, ServiceBinding, WebApplicationBinding, ScheduledTaskBinding,
+    APIBinding, ComponentBinding, Promotion, PromotionDecision, PromotionBypass, Deployment, Endpoint,
+}
+
 kinds! {
     Organization => organizations: api::Organization,
     DataPlane => data_planes: api::DataPlane,
@@ -304,13 +315,40 @@ fn with_spec(value: &Value) -> Cow<'_, Value> {
     value
 }
 
-/// Reads everything but the metadata, which the types want to be there.
-fn parts<T: DeserializeOwned>(data: &Value) -> Result<T, serde_json::Error> {
-    static NOTHING: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
-    let part = |name: &'static str| (name, data.get(name).unwrap_or(&NOTHING));
+static NOTHING: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
+
+/// How a kind is read out of everything but its metadata.
+trait Parts: DeserializeOwned {
+    fn read(data: &Value) -> Result<Self, serde_json::Error> {
+        from_spec(data, data.get("spec").unwrap_or(&NOTHING))
+    }
+}
+
+/// The types want metadata to be there.
+fn from_spec<T: DeserializeOwned>(data: &Value, spec: &Value) -> Result<T, serde_json::Error> {
     let status = data.get("status").map(|status| ("status", status));
-    let parts = [("metadata", &*NOTHING), part("spec")].into_iter().chain(status);
+    let parts = [("metadata", &*NOTHING), ("spec", spec)]
+        .into_iter()
+        .chain(status);
     T::deserialize(MapDeserializer::new(parts))
+}
+
+impl Parts for api::Release {
+    /// What a release consists of is nearly all of it, and few plans look at it: it is packed without being read.
+    fn read(data: &Value) -> Result<Self, serde_json::Error> {
+        let spec = data.get("spec").and_then(Value::as_object);
+        let packed = spec.and_then(|spec| api::ReleaseResources::packed(spec.get("resources")?));
+        let (Some(spec), Some(packed)) = (spec, packed) else {
+            return from_spec(data, data.get("spec").unwrap_or(&NOTHING));
+        };
+        let others = spec.iter().filter(|(name, _)| *name != "resources");
+        let others = others
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let mut release: Self = from_spec(data, &Value::Object(others))?;
+        release.spec.resources = packed;
+        Ok(release)
+    }
 }
 
 /// Which object a typed object is.

@@ -1,6 +1,7 @@
 //! Deployable artifacts: a component frozen at one moment; the thing that is promoted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -78,7 +79,7 @@ pub struct DeployableArtifactSpec {
     /// The API classes that guard its APIs, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
-    pub api_classes: BTreeMap<String, APIClassSpec>,
+    pub api_classes: BTreeMap<String, Arc<APIClassSpec>>,
     /// What the artifact was made of, in the form of the pinned release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_artifact: Option<TargetArtifact>,

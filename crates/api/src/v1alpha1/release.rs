@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::common::Condition;
 
+mod resources;
+
+pub use resources::{ReleaseResources, ResourcesError};
+
 /// What a release consists of.
 #[derive(CustomResource, Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
@@ -47,9 +51,9 @@ pub struct ReleaseSpec {
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::schema::SUBDOMAIN))]
     pub deployment_ref: Option<String>,
     /// The objects, in the order in which they are applied.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "ReleaseResources::is_empty")]
     #[schemars(length(max = 1024), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
-    pub resources: Vec<ReleaseResource>,
+    pub resources: ReleaseResources,
     /// How often a cluster that cannot be watched is looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = crate::schema::DURATION))]

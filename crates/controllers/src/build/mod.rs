@@ -261,7 +261,7 @@ impl Builds {
         plane.watch(&served).await?;
         let address = workflow_address(&subject.build);
         let live = match plane.snapshot().get(&address) {
-            Some(live) => Some(DynamicObject::clone(live)),
+            Some(live) => Some(DynamicObject::clone(&live)),
             None => {
                 plane
                     .applier()
@@ -308,9 +308,9 @@ impl Reconcile for Builds {
         };
         let subject = Subject {
             build: Arc::clone(build),
-            live: Arc::clone(live),
+            live,
         };
-        if live.metadata.deletion_timestamp.is_some() {
+        if subject.live.metadata.deletion_timestamp.is_some() {
             return self.finalize(&snapshot, &subject).await;
         }
         let before = build.status.clone().unwrap_or_default();

@@ -160,7 +160,7 @@ impl Reconcile for DataPlanes {
         let mistake = plan.problems.condition();
         let status = status(data_plane, described.observed_generation, mistake, &results);
         let status = serde_json::to_value(status).unwrap_or_default();
-        self.context.report(NAME, live, status).await?;
+        self.context.report(NAME, &live, status).await?;
         let outcomes = results
             .iter()
             .map(|attempt| (!attempt.embedded, attempt.result.as_ref().err()));

@@ -14,7 +14,7 @@ use crate::view::{ControlSnapshot, object_ref};
 use crate::write::Failure;
 
 /// The owner as it is in the cluster; `None` if it is gone or going, so that nothing new is to be made for it.
-fn live_owner<'a>(snapshot: &'a ControlSnapshot, owner: &EngineRef) -> Option<&'a DynamicObject> {
+fn live_owner(snapshot: &ControlSnapshot, owner: &EngineRef) -> Option<Arc<DynamicObject>> {
     let owner = snapshot.get(&object_ref(owner))?;
     owner.metadata.deletion_timestamp.is_none().then_some(owner)
 }
@@ -63,7 +63,7 @@ pub(crate) async fn apply(
     };
     let resource = context.resource(&address.kind)?;
     let live = match context.snapshot().get(&address) {
-        Some(live) => Some(Arc::clone(live)),
+        Some(live) => Some(live),
         // Made by somebody else without our labels, and so not watched: it must be found before it is written to.
         None if is_watched_by_label(&address) => context
             .control
@@ -74,7 +74,7 @@ pub(crate) async fn apply(
     };
     let shared = is_shared(&address);
     if let Some(live) = &live
-        && !is_owned_by(live, owner)
+        && !is_owned_by(&live, &owner)
         && !shared
     {
         return Err(Failure::Foreign(format!(
@@ -83,9 +83,9 @@ pub(crate) async fn apply(
         )));
     }
     // A namespace that was there before its organization is used, and outlives it.
-    let adopted_namespace = shared && live.as_ref().is_some_and(|live| !is_owned_by(live, owner));
+    let adopted_namespace = shared && live.as_ref().is_some_and(|live| !is_owned_by(&live, &owner));
     if !adopted_namespace {
-        desired["metadata"]["ownerReferences"] = json!([owner_reference(owner, true)]);
+        desired["metadata"]["ownerReferences"] = json!([owner_reference(&owner, true)]);
     }
     if address.kind.kind == Kind::Release.as_str() {
         // Set with the creation, so that there is no moment in which a release could go without cleaning up.
@@ -126,7 +126,7 @@ pub(super) async fn adopt(
     let Some(live) = snapshot.get(&address) else {
         return Ok(());
     };
-    if live.metadata.deletion_timestamp.is_some() || is_owned_by(live, owner) {
+    if live.metadata.deletion_timestamp.is_some() || is_owned_by(&live, &owner) {
         return Ok(());
     }
     let resource = context.resource(&address.kind)?;
@@ -135,7 +135,7 @@ pub(super) async fn adopt(
         "kind": resource.kind,
         // The UID makes the apply fail, instead of creating the object, if it has been deleted meanwhile.
         "metadata": {"name": address.name, "uid": live.metadata.uid,
-                     "ownerReferences": [owner_reference(owner, false)]},
+                     "ownerReferences": [owner_reference(&owner, false)]},
     });
     if !address.namespace.is_empty() {
         desired["metadata"]["namespace"] = Value::String(address.namespace.clone());
@@ -167,7 +167,7 @@ pub(super) async fn prune(
     let Some(live) = snapshot.get(&address) else {
         return Ok(());
     };
-    if live.metadata.deletion_timestamp.is_some() || !is_owned_by(live, owner) {
+    if live.metadata.deletion_timestamp.is_some() || !is_owned_by(&live, &owner) {
         return Ok(());
     }
     let resource = context.resource(&address.kind)?;

@@ -124,10 +124,10 @@ impl Reconcile for Planner {
             if let Some(mut status) = plan.status {
                 status.observed_generation = status.observed_generation.or(generation);
                 let status = as_value(status, &mistakes);
-                if let Some(left) = self.untold_for(target, live, &status) {
+                if let Some(left) = self.untold_for(target, &live, &status) {
                     return Ok(Next::After(left));
                 }
-                self.context.report(self.name, live, status).await?;
+                self.context.report(self.name, &live, status).await?;
             }
         }
         Ok(Next::Settled)

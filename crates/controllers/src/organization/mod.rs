@@ -70,9 +70,9 @@ impl Reconcile for Organizations {
             return Ok(Next::Settled);
         };
         let attempt = if live.metadata.deletion_timestamp.is_some() {
-            self.finalize(&snapshot, live).await
+            self.finalize(&snapshot, &live).await
         } else {
-            self.hold(live).await.map(|()| None).map_err(Stop::from)
+            self.hold(&live).await.map(|()| None).map_err(Stop::from)
         };
         match attempt {
             Ok(Some(next)) => Ok(next),
@@ -169,14 +169,14 @@ impl Organizations {
             address.namespace == namespace
                 && [labels::GROUP, ALIAS_GROUP].contains(&address.kind.group.as_str())
         });
-        let mut rest: [Vec<(&ObjectRef, &DynamicObject)>; 3] = Default::default();
+        let mut rest: [Vec<(&ObjectRef, Arc<DynamicObject>)>; 3] = Default::default();
         for (address, live) in ours {
             let place = match address.kind.kind.as_str() {
                 "Release" if address.kind.group == labels::GROUP => 1,
                 "DataPlane" | "BuildPlane" if address.kind.group == labels::GROUP => 2,
                 _ => 0,
             };
-            rest[place].push((address, live.as_ref()));
+            rest[place].push((address, live.get()));
         }
         let [others, releases, last] = rest;
         self.delete_all(&others).await?;
@@ -209,7 +209,7 @@ impl Organizations {
         self.context.report(NAME, live, status).await
     }
 
-    async fn delete_all(&self, objects: &[(&ObjectRef, &DynamicObject)]) -> Result<(), Failure> {
+    async fn delete_all(&self, objects: &[(&ObjectRef, Arc<DynamicObject>)]) -> Result<(), Failure> {
         for some in objects.chunks(AT_ONCE) {
             let mut deletions = Vec::new();
             for (address, live) in some {
@@ -260,7 +260,7 @@ enum Left {
 }
 
 impl Left {
-    fn releases(all: &[(&ObjectRef, &DynamicObject)]) -> Self {
+    fn releases(all: &[(&ObjectRef, Arc<DynamicObject>)]) -> Self {
         let mut names: Vec<String> = all
             .iter()
             .take(NAMED)

@@ -282,7 +282,7 @@ impl Reconcile for Promotions {
                 continue;
             };
             let status = report::status(world, key, member, state, outcome.waits[i].as_ref());
-            self.context.report(NAME, live, status).await?;
+            self.context.report(NAME, &live, status).await?;
         }
         let mut soon: Option<Duration> = None;
         // What is to be done is of the states that are written now.

@@ -240,7 +240,7 @@ impl Releases {
         let address = &object.address;
         let applier = plane.applier();
         let live = match plane.snapshot().get(address) {
-            Some(live) => Some(Arc::clone(live)),
+            Some(live) => Some(live),
             // Not among ours: it may not exist, be somebody else's, or have lost its label.
             None => applier
                 .get(&served.resource, &address.namespace, &address.name)

@@ -62,7 +62,11 @@ pub(super) fn wanted(release: &Release) -> Result<Vec<Wanted>, Vec<String>> {
     let mut errors = Vec::new();
     let mut all = Vec::new();
     let mut seen = BTreeSet::new();
-    for resource in &release.spec.resources {
+    let resources = match release.spec.resources.open() {
+        Ok(resources) => resources,
+        Err(error) => return Err(vec![error.to_string()]),
+    };
+    for resource in resources.iter() {
         let (Some(address), Some(gvk)) = (ObjectRef::of_value(&resource.object), gvk_of(&resource.object))
         else {
             errors.push(format!(

@@ -249,7 +249,7 @@ impl Releases {
             .into_iter()
             .map(|entry| {
                 let live = seen.get(&address_of(&entry));
-                (phase_of(&entry, live.map(AsRef::as_ref)), entry)
+                (phase_of(&entry, live.as_deref()), entry)
             })
             .collect();
         entries.sort_by_key(|(phase, _)| std::cmp::Reverse(*phase));
@@ -295,7 +295,7 @@ impl Releases {
             plane.watch(&served).await?;
         }
         let live = match plane.snapshot().get(&address) {
-            Some(live) => Some(Arc::clone(live)),
+            Some(live) => Some(live),
             None => match plane
                 .applier()
                 .get(&resource, &address.namespace, &address.name)
@@ -337,11 +337,7 @@ impl Releases {
     async fn let_go(&self, subject: &Subject) -> Result<Next, Retry> {
         let resource = self.context.resource(&Subject::address(&subject.key).kind);
         let resource = resource.map_err(|failure| failure.while_doing("find the kind Release"))?;
-        let newest = self
-            .context
-            .snapshot()
-            .get(&Subject::address(&subject.key))
-            .cloned();
+        let newest = self.context.snapshot().get(&Subject::address(&subject.key));
         let live = newest.unwrap_or_else(|| Arc::clone(&subject.live));
         self.context
             .control

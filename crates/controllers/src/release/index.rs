@@ -1,6 +1,7 @@
 //! Which release an object in a data plane belongs to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use choreo_api::labels;
 use kube::core::DynamicObject;
@@ -9,13 +10,17 @@ use parking_lot::Mutex;
 use crate::planes::PlaneId;
 use crate::runtime::{Change, Key, ObjectRef};
 
+/// An object in a cluster.
+type Place = (PlaneId, ObjectRef);
+
+/// What is said many times is shared: there are many more entries than objects and releases.
 #[derive(Debug, Default)]
 struct Entries {
-    /// Where each release has which objects.
-    of: BTreeMap<Key, BTreeSet<(PlaneId, ObjectRef)>>,
-    by_object: BTreeMap<(PlaneId, ObjectRef), BTreeSet<Key>>,
+    /// Where each release has which objects, in order.
+    of: BTreeMap<Arc<Key>, Box<[Arc<Place>]>>,
+    by_object: BTreeMap<Arc<Place>, Vec<Arc<Key>>>,
     /// Releases by the namespaces that they have objects in.
-    by_namespace: BTreeMap<(PlaneId, String), BTreeSet<Key>>,
+    by_namespace: BTreeMap<(PlaneId, String), BTreeSet<Arc<Key>>>,
 }
 
 /// Built by the release controller as it works, read when a data plane reports a change.
@@ -26,28 +31,26 @@ pub struct Index {
 
 impl Index {
     /// Says that a release consists of these objects, and of no others.
-    pub fn set(&self, release: &Key, objects: BTreeSet<(PlaneId, ObjectRef)>) {
+    pub fn set(&self, release: &Key, objects: BTreeSet<Place>) {
         let mut entries = self.entries.lock();
-        if entries.of.get(release) == Some(&objects) {
+        let known = entries.of.get(release);
+        if known.is_some_and(|known| known.iter().map(AsRef::as_ref).eq(&objects)) {
             return;
         }
         entries.remove(release);
-        for (plane, object) in &objects {
+        let key = Arc::new(release.clone());
+        let places: Box<[Arc<Place>]> = objects.into_iter().map(Arc::new).collect();
+        for place in &places {
+            let (plane, object) = &**place;
             if !object.namespace.is_empty() {
                 let namespace = (plane.clone(), object.namespace.clone());
-                entries
-                    .by_namespace
-                    .entry(namespace)
-                    .or_default()
-                    .insert(release.clone());
+                let there = entries.by_namespace.entry(namespace).or_default();
+                there.insert(Arc::clone(&key));
             }
-            entries
-                .by_object
-                .entry((plane.clone(), object.clone()))
-                .or_default()
-                .insert(release.clone());
+            let of_object = entries.by_object.entry(Arc::clone(place)).or_default();
+            of_object.push(Arc::clone(&key));
         }
-        entries.of.insert(release.clone(), objects);
+        entries.of.insert(key, places);
     }
 
     /// Forgets a release.
@@ -60,11 +63,8 @@ impl Index {
     pub fn affected_by(&self, plane: &PlaneId, change: &Change) -> BTreeSet<Key> {
         let entries = self.entries.lock();
         let object = &change.object;
-        let own = entries
-            .by_object
-            .get(&(plane.clone(), object.clone()))
-            .cloned()
-            .unwrap_or_default();
+        let own = entries.by_object.get(&(plane.clone(), object.clone()));
+        let own: BTreeSet<Key> = own.into_iter().flatten().map(|key| (**key).clone()).collect();
         let (namespace, release) = match (object.kind.group.as_str(), object.kind.kind.as_str()) {
             ("", "Namespace") => (&object.name, None),
             ("", "Pod") => (
@@ -77,46 +77,57 @@ impl Index {
         let there = there.into_iter().flatten();
         // Of the many in a cell, a pod concerns the one that it says it belongs to.
         let concerned = there.filter(|key| release.is_none_or(|pod| may_belong_to(pod, &key.name)));
-        own.into_iter().chain(concerned.cloned()).collect()
+        own.into_iter()
+            .chain(concerned.map(|key| (**key).clone()))
+            .collect()
     }
 
     /// The releases that have objects in a cluster.
     pub fn in_plane(&self, plane: &PlaneId) -> BTreeSet<Key> {
         let entries = self.entries.lock();
-        let used = |objects: &BTreeSet<(PlaneId, ObjectRef)>| objects.iter().any(|(id, _)| id == plane);
+        let used = |objects: &[Arc<Place>]| objects.iter().any(|place| place.0 == *plane);
         entries
             .of
             .iter()
             .filter(|(_, objects)| used(objects))
-            .map(|(key, _)| key.clone())
+            .map(|(key, _)| (**key).clone())
             .collect()
     }
 }
 
 /// Whether a pod belongs to a release, as its label tells; one without the label may belong to any.
 pub(super) fn may_belong_to(pod: &DynamicObject, release: &str) -> bool {
-    let label = pod.metadata.labels.as_ref().and_then(|l| l.get(labels::RELEASE));
+    may_carry(
+        pod.metadata
+            .labels
+            .as_ref()
+            .and_then(|l| l.get(labels::RELEASE))
+            .map(String::as_str),
+        release,
+    )
+}
+
+/// Likewise, by the label's value alone.
+pub(super) fn may_carry(label: Option<&str>, release: &str) -> bool {
     // Only a long name is another one as a label, and there are many to compare with.
-    label.is_none_or(|label| {
-        label == release || (release.len() > 63 && *label == labels::label_value(release))
-    })
+    label
+        .is_none_or(|label| label == release || (release.len() > 63 && label == labels::label_value(release)))
 }
 
 impl Entries {
     fn remove(&mut self, release: &Key) {
-        for (plane, object) in self.of.remove(release).unwrap_or_default() {
-            let namespace = (plane.clone(), object.namespace.clone());
+        for place in self.of.remove(release).unwrap_or_default() {
+            let namespace = (place.0.clone(), place.1.namespace.clone());
             if let Some(keys) = self.by_namespace.get_mut(&namespace) {
                 keys.remove(release);
                 if keys.is_empty() {
                     self.by_namespace.remove(&namespace);
                 }
             }
-            let address = (plane, object);
-            if let Some(keys) = self.by_object.get_mut(&address) {
-                keys.remove(release);
+            if let Some(keys) = self.by_object.get_mut(&place) {
+                keys.retain(|key| **key != *release);
                 if keys.is_empty() {
-                    self.by_object.remove(&address);
+                    self.by_object.remove(&place);
                 }
             }
         }
@@ -125,8 +136,6 @@ impl Entries {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::*;

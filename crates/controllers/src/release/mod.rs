@@ -73,7 +73,7 @@ impl Subject {
         Some(Self {
             key: key.clone(),
             release: Arc::clone(release),
-            live: Arc::clone(live),
+            live,
         })
     }
 }

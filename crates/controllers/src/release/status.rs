@@ -18,7 +18,7 @@ use super::Subject;
 use super::apply::was_seen;
 use super::build::{Wanted, address_of};
 use super::dereference::Place;
-use super::index::may_belong_to;
+use super::index::may_carry;
 use crate::planes::Plane;
 use crate::runtime::{GroupKind, ObjectRef, Snapshot};
 use crate::write::Failure;
@@ -92,15 +92,15 @@ impl InCluster {
             let pods = namespace
                 .into_iter()
                 .flat_map(|namespace| snapshot.in_namespace(&kind, namespace));
-            pods.filter(|pod| may_belong_to(pod, release))
-                .filter_map(|pod| serde_json::to_value(&**pod).ok())
+            pods.filter(|pod| may_carry(pod.mark(), release))
+                .filter_map(|pod| serde_json::to_value(&*pod.get()).ok())
                 .collect()
         });
         self.resources = wanted
             .iter()
             .map(|wanted| {
                 let live = snapshot.get(&wanted.address);
-                let health = match live {
+                let health = match live.as_deref() {
                     Some(live) => judge(live, &pods, rules),
                     // What was made for one run stays as it ended.
                     None if wanted.once && was_seen(&wanted.id, before) => {
@@ -128,7 +128,7 @@ impl InCluster {
                     namespace: Some(wanted.address.namespace.clone()).filter(|name| !name.is_empty()),
                     health_status: as_status(health.state),
                     message: Some(message).filter(|message| !message.is_empty()),
-                    status: live.and_then(|live| facts(live)),
+                    status: live.as_deref().and_then(facts),
                     ..ResourceStatus::default()
                 }
             })

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::object::{GroupKind, ObjectRef, revision};
+use super::packed::{Kept, Warm};
 
 /// Something kept up to date from the objects of a cluster, and cheap to clone.
 pub trait View: Clone + Send + Sync + 'static {
@@ -39,17 +40,22 @@ pub struct Snapshot<V> {
     /// The computed view.
     pub view: V,
     /// Addresses are shared: a changed copy of the map copies pointers and no text.
-    objects: imbl::OrdMap<Arc<ObjectRef>, Arc<DynamicObject>>,
+    objects: imbl::OrdMap<Arc<ObjectRef>, Arc<Kept>>,
 }
 
 impl<V> Snapshot<V> {
     /// The object at this address.
-    pub fn get(&self, object: &ObjectRef) -> Option<&Arc<DynamicObject>> {
-        self.objects.get(object)
+    pub fn get(&self, object: &ObjectRef) -> Option<Arc<DynamicObject>> {
+        self.objects.get(object).map(Kept::get)
+    }
+
+    /// Whether there is an object at this address.
+    pub fn contains(&self, object: &ObjectRef) -> bool {
+        self.objects.contains_key(object)
     }
 
     /// All objects of a kind, ordered by namespace and name.
-    pub fn of_kind<'a>(&'a self, kind: &'a GroupKind) -> impl Iterator<Item = &'a Arc<DynamicObject>> {
+    pub fn of_kind<'a>(&'a self, kind: &'a GroupKind) -> impl Iterator<Item = &'a Arc<Kept>> {
         let first = ObjectRef {
             kind: kind.clone(),
             namespace: String::new(),
@@ -66,7 +72,7 @@ impl<V> Snapshot<V> {
         &'a self,
         kind: &'a GroupKind,
         namespace: &'a str,
-    ) -> impl Iterator<Item = &'a Arc<DynamicObject>> {
+    ) -> impl Iterator<Item = &'a Arc<Kept>> {
         let first = ObjectRef {
             kind: kind.clone(),
             namespace: namespace.to_owned(),
@@ -79,7 +85,7 @@ impl<V> Snapshot<V> {
     }
 
     /// All objects, ordered by kind, namespace and name.
-    pub fn iter(&self) -> impl Iterator<Item = (&ObjectRef, &Arc<DynamicObject>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&ObjectRef, &Arc<Kept>)> {
         self.objects.iter().map(|(address, object)| (&**address, object))
     }
 }
@@ -103,6 +109,7 @@ struct State<V> {
     seen: BTreeMap<GroupKind, u64>,
     /// Kinds whose watch is listing, with what we wrote since it began: the list may be older than these.
     listing: BTreeMap<GroupKind, BTreeSet<ObjectRef>>,
+    warm: Arc<Warm>,
 }
 
 /// See the module's documentation.
@@ -120,6 +127,7 @@ impl<V: View + Default> Cache<V> {
                 snapshot: Snapshot::default(),
                 seen: BTreeMap::new(),
                 listing: BTreeMap::new(),
+                warm: Arc::default(),
             }),
             listener: Box::new(listener),
         }
@@ -151,9 +159,7 @@ impl<V: View + Default> Cache<V> {
         };
         let mut state = self.state.lock();
         let known = state.snapshot.objects.get(&address);
-        if revision.is_empty()
-            || known.and_then(|known| known.metadata.resource_version.as_deref()) != Some(revision)
-        {
+        if revision.is_empty() || known.and_then(|known| known.resource_version()) != Some(revision) {
             return false;
         }
         if let Ok(revision) = revision.parse() {
@@ -189,8 +195,8 @@ impl<V: View + Default> Cache<V> {
                 *seen = revision.max(*seen);
             }
             let newer_here = state.snapshot.objects.get(&address).is_some_and(|known| {
-                known.metadata.uid != object.metadata.uid
-                    || matches!((revision(known), revision(object)), (Some(known), Some(gone)) if known > gone)
+                known.uid() != object.metadata.uid.as_deref()
+                    || matches!((known.revision(), revision(object)), (Some(known), Some(gone)) if known > gone)
             });
             if newer_here { vec![] } else { vec![state.take(&address)] }
         });
@@ -215,8 +221,9 @@ impl<V: View + Default> Cache<V> {
             let gone: Vec<ObjectRef> = state
                 .snapshot
                 .of_kind(kind)
-                .map(|object| ObjectRef::of(object))
-                .filter(|address| !keep.contains(address))
+                .map(|object| object.address())
+                .filter(|address| !keep.contains(&***address))
+                .map(|address| (**address).clone())
                 .collect();
             changes.extend(gone.iter().map(|address| state.take(address)));
             changes
@@ -241,20 +248,20 @@ impl<V: View + Default> Cache<V> {
 
 impl<V: View> State<V> {
     fn put(&mut self, address: ObjectRef, object: DynamicObject) -> Option<Change> {
-        let before = self.snapshot.objects.get(&address).cloned();
-        if let Some(known) = &before {
-            if known.metadata.resource_version == object.metadata.resource_version {
+        let known = self.snapshot.objects.get_key_value(&address);
+        if let Some((_, known)) = known {
+            if known.resource_version() == object.metadata.resource_version.as_deref() {
                 return None;
             }
-            if matches!((revision(known), revision(&object)), (Some(known), Some(new)) if known > new) {
+            if matches!((known.revision(), revision(&object)), (Some(known), Some(new)) if known > new) {
                 return None;
             }
         }
-        let object = Arc::new(object);
+        let before = known.map(|(_, known)| known.get());
+        let key = known.map_or_else(|| Arc::new(address.clone()), |(key, _)| Arc::clone(key));
+        let (kept, object) = self.warm.keep(Arc::clone(&key), object);
         self.snapshot.view.upsert(&object);
-        self.snapshot
-            .objects
-            .insert(Arc::new(address.clone()), Arc::clone(&object));
+        self.snapshot.objects.insert(key, kept);
         Some(Change {
             object: address,
             before,
@@ -263,7 +270,7 @@ impl<V: View> State<V> {
     }
 
     fn take(&mut self, address: &ObjectRef) -> Option<Change> {
-        let before = self.snapshot.objects.remove(address)?;
+        let before = self.snapshot.objects.remove(address)?.get();
         self.snapshot.view.remove(&before);
         Some(Change {
             object: address.clone(),

@@ -217,9 +217,10 @@ struct Managed {
 
 impl Managed {
     fn entry(self) -> ManagedFieldsEntry {
-        let text = self
-            .fields_v1
-            .map(|fields| Box::<str>::from(fields).into_string());
+        let text = self.fields_v1.map(|fields| {
+            // Of an object that was packed: text already.
+            serde_json::from_str(fields.get()).unwrap_or_else(|_| Box::<str>::from(fields).into_string())
+        });
         ManagedFieldsEntry {
             api_version: self.api_version,
             fields_type: self.fields_type,

@@ -17,6 +17,7 @@ pub mod decode;
 pub mod feed;
 pub mod metrics;
 pub mod object;
+pub mod packed;
 pub mod queue;
 pub mod transport;
 pub mod worker;

@@ -112,7 +112,7 @@ impl<V: View + Default> Applier<V> {
     ) -> Result<Applied, Failure> {
         let address = ObjectRef::of_value(desired)
             .ok_or_else(|| Failure::Rejected("an object without apiVersion, kind or name".to_owned()))?;
-        let live = self.cache.snapshot().get(&address).cloned();
+        let live = self.cache.snapshot().get(&address);
         let digest = digest(desired);
         let slot = (address.clone(), format!("{manager}/{subresource}"));
         if let Some(live) = &live {

@@ -48,7 +48,7 @@ pub async fn write<V: View + Default>(
 ) -> Result<Option<Transition>, Failure> {
     let address = ObjectRef::of(live);
     // The newest that we know: `live` may be from before an earlier write of the same run.
-    let newest = applier.cache().snapshot().get(&address).cloned();
+    let newest = applier.cache().snapshot().get(&address);
     let before = newest.as_deref().unwrap_or(live).data.get("status").cloned();
     // Times in Kubernetes' metadata are whole seconds.
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();

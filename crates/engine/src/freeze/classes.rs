@@ -1,6 +1,7 @@
 //! Looking classes and types up, and freezing them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use choreo_api::{
     conditions::reasons,
@@ -225,9 +226,9 @@ pub fn api_class(
     name: &str,
     of: &str,
     field: &str,
-) -> Result<APIClassSpec, Problems> {
+) -> Result<Arc<APIClassSpec>, Problems> {
     find_class::<APIClass>(world, namespace, name)
-        .map(|class| class.spec.clone())
+        .map(|class| Arc::new(class.spec.clone()))
         .ok_or_else(|| no_class(Kind::APIClass, namespace, name, of, field).into())
 }
 
@@ -245,14 +246,14 @@ pub fn api_classes<'a>(
     namespace: &str,
     apis: impl IntoIterator<Item = (&'a String, &'a ServiceApi)>,
     of: &str,
-) -> Result<BTreeMap<String, APIClassSpec>, Problems> {
+) -> Result<BTreeMap<String, Arc<APIClassSpec>>, Problems> {
     let mut problems = Problems::new();
     let mut classes = BTreeMap::new();
     let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (api_name, api) in apis {
         match find_class::<APIClass>(world, namespace, &api.class_name) {
             Some(class) => {
-                classes.insert(api.class_name.clone(), class.spec.clone());
+                classes.insert(api.class_name.clone(), Arc::new(class.spec.clone()));
             }
             None => {
                 missing.entry(&api.class_name).or_default().insert(api_name);

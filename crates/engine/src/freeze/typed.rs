@@ -1,6 +1,7 @@
 //! The typed part of a component: the object that says how a component of its type is run and exposed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use choreo_api::{
     conditions::reasons,
@@ -213,7 +214,7 @@ impl Typed {
         &self,
         world: &World,
         namespace: &str,
-    ) -> Result<BTreeMap<String, APIClassSpec>, Problems> {
+    ) -> Result<BTreeMap<String, Arc<APIClassSpec>>, Problems> {
         match self {
             Self::Service(o) => classes::api_classes(world, namespace, &o.spec.apis, &self.describe()),
             Self::Api(o) => {

@@ -510,7 +510,7 @@ fn ready(world: &World, binding: &Binding, manual: bool, wanted: &[ReleaseResour
     if release.metadata.deletion_timestamp.is_some() {
         return progressing("is being deleted, and will then be written anew");
     }
-    if release.spec.resources != wanted {
+    if !release.spec.resources.are(wanted) {
         return progressing("is being updated");
     }
     let status = release

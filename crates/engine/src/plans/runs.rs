@@ -8,7 +8,9 @@
 
 use choreo_api::{
     names,
-    v1alpha1::{HealthStatus, Release, RunPhase, ScheduledTaskBinding, TaskRun, common::ReleaseState},
+    v1alpha1::{
+        HealthStatus, Release, ReleaseResource, RunPhase, ScheduledTaskBinding, TaskRun, common::ReleaseState,
+    },
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
@@ -124,9 +126,9 @@ fn is_in_release(world: &World, binding: &Binding, run: &str) -> bool {
             .to_owned()
     };
     release(world, binding).is_some_and(|r| {
-        r.spec
-            .resources
-            .iter()
-            .any(|r| text(&r.object, "/kind") == "Job" && text(&r.object, "/metadata/name") == job)
+        let is_run = |r: &ReleaseResource| {
+            text(&r.object, "/kind") == "Job" && text(&r.object, "/metadata/name") == job
+        };
+        r.spec.resources.open().is_ok_and(|all| all.iter().any(is_run))
     })
 }

@@ -365,7 +365,11 @@ pub(super) fn target_of(world: &World, binding: Option<&Binding>) -> Target {
         return target;
     };
     let beside = effective::candidate_name(&binding.owner.component_name, &binding.track);
-    target.candidate = release.spec.resources.iter().find_map(|r| {
+    // What cannot be read is not known to be well.
+    let Ok(resources) = release.spec.resources.open() else {
+        return target;
+    };
+    target.candidate = resources.iter().find_map(|r| {
         let artifact = r
             .object
             .pointer("/metadata/annotations")?
@@ -385,7 +389,7 @@ pub(super) fn target_of(world: &World, binding: Option<&Binding>) -> Target {
         (Some(Health::Progressing), _) | (_, Health::Progressing) => Some(Health::Progressing),
         _ => Some(Health::Ready),
     };
-    for resource in &release.spec.resources {
+    for resource in resources.iter() {
         let known = status.resources.iter().find(|r| r.id == resource.id);
         let this = match known.map(|r| r.health_status) {
             Some(HealthStatus::Healthy | HealthStatus::Suspended) => Health::Ready,

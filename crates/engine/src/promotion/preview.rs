@@ -173,7 +173,11 @@ pub fn preview(world: &World, namespace: &str, spec: &PromotionSpec, artifact: O
         let objects = |resources: Vec<choreo_api::v1alpha1::ReleaseResource>| -> BTreeMap<String, Value> {
             resources.into_iter().map(|r| (r.id, r.object)).collect()
         };
-        let mut before = objects(release.map(|r| r.spec.resources.clone()).unwrap_or_default());
+        let mut before = objects(
+            release
+                .and_then(|r| Some(r.spec.resources.open().ok()?.into_owned()))
+                .unwrap_or_default(),
+        );
         match plans::rendered_objects(world, &binding) {
             Ok(after) => {
                 for (id, after) in objects(after) {

@@ -78,6 +78,14 @@ pub enum QuestionError {
     Policy(NotUnderstood),
 }
 
+/// The objects of a release.
+fn objects_of(release: &Release) -> Result<Vec<Value>, QuestionError> {
+    match release.spec.resources.open() {
+        Ok(all) => Ok(all.iter().map(|resource| resource.object.clone()).collect()),
+        Err(error) => unknown(format!("Release {:?}: {error}", release.name_any())),
+    }
+}
+
 impl fmt::Display for QuestionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -135,14 +143,15 @@ pub fn explain(
             "nothing is deployed to environment {environment:?} of organization {organization:?}"
         ));
     }
-    let objects = releases
-        .iter()
-        .flat_map(|r| r.spec.resources.iter().map(|resource| &resource.object));
+    let mut objects = Vec::new();
+    for release in &releases {
+        objects.extend(objects_of(release)?);
+    }
     let scene = Scene {
         world,
         organization,
         environment,
-        policies: Policies::of(objects).map_err(QuestionError::Policy)?,
+        policies: Policies::of(&objects).map_err(QuestionError::Policy)?,
     };
     // A gateway leads to what is behind it, and to no other gateway.
     let is_gateway = from.trim().starts_with(GATEWAY);
@@ -285,7 +294,7 @@ impl Scene<'_> {
                 self.environment
             ));
         };
-        let resources: Vec<Value> = release.spec.resources.iter().map(|r| r.object.clone()).collect();
+        let resources = objects_of(release)?;
         let Some((namespace, template)) = resources.iter().find_map(pods_of) else {
             return unknown(format!(
                 "Component {name:?} has no pods in environment {:?}",
@@ -331,7 +340,7 @@ impl Scene<'_> {
         let objects = self
             .world
             .in_namespace::<Release>(self.organization)
-            .flat_map(|r| r.spec.resources.iter().map(|resource| &resource.object));
+            .flat_map(|r| objects_of(r).unwrap_or_default());
         objects
             .into_iter()
             .find(|o| o["kind"] == "Namespace" && o["metadata"]["name"] == namespace)

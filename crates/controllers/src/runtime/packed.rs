@@ -1,0 +1,377 @@
+//! Objects of a cache, small while nobody looks at them.
+//!
+//! A tree of JSON takes ten times the memory of its text, and of the objects of a platform at rest nobody looks at any. So an object
+//! is kept as a tree while it is new or was looked at a moment ago ([`Warm`]), and then as compressed text. Objects of one kind
+//! repeat each other nearly word for word, and are compressed against a sample of their kind: what remains is a few hundred bytes.
+//!
+//! # Guarantees
+//! [`Kept::get`] gives the object that was put in, whichever form it is in. An object that changes often is not compressed each time.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use choreo_api::labels::RELEASE;
+use choreo_packed::{Packed, Samples};
+use kube::core::{DynamicObject, TypeMeta};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::decode::Whole;
+use super::object::{GroupKind, ObjectRef};
+
+/// Bytes of trees that are kept at most, about. A thousand objects are looked at in a burst without being read twice.
+const BUDGET: usize = 24 << 20;
+/// For how long an object stays a tree after it came or was last read back.
+const AGE: Duration = Duration::from_secs(3);
+/// An object as the cache keeps it.
+#[derive(Debug)]
+pub struct Kept {
+    address: Arc<ObjectRef>,
+    api_version: Arc<str>,
+    resource_version: Option<Box<str>>,
+    uid: Option<Box<str>>,
+    mark: Option<Box<str>>,
+    state: Mutex<State>,
+    warm: Arc<Warm>,
+}
+
+/// One of the two is always there.
+#[derive(Debug)]
+struct State {
+    tree: Option<Arc<DynamicObject>>,
+    packed: Option<Packed>,
+}
+
+impl Kept {
+    /// Which object it is.
+    pub fn address(&self) -> &Arc<ObjectRef> {
+        &self.address
+    }
+
+    /// `metadata.resourceVersion`.
+    pub fn resource_version(&self) -> Option<&str> {
+        self.resource_version.as_deref()
+    }
+
+    /// The resource version as a number, if it is one.
+    pub fn revision(&self) -> Option<u64> {
+        self.resource_version.as_deref()?.parse().ok()
+    }
+
+    /// `metadata.uid`.
+    pub fn uid(&self) -> Option<&str> {
+        self.uid.as_deref()
+    }
+
+    /// The value of the label that says which release the object belongs to.
+    pub fn mark(&self) -> Option<&str> {
+        self.mark.as_deref()
+    }
+
+    /// The object.
+    pub fn get(self: &Arc<Self>) -> Arc<DynamicObject> {
+        let tree = {
+            let mut state = self.state.lock();
+            if let Some(tree) = &state.tree {
+                return Arc::clone(tree);
+            }
+            let tree = Arc::new(match state.packed.as_ref().map(read) {
+                Some(Ok(object)) => object,
+                Some(Err(error)) => self.outline(&error),
+                None => self.outline(&"it was not kept"),
+            });
+            state.tree = Some(Arc::clone(&tree));
+            tree
+        };
+        self.warm.add(self, &tree);
+        tree
+    }
+
+    /// What is known without the text. It differs from what anybody wants, so that whoever asked writes or asks anew; that the
+    /// object exists is never in doubt.
+    fn outline(&self, error: &dyn std::fmt::Display) -> DynamicObject {
+        tracing::error!(object = %self.address, %error, "a cached object cannot be read back");
+        let mut outline = DynamicObject {
+            types: Some(TypeMeta {
+                api_version: self.api_version.to_string(),
+                kind: self.address.kind.kind.clone(),
+            }),
+            metadata: kube::core::ObjectMeta::default(),
+            data: Value::Object(serde_json::Map::new()),
+        };
+        let namespace = Some(self.address.namespace.clone());
+        outline.metadata.namespace = namespace.filter(|namespace| !namespace.is_empty());
+        outline.metadata.name = Some(self.address.name.clone());
+        outline.metadata.uid = self.uid.as_deref().map(str::to_owned);
+        outline.metadata.resource_version = self.resource_version.as_deref().map(str::to_owned);
+        outline
+    }
+
+    fn cool(&self) {
+        let mut state = self.state.lock();
+        let Some(tree) = &state.tree else { return };
+        if state.packed.is_none() {
+            let text = serde_json::to_vec(&**tree).ok();
+            state.packed = text.and_then(|text| self.warm.samples.pack(&self.address.kind, &text));
+        }
+        if state.packed.is_some() {
+            state.tree = None;
+        }
+    }
+}
+
+fn read(packed: &Packed) -> Result<DynamicObject, String> {
+    let text = packed.text().map_err(|error| error.to_string())?;
+    serde_json::from_slice::<Whole>(&text)
+        .map(|whole| whole.0)
+        .map_err(|error| error.to_string())
+}
+
+/// The objects that are trees at the moment, oldest first.
+#[derive(Debug, Default)]
+pub struct Warm {
+    samples: Samples<GroupKind>,
+    api_versions: Mutex<BTreeSet<Arc<str>>>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    entries: VecDeque<Entry>,
+    size: usize,
+    /// Whether a task waits for the oldest to come of age.
+    watched: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    kept: Weak<Kept>,
+    size: usize,
+    since: Instant,
+}
+
+impl Warm {
+    /// Takes an object in.
+    pub fn keep(
+        self: &Arc<Self>,
+        address: Arc<ObjectRef>,
+        object: DynamicObject,
+    ) -> (Arc<Kept>, Arc<DynamicObject>) {
+        let text = |value: &Option<String>| value.as_deref().map(Box::from);
+        let tree = Arc::new(object);
+        let labels = tree.metadata.labels.as_ref();
+        let kept = Arc::new(Kept {
+            address,
+            api_version: self.interned(tree.types.as_ref().map_or("", |types| &types.api_version)),
+            resource_version: text(&tree.metadata.resource_version),
+            uid: text(&tree.metadata.uid),
+            mark: labels
+                .and_then(|labels| labels.get(RELEASE))
+                .map(|value| value.as_str().into()),
+            state: Mutex::new(State {
+                tree: Some(Arc::clone(&tree)),
+                packed: None,
+            }),
+            warm: Arc::clone(self),
+        });
+        self.add(&kept, &tree);
+        (kept, tree)
+    }
+
+    /// There are few, and many objects of each.
+    fn interned(&self, api_version: &str) -> Arc<str> {
+        let mut known = self.api_versions.lock();
+        if let Some(known) = known.get(api_version) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = Arc::from(api_version);
+        known.insert(Arc::clone(&new));
+        new
+    }
+
+    fn add(self: &Arc<Self>, kept: &Arc<Kept>, tree: &DynamicObject) {
+        let size = weight(&tree.data) + METADATA;
+        let mut leave = Vec::new();
+        {
+            let mut queue = self.queue.lock();
+            queue.size += size;
+            queue.entries.push_back(Entry {
+                kept: Arc::downgrade(kept),
+                size,
+                since: Instant::now(),
+            });
+            while queue.size > BUDGET
+                && let Some(oldest) = queue.entries.pop_front()
+            {
+                queue.size -= oldest.size;
+                leave.push(oldest);
+            }
+            if !queue.watched
+                && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            {
+                queue.watched = true;
+                runtime.spawn(Self::age(Arc::downgrade(self)));
+            }
+        }
+        cool(&leave);
+    }
+
+    /// Packs what has been there for long, and ends when nothing is left.
+    async fn age(warm: Weak<Self>) {
+        loop {
+            tokio::time::sleep(AGE).await;
+            let Some(warm) = warm.upgrade() else { return };
+            let mut leave = Vec::new();
+            let done = {
+                let mut queue = warm.queue.lock();
+                while let Some(oldest) = queue.entries.pop_front_if(|oldest| oldest.since.elapsed() >= AGE) {
+                    queue.size -= oldest.size;
+                    leave.push(oldest);
+                }
+                queue.watched = !queue.entries.is_empty();
+                if !queue.watched {
+                    queue.entries.shrink_to_fit();
+                }
+                !queue.watched
+            };
+            for some in leave.chunks(64) {
+                cool(some);
+                // Others may have something urgent.
+                tokio::task::yield_now().await;
+            }
+            if done {
+                return;
+            }
+        }
+    }
+}
+
+fn cool(entries: &[Entry]) {
+    for kept in entries.iter().filter_map(|entry| entry.kept.upgrade()) {
+        kept.cool();
+    }
+}
+
+/// What metadata takes beside the rest, about.
+const METADATA: usize = 2048;
+
+/// Bytes that a tree takes, about.
+fn weight(value: &Value) -> usize {
+    const NODE: usize = 40;
+    match value {
+        Value::String(text) => NODE + text.len(),
+        Value::Array(items) => NODE + items.iter().map(weight).sum::<usize>(),
+        Value::Object(members) => {
+            let of = |(name, value): (&String, &Value)| NODE + name.len() + weight(value);
+            NODE + members.iter().map(of).sum::<usize>()
+        }
+        _ => NODE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(name: &str, text: &str) -> DynamicObject {
+        let labels = json!({"app.kubernetes.io/name": name, "openchoreo.dev/organization": "default"});
+        serde_json::from_value(json!({
+            "apiVersion": "example.com/v1", "kind": "Thing",
+            "metadata": {
+                "name": name, "namespace": "ns", "uid": format!("uid-{name}"), "resourceVersion": "7", "labels": labels,
+                "managedFields": [{"manager": "m", "operation": "Apply", "fieldsV1": "{\"f:spec\":{}}"}],
+            },
+            "spec": {"text": text, "numbers": [1, 1.5, u64::MAX, i64::MIN], "nothing": null, "template": {"labels": labels}},
+        }))
+        .unwrap()
+    }
+
+    fn keep(warm: &Arc<Warm>, object: DynamicObject) -> Arc<Kept> {
+        warm.keep(Arc::new(ObjectRef::of(&object)), object).0
+    }
+
+    #[test]
+    fn what_is_packed_comes_back() {
+        let warm = Arc::new(Warm::default());
+        for index in 0..20 {
+            let object = object(
+                &format!("thing-{index}"),
+                &format!("\u{1F600}\"{}", "x".repeat(index * 500)),
+            );
+            let kept = keep(&warm, object.clone());
+            kept.cool();
+            assert!(kept.state.lock().tree.is_none());
+            assert_eq!(*kept.get(), object);
+            assert_eq!(
+                (kept.revision(), kept.uid()),
+                (Some(7), Some(&*format!("uid-thing-{index}")))
+            );
+        }
+    }
+
+    #[test]
+    fn objects_of_a_kind_are_small_beside_their_sample() {
+        let warm = Arc::new(Warm::default());
+        let text = "the same in all of them, and long enough to matter: ".repeat(20);
+        for index in 0..10 {
+            let kept = keep(&warm, object(&format!("thing-{index}"), &text));
+            kept.cool();
+            let state = kept.state.lock();
+            let packed = state.packed.as_ref().unwrap();
+            assert!(index == 0 || packed.size() < 150, "{} bytes", packed.size());
+        }
+    }
+
+    #[test]
+    fn a_reader_keeps_what_it_has_while_the_cache_packs_it() {
+        let warm = Arc::new(Warm::default());
+        let kept = keep(&warm, object("a", "text"));
+        let held = kept.get();
+        kept.cool();
+        assert_eq!(held, kept.get());
+    }
+
+    #[test]
+    fn more_than_the_budget_is_not_kept_as_trees() {
+        let warm = Arc::new(Warm::default());
+        let large = "x".repeat(1 << 20);
+        let all: Vec<_> = (0..40)
+            .map(|index| keep(&warm, object(&index.to_string(), &large)))
+            .collect();
+        let trees = all.iter().filter(|kept| kept.state.lock().tree.is_some()).count();
+        assert!((20..=24).contains(&trees), "{trees}");
+        assert!(warm.queue.lock().size <= BUDGET);
+        // The oldest went first, and comes back when it is asked for.
+        assert!(all[0].state.lock().tree.is_none());
+        assert_eq!(all[0].get().metadata.name.as_deref(), Some("0"));
+        assert!(all[0].state.lock().tree.is_some());
+    }
+
+    #[tokio::test]
+    async fn what_nobody_looks_at_is_packed_after_a_while() {
+        let warm = Arc::new(Warm::default());
+        let kept = keep(&warm, object("a", "text"));
+        assert!(warm.queue.lock().watched);
+        let age = Warm::age(Arc::downgrade(&warm));
+        age.await;
+        assert!(kept.state.lock().tree.is_none());
+        let queue = warm.queue.lock();
+        assert_eq!((queue.entries.len(), queue.size, queue.watched), (0, 0, false));
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_back_still_exists() {
+        let warm = Arc::new(Warm::default());
+        let kept = keep(&warm, object("a", "text"));
+        // Another object's text stands for one that is damaged.
+        let mut state = kept.state.lock();
+        state.packed = Samples::new().pack(&(), b"no object");
+        state.tree = None;
+        drop(state);
+        let outline = kept.get();
+        assert_eq!(outline.metadata.uid.as_deref(), Some("uid-a"));
+        assert_eq!(ObjectRef::of(&outline), **kept.address());
+    }
+}

@@ -1,0 +1,179 @@
+//! Texts that repeat each other, small.
+//!
+//! Objects of one kind repeat each other nearly word for word. Each is compressed against a [sample](Samples) of its kind, which is a
+//! text that came before, so that what remains is what only it says: a few hundred bytes of a few thousand. The format is LZ4's block
+//! format with a dictionary; nothing of it leaves the process.
+//!
+//! # Guarantees
+//! What was packed comes back byte for byte: it is read back before it is handed out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lz4_flex::block::{compress_with_dict, decompress_with_dict};
+use parking_lot::Mutex;
+
+/// Samples of a kind: as many forms of it are told apart.
+const SAMPLES: usize = 4;
+/// The longest sample. The format refers back 64 KiB at most.
+const SAMPLE_LENGTH: usize = 32 << 10;
+
+/// A text that does not come back, which is a defect of this program or of its memory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a packed text of {length} bytes cannot be read back: {problem}")]
+pub struct Damaged {
+    length: u32,
+    problem: String,
+}
+
+/// A compressed text.
+#[derive(Debug, Clone)]
+pub struct Packed {
+    bytes: Box<[u8]>,
+    length: u32,
+    sample: Arc<[u8]>,
+}
+
+impl Packed {
+    /// The text.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn text(&self) -> Result<Vec<u8>, Damaged> {
+        unpack(&self.bytes, self.length, &self.sample)
+    }
+
+    /// Bytes that it takes beside its sample, which many share.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+fn unpack(bytes: &[u8], length: u32, sample: &[u8]) -> Result<Vec<u8>, Damaged> {
+    decompress_with_dict(bytes, length as usize, sample).map_err(|error| Damaged {
+        length,
+        problem: error.to_string(),
+    })
+}
+
+/// What texts are compressed against, by kind.
+#[derive(Debug)]
+pub struct Samples<K> {
+    by_kind: Mutex<BTreeMap<K, Vec<Arc<[u8]>>>>,
+}
+
+impl<K> Default for Samples<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K> Samples<K> {
+    /// None yet: the first text of a kind is its first sample.
+    pub const fn new() -> Self {
+        Self {
+            by_kind: Mutex::new(BTreeMap::new()),
+        }
+    }
+}
+
+impl<K: Ord + Clone> Samples<K> {
+    /// Packs a text; `None` if it is too long (4 GiB) or would not come back.
+    pub fn pack(&self, kind: &K, text: &[u8]) -> Option<Packed> {
+        let length = u32::try_from(text.len()).ok()?;
+        let mut best: Option<(Vec<u8>, Arc<[u8]>)> = None;
+        let samples = self.by_kind.lock().get(kind).cloned().unwrap_or_default();
+        for sample in &samples {
+            let bytes = compress_with_dict(text, sample);
+            if best.as_ref().is_none_or(|(known, _)| bytes.len() < known.len()) {
+                best = Some((bytes, Arc::clone(sample)));
+            }
+            if best
+                .as_ref()
+                .is_some_and(|(known, _)| fits(known.len(), text.len()))
+            {
+                break;
+            }
+        }
+        let good = best
+            .as_ref()
+            .is_some_and(|(known, _)| fits(known.len(), text.len()));
+        if !good && samples.len() < SAMPLES {
+            let sample: Arc<[u8]> = Arc::from(&text[..text.len().min(SAMPLE_LENGTH)]);
+            best = Some((compress_with_dict(text, &sample), Arc::clone(&sample)));
+            let mut by_kind = self.by_kind.lock();
+            let known = by_kind.entry(kind.clone()).or_default();
+            if known.len() < SAMPLES {
+                known.push(sample);
+            }
+        }
+        let (bytes, sample) = best?;
+        // Cheap beside what a wrong object would cost.
+        let returns = unpack(&bytes, length, &sample).ok()? == text;
+        returns.then(|| Packed {
+            bytes: bytes.into_boxed_slice(),
+            length,
+            sample,
+        })
+    }
+}
+
+/// Whether it is not worth looking for a better sample.
+fn fits(packed: usize, text: usize) -> bool {
+    packed * 4 <= text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_packed_comes_back(texts in prop::collection::vec((0..3_u8, prop::collection::vec(any::<u8>(), 0..2000), 0..40_usize), 1..20)) {
+            let samples = Samples::new();
+            for (kind, text, repeat) in texts {
+                let text = text.repeat(repeat);
+                prop_assert_eq!(samples.pack(&kind, &text).unwrap().text().unwrap(), text);
+            }
+            prop_assert!(samples.by_kind.lock().values().all(|samples| samples.len() <= SAMPLES));
+        }
+    }
+
+    #[test]
+    fn what_was_said_before_takes_no_room() {
+        let samples = Samples::new();
+        let text = |name: &str| {
+            format!(
+                "{name}{}",
+                "{\"the same in all of them\":\"and long enough to matter\"}".repeat(20)
+            )
+        };
+        let first = samples.pack(&(), text("a").as_bytes()).unwrap();
+        let second = samples.pack(&(), text("b").as_bytes()).unwrap();
+        assert!(
+            first.size() < 100 && second.size() < 100,
+            "{} {}",
+            first.size(),
+            second.size()
+        );
+        assert!(Arc::ptr_eq(&first.sample, &second.sample));
+    }
+
+    #[test]
+    fn damage_is_an_error() {
+        let samples = Samples::new();
+        let mut packed = samples
+            .pack(&(), "some text, some text, some text".as_bytes())
+            .unwrap();
+        packed.bytes = Box::from([0xff, 0xff]);
+        let error = packed.text().unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("a packed text of 31 bytes cannot be read back"),
+            "{error}"
+        );
+    }
+}
