@@ -56,7 +56,17 @@ fn a_second_one_on_the_same_folder_says_who_holds_it() {
     let folder = up.folder().to_str().unwrap();
     for more in [&[][..], &["--in-memory"]] {
         let said = run(program()
-            .args(["up", "--api-port", "0", "--data-dir", folder])
+            .args([
+                "up",
+                "--api-port",
+                "0",
+                "--http-port",
+                "0",
+                "--https-port",
+                "0",
+                "--data-dir",
+                folder,
+            ])
             .args(more));
         let error = said.fails(1);
         assert!(
@@ -96,7 +106,18 @@ fn a_folder_that_cannot_be_written_is_one_clear_line() {
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
     let inside = file.join("data");
-    let error = choreo(["up", "--api-port", "0", "--data-dir", inside.to_str().unwrap()]).fails(1);
+    let error = choreo([
+        "up",
+        "--api-port",
+        "0",
+        "--http-port",
+        "0",
+        "--https-port",
+        "0",
+        "--data-dir",
+        inside.to_str().unwrap(),
+    ])
+    .fails(1);
     assert!(
         error.starts_with("error: cannot write to ") && error.contains("--data-dir"),
         "{error}"
@@ -110,6 +131,10 @@ fn a_damaged_store_is_one_clear_line() {
     let error = choreo([
         "up",
         "--api-port",
+        "0",
+        "--http-port",
+        "0",
+        "--https-port",
         "0",
         "--data-dir",
         folder.path().to_str().unwrap(),
@@ -129,6 +154,10 @@ fn a_damaged_certificate_authority_is_one_clear_line() {
     let error = choreo([
         "up",
         "--api-port",
+        "0",
+        "--http-port",
+        "0",
+        "--https-port",
         "0",
         "--data-dir",
         folder.path().to_str().unwrap(),
@@ -178,6 +207,10 @@ fn what_is_asked_is_audited_when_somebody_wants_it() {
     let error = choreo([
         "up",
         "--api-port",
+        "0",
+        "--http-port",
+        "0",
+        "--https-port",
         "0",
         "--data-dir",
         data,
