@@ -32,8 +32,8 @@ pub trait Dial: Send + Sync + 'static {
     /// where pods are simulated; its text is what callers of the gateway read, with status 503.
     async fn dial(&self, target: &Target) -> io::Result<Box<dyn Stream>>;
 
-    /// Sends a datagram and gives those that come back for as long as the socket is kept: `None` (the default) where datagrams
-    /// can be sent from this host directly.
+    /// Why no datagrams can be sent to pods, where that is so. They are sent from this host directly, to the pod's own address, which
+    /// is possible by default.
     async fn udp_unavailable(&self) -> Option<String> {
         None
     }

@@ -10,6 +10,9 @@ use crate::api::GATEWAY_API;
 /// Name under which statuses are written, which is also the `controllerName` of the classes that are followed.
 pub const CONTROLLER: &str = "openchoreo.dev/local-gateway";
 
+/// Who wrote statuses before there was a real gateway. What it said is not true, and goes.
+const PREDECESSOR: &str = "openchoreo.dev/simulated-gateway";
+
 /// A condition, without what only the moment decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Condition {
@@ -150,6 +153,7 @@ fn split(entries: Option<&Value>) -> (Vec<Value>, Vec<Value>) {
     let entries = entries.and_then(Value::as_array).cloned().unwrap_or_default();
     entries
         .into_iter()
+        .filter(|entry| entry["controllerName"] != PREDECESSOR)
         .partition(|entry| entry["controllerName"] == CONTROLLER)
 }
 

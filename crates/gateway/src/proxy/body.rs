@@ -2,14 +2,16 @@
 
 use std::error::Error;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
+use super::clock::Clock;
 use crate::upstream::limits::Counted;
 use crate::upstream::{Active, http1};
 
@@ -31,6 +33,22 @@ pub(crate) struct StreamBody {
     pub(crate) deadline: Option<Pin<Box<Sleep>>>,
     /// Mirrors that are sent the same. One that does not keep up loses the rest.
     pub(crate) copies: Vec<mpsc::Sender<Bytes>>,
+    /// Told when all of it has come.
+    pub(crate) clock: Option<Arc<Clock>>,
+}
+
+impl StreamBody {
+    fn ended(&self) {
+        if let Some(clock) = &self.clock {
+            clock.begin();
+        }
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        self.ended();
+    }
 }
 
 impl RequestBody {
@@ -42,6 +60,11 @@ impl RequestBody {
             Self::Stream(_) | Self::Copy(_) => None,
         }
     }
+}
+
+/// Senders stop asking once nothing more is to come.
+fn body_ended(body: &Incoming) -> bool {
+    body.is_end_stream()
 }
 
 impl Body for RequestBody {
@@ -63,6 +86,7 @@ impl Body for RequestBody {
                     body,
                     deadline,
                     copies,
+                    ..
                 } = &mut **stream;
                 match Pin::new(body).poll_frame(context) {
                     Poll::Pending => {
@@ -79,8 +103,9 @@ impl Body for RequestBody {
                         {
                             copies.retain(|copy| copy.try_send(data.clone()).is_ok());
                         }
-                        if frame.is_none() {
-                            copies.clear();
+                        if frame.is_none() || body_ended(&stream.body) {
+                            stream.copies.clear();
+                            stream.ended();
                         }
                         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
                     }
@@ -113,7 +138,7 @@ pin_project_lite::pin_project! {
     pub(crate) struct AnswerBody {
         #[pin]
         source: Source,
-        deadline: Option<Instant>,
+        clock: Option<Arc<Clock>>,
         sleep: Option<Pin<Box<Sleep>>>,
         request: Option<Counted>,
     }
@@ -132,7 +157,7 @@ impl AnswerBody {
     fn of(source: Source) -> Self {
         Self {
             source,
-            deadline: None,
+            clock: None,
             sleep: None,
             request: None,
         }
@@ -156,9 +181,9 @@ impl AnswerBody {
         Self::of(Source::Http2 { body, active })
     }
 
-    /// Ends the answer with an error at `deadline`, and counts the request as under way until it ends.
-    pub(crate) fn guarded(mut self, deadline: Option<Instant>, request: Counted) -> Self {
-        self.deadline = deadline;
+    /// Ends the answer with an error when its time is over, and counts the request as under way until it ends.
+    pub(crate) fn guarded(mut self, clock: Option<Arc<Clock>>, request: Counted) -> Self {
+        self.clock = clock;
         self.request = Some(request);
         self
     }
@@ -196,10 +221,12 @@ impl Body for AnswerBody {
             }
             Poll::Pending => {
                 // Most answers are there at once and need no timer.
-                if let Some(deadline) = this.deadline {
+                if let Some(clock) = this.clock
+                    && let Some(end) = clock.poll_end(context)
+                {
                     let sleep = this
                         .sleep
-                        .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(*deadline)));
+                        .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
                     if sleep.as_mut().poll(context).is_ready() {
                         return Poll::Ready(Some(Err("the answer did not end in time".into())));
                     }

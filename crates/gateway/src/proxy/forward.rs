@@ -4,14 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header, uri};
-use hyper::body::Incoming;
-use tokio::time::Instant;
-
 use super::Proxy;
 use super::body::{AnswerBody, RequestBody};
+use super::clock::Clock;
 use super::reply::{Answer, Failure};
 use crate::config::policies::RetryPolicy;
 use crate::config::table::{Cluster, Rule};
@@ -19,6 +14,10 @@ use crate::dial::Dial;
 use crate::upstream::http1::{Connection, ResponseBody, SendError};
 use crate::upstream::limits::Counted;
 use crate::upstream::{Active, Address, Endpoint, Endpoints, Protocol, connect};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header, uri};
+use hyper::body::Incoming;
 
 /// Most endpoints that a request is offered to when they do not accept connections.
 const MOST_CONNECTS: usize = 5;
@@ -32,7 +31,7 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) parts: &'a Parts,
     pub(crate) host: &'a HeaderValue,
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) clock: Option<Arc<Clock>>,
 }
 
 /// How an attempt ended without an answer.
@@ -51,18 +50,20 @@ impl Outgoing<'_> {
         let request = self.cluster.limits.request().map_err(|_| Failure::Overflow)?;
         let backend = self.cluster.choose().ok_or(Failure::Unresolved)?;
         let (endpoints, protocol) = backend.target.as_ref().ok_or(Failure::Unresolved)?;
-        let mut answer = match self.deadline {
-            None => self.attempts(endpoints, *protocol, backend, body).await?,
-            Some(deadline) => {
-                let attempts = self.attempts(endpoints, *protocol, backend, body);
-                tokio::time::timeout_at(deadline, attempts)
-                    .await
-                    .map_err(|_| Failure::Timeout)??
-            }
+        let attempts = self.attempts(endpoints, *protocol, backend, body);
+        let mut answer = match &self.clock {
+            None => attempts.await?,
+            Some(clock) => tokio::select! {
+                answer = attempts => answer?,
+                () = clock.over() => return Err(Failure::Timeout),
+            },
         };
         backend.filters.response.apply(answer.headers_mut());
         let (parts, body) = answer.into_parts();
-        Ok(Response::from_parts(parts, body.guarded(self.deadline, request)))
+        Ok(Response::from_parts(
+            parts,
+            body.guarded(self.clock.clone(), request),
+        ))
     }
 
     async fn attempts(
@@ -382,13 +383,15 @@ pub(crate) async fn mirror(
     let Some(mirror) = rule.mirrors.get(at) else {
         return;
     };
+    let clock = Clock::new(MIRROR_TIMEOUT);
+    clock.begin();
     let outgoing = Outgoing {
         proxy: &proxy,
         rule: &rule,
         cluster: &mirror.cluster,
         parts: &parts,
         host: &host,
-        deadline: Some(Instant::now() + MIRROR_TIMEOUT),
+        clock: Some(clock),
     };
     if let Ok(answer) = outgoing.send(body).await {
         let mut body = answer.into_body();

@@ -10,9 +10,9 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::body::{AnswerBody, RequestBody, StreamBody};
+use super::clock::Clock;
 use super::forward::{self, Outgoing};
 use super::path::{Normalized, normalize};
 use super::reply::{self, Answer};
@@ -306,7 +306,8 @@ impl Ready<'_> {
                 .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             parts.extensions.remove::<hyper::upgrade::OnUpgrade>()
         });
-        let body = match self.body(&parts, &host, body).await {
+        let clock = rule.timeout.map(Clock::new);
+        let body = match self.body(&parts, &host, body, clock.as_ref()).await {
             Ok(body) => body,
             Err(status) => return reply::text(self.grpc, status, ""),
         };
@@ -316,7 +317,7 @@ impl Ready<'_> {
             cluster,
             parts: &parts,
             host: &host,
-            deadline: rule.timeout.map(|limit| Instant::now() + limit),
+            clock,
         };
         let mut answer = match outgoing.send(body).await {
             Ok(answer) => answer,
@@ -343,7 +344,9 @@ impl Ready<'_> {
         parts: &Parts,
         host: &HeaderValue,
         body: Incoming,
+        clock: Option<&Arc<Clock>>,
     ) -> Result<RequestBody, StatusCode> {
+        let complete = || clock.iter().for_each(|clock| clock.begin());
         let mut copies = Vec::new();
         let empty = body.is_end_stream();
         for (at, mirror) in self.rule.mirrors.iter().enumerate() {
@@ -375,6 +378,7 @@ impl Ready<'_> {
             self.proxy.tasks.spawn(Box::pin(sending));
         }
         if empty {
+            complete();
             return Ok(RequestBody::Empty);
         }
         let small = body
@@ -388,13 +392,17 @@ impl Ready<'_> {
             return match collected {
                 Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
                 Ok(Err(_)) => Err(StatusCode::BAD_REQUEST),
-                Ok(Ok(bytes)) => Ok(RequestBody::Full(Some(bytes))),
+                Ok(Ok(bytes)) => {
+                    complete();
+                    Ok(RequestBody::Full(Some(bytes)))
+                }
             };
         }
         Ok(RequestBody::Stream(Box::new(StreamBody {
             body,
             deadline: received.map(|limit| Box::pin(tokio::time::sleep(limit))),
             copies,
+            clock: clock.map(Arc::clone),
         })))
     }
 

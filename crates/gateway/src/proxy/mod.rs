@@ -1,6 +1,7 @@
 //! The proxy: listens, looks requests up, and forwards them.
 
 pub(crate) mod body;
+pub(crate) mod clock;
 pub(crate) mod fetch;
 pub(crate) mod forward;
 pub(crate) mod headers;

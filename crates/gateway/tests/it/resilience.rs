@@ -299,6 +299,43 @@ async fn attempts_and_requests_end_in_time() {
 }
 
 #[tokio::test]
+async fn an_upload_takes_as_long_as_it_takes() {
+    let cluster = Cluster::start().await;
+    let server = Server::echo("web").await;
+    cluster.service("web", &[&server]).await;
+    let rule = json!([{"backendRefs": [backend_ref("web")], "timeouts": {"request": "100ms"}}]);
+    cluster.route("web", rule).await;
+    let stream = TcpStream::connect(("127.0.0.1", cluster.ports.http))
+        .await
+        .unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let driver = tokio::spawn(connection);
+    // The pause is longer than the whole request may take once it has come.
+    let chunks = futures::stream::unfold(0, |i| async move {
+        if i == 2 {
+            return None;
+        }
+        if i == 1 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        let frame = http_body::Frame::data(Bytes::from(format!("{i}")));
+        Some((Ok::<_, std::convert::Infallible>(frame), i + 1))
+    });
+    let request = Request::post("/")
+        .header("host", "web.localhost")
+        .body(StreamBody::new(Box::pin(chunks)))
+        .unwrap();
+    let reply = crate::support::Reply::of(sender.send_request(request).await.unwrap()).await;
+    assert_eq!(
+        (reply.status, reply.seen()["body"].as_str()),
+        (StatusCode::OK, Some("01"))
+    );
+    driver.abort();
+}
+
+#[tokio::test]
 async fn an_answer_that_does_not_end_in_time_is_cut() {
     let cluster = Cluster::start().await;
     let server = Server::http(|_| {
