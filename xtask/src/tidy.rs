@@ -99,8 +99,20 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         &["axum", "hyper", "redb", "choreo-store", "choreo-apiserver", "cel"],
     ),
     (
+        "gateway",
+        &[
+            "choreo-api",
+            "choreo-engine",
+            "choreo-controllers",
+            "choreo-node",
+            "choreo-store",
+            "choreo-apiserver",
+        ],
+    ),
+    (
         "node",
         &[
+            "choreo-gateway",
             "choreo-api",
             "choreo-engine",
             "choreo-controllers",

@@ -154,6 +154,28 @@ const FOREIGN: &[Foreign] = &[
         spec: route,
     },
     Foreign {
+        group: GATEWAY_API,
+        version: "v1beta1",
+        kind: "ReferenceGrant",
+        plural: "referencegrants",
+        short: Some("refgrant"),
+        category: "gateway-api",
+        namespaced: true,
+        columns: &[],
+        description: "Which objects of other namespaces may refer to objects of this one.",
+        spec: || {
+            let from = object(
+                json!({"group": text(), "kind": text(), "namespace": text()}),
+                &["group", "kind", "namespace"],
+            );
+            let to = object(
+                json!({"group": text(), "kind": text(), "name": text()}),
+                &["group", "kind"],
+            );
+            object(json!({"from": list(&from), "to": list(&to)}), &["from", "to"])
+        },
+    },
+    Foreign {
         group: ENVOY_GATEWAY,
         version: "v1alpha1",
         kind: "Backend",

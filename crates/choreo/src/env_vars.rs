@@ -6,6 +6,12 @@ pub(crate) const DATA_DIR: &str = "CHOREO_DATA_DIR";
 /// The port of `choreo up`'s API, instead of the default one.
 pub(crate) const API_PORT: &str = "CHOREO_API_PORT";
 
+/// The port of the gateway of `choreo up` for HTTP, instead of the default one.
+pub(crate) const HTTP_PORT: &str = "CHOREO_HTTP_PORT";
+
+/// The port of the gateway of `choreo up` for HTTPS, instead of the default one.
+pub(crate) const HTTPS_PORT: &str = "CHOREO_HTTPS_PORT";
+
 /// The log level or filter of `choreo up` and `choreo manager`.
 pub(crate) const LOG_LEVEL: &str = "CHOREO_LOG_LEVEL";
 

@@ -1,4 +1,4 @@
-//! A cluster without nodes: the controllers of workloads, and a simulator that plays scheduler, kubelet, gateway and secrets
+//! A cluster without nodes: the controllers of workloads, and a simulator that plays scheduler, kubelet and secrets
 //! operator. It works on any Kubernetes API through a client, and knows none of our kinds.
 //!
 //! ```text
@@ -6,8 +6,7 @@
 //!                               │
 //!                               ├─▶ node choreo-local: scheduled, running, ready      simulator
 //!                               └─▶ EndpointSlice, Endpoints ◀─ Service               workloads
-//!  Gateway, HTTPRoute, GRPCRoute, SecurityPolicy, BackendTrafficPolicy, ExternalSecret  operators (simulated)
-//!  Workflow (of Argo)                                                                   operators (simulated)
+//!  ExternalSecret, Workflow (of Argo)                                          operators (simulated)
 //! ```
 //!
 //! One watch per kind feeds one cache; what changed says which tasks to run; a task compares what is with what should be and

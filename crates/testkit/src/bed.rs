@@ -69,12 +69,14 @@ impl Bed {
         server.start_controllers(&shutdown);
         let local = server.cluster_client("local", &UserInfo::admin());
         install::definitions(&local, &install::data_plane()).await?;
-        install::data_plane_defaults(&local).await?;
+        let gateway = crate::gateway::Gateway::bind().context("bind the gateway's ports")?;
+        install::data_plane_defaults(&local, &gateway.ports).await?;
         tokio::spawn(choreo_node::run(
             local.clone(),
             choreo_node::Options::default(),
             shutdown.clone(),
         ));
+        gateway.start(local.clone(), &shutdown)?;
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
         let url = format!("https://{}", listener.local_addr()?);
         let pki = Pki::ephemeral(&local_names(), Timestamp::now())?;

@@ -19,6 +19,7 @@
 mod bed;
 mod cluster;
 mod fault;
+mod gateway;
 mod platform;
 mod proxy;
 

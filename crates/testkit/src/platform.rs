@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
 use crate::fault::Faults;
+use crate::gateway::Gateway;
 
 /// What is different from the usual platform.
 #[derive(Clone, Default)]
@@ -79,10 +80,12 @@ impl Platform {
         install::definitions(&client("control"), &install::control_plane()).await?;
         for name in clusters.iter().skip(1) {
             install::definitions(&client(name), &install::data_plane()).await?;
-            install::data_plane_defaults(&client(name)).await?;
+            let gateway = Gateway::bind().context("bind the gateway's ports")?;
+            install::data_plane_defaults(&client(name), &gateway.ports).await?;
             if !options.without_node {
                 let node = choreo_node::Options::default();
                 tokio::spawn(choreo_node::run(client(name), node, shutdown.clone()));
+                gateway.start(client(name), &shutdown)?;
             }
         }
         let mut platform = Self {

@@ -139,7 +139,7 @@ impl Up {
             .arg("up")
             .arg("--data-dir")
             .arg(folder)
-            .args(["--api-port", "0"])
+            .args(["--api-port", "0", "--http-port", "0", "--https-port", "0"])
             .args(more)
             .stdout(Stdio::piped())
             // A failing test shows it; nothing reads it otherwise.
@@ -318,6 +318,8 @@ pub(crate) fn filters(up: Option<&Up>) -> Vec<(String, String)> {
             String::new(),
         ),
         (r"https://127\.0\.0\.1:\d+".to_owned(), "https://HOST".to_owned()),
+        (r"(openchoreoapis\.\w+):\d+".to_owned(), "$1:PORT".to_owned()),
+        (r"on port \d+".to_owned(), "on port PORT".to_owned()),
         (
             r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z".to_owned(),
             "TIME".to_owned(),

@@ -56,7 +56,17 @@ fn a_second_one_on_the_same_folder_says_who_holds_it() {
     let folder = up.folder().to_str().unwrap();
     for more in [&[][..], &["--in-memory"]] {
         let said = run(program()
-            .args(["up", "--api-port", "0", "--data-dir", folder])
+            .args([
+                "up",
+                "--api-port",
+                "0",
+                "--http-port",
+                "0",
+                "--https-port",
+                "0",
+                "--data-dir",
+                folder,
+            ])
             .args(more));
         let error = said.fails(1);
         assert!(
@@ -96,7 +106,18 @@ fn a_folder_that_cannot_be_written_is_one_clear_line() {
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
     let inside = file.join("data");
-    let error = choreo(["up", "--api-port", "0", "--data-dir", inside.to_str().unwrap()]).fails(1);
+    let error = choreo([
+        "up",
+        "--api-port",
+        "0",
+        "--http-port",
+        "0",
+        "--https-port",
+        "0",
+        "--data-dir",
+        inside.to_str().unwrap(),
+    ])
+    .fails(1);
     assert!(
         error.starts_with("error: cannot write to ") && error.contains("--data-dir"),
         "{error}"
@@ -110,6 +131,10 @@ fn a_damaged_store_is_one_clear_line() {
     let error = choreo([
         "up",
         "--api-port",
+        "0",
+        "--http-port",
+        "0",
+        "--https-port",
         "0",
         "--data-dir",
         folder.path().to_str().unwrap(),
@@ -129,6 +154,10 @@ fn a_damaged_certificate_authority_is_one_clear_line() {
     let error = choreo([
         "up",
         "--api-port",
+        "0",
+        "--http-port",
+        "0",
+        "--https-port",
         "0",
         "--data-dir",
         folder.path().to_str().unwrap(),
@@ -178,6 +207,10 @@ fn what_is_asked_is_audited_when_somebody_wants_it() {
     let error = choreo([
         "up",
         "--api-port",
+        "0",
+        "--http-port",
+        "0",
+        "--https-port",
         "0",
         "--data-dir",
         data,
@@ -234,3 +267,78 @@ kind: Project
 metadata: {name: shop}
 spec: {deploymentPipelineRef: default}
 ";
+
+#[test]
+fn a_port_of_the_gateway_that_is_in_use_is_one_clear_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (flag, other) in [("--http-port", "--https-port"), ("--https-port", "--http-port")] {
+        let error = choreo(["up", "--in-memory", "--api-port", "0", other, "0", flag, &port]).fails(1);
+        assert!(
+            error.contains(&format!("error: port {port} is in use\n")) && error.contains(flag),
+            "{error}"
+        );
+    }
+}
+
+/// The port that the banner gives for the gateway.
+fn gateway_port(up: &Up) -> u16 {
+    let line = up
+        .banner
+        .iter()
+        .find(|line| line.contains("openchoreoapis.localhost:"))
+        .unwrap();
+    line.trim().rsplit(':').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_gateway_answers_and_its_objects_have_its_ports() {
+    use std::io::{Read, Write};
+    let folder = tempfile::tempdir().unwrap();
+    let listeners = |up: &Up| {
+        let said = up.choreo([
+            "get",
+            "gateway",
+            "gateway-external",
+            "-n",
+            "openchoreo-data-plane",
+            "-o",
+            "json",
+            "--context",
+            "local",
+        ]);
+        let object: serde_json::Value = serde_json::from_str(&said.ok()).unwrap();
+        object["spec"]["listeners"][0]["port"].as_u64().unwrap()
+    };
+    let plane = |up: &Up| {
+        let object = up.choreo(["get", "dataplane", "default", "-o", "json"]).ok();
+        let object: serde_json::Value = serde_json::from_str(&object).unwrap();
+        object["spec"]["gateway"]["public"]["listeners"][0]["port"]
+            .as_u64()
+            .unwrap()
+    };
+    // The second start has other ports.
+    for _ in 0..2 {
+        let up = Up::start(folder.path(), &[]);
+        let port = gateway_port(&up);
+        assert_eq!((listeners(&up), plane(&up)), (u64::from(port), u64::from(port)));
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let request = "GET / HTTP/1.1\r\nhost: nobody.openchoreoapis.localhost\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+        up.stop();
+    }
+    let mode = |file: &str| {
+        std::fs::metadata(folder.path().join(file))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(
+        (mode("pki/gateway-ca.pem"), mode("pki/gateway-ca.crt")),
+        (0o600, 0o600)
+    );
+}

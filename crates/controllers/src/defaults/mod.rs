@@ -21,18 +21,68 @@ const REGISTRY: &str = "registry.openchoreo.localhost";
 const GATEWAY_CLASS: &str = "choreo-local";
 const PUBLIC_GATEWAY: &str = "gateway-external";
 const ORGANIZATION_GATEWAY: &str = "gateway-internal";
-/// What both gateways of the local data plane listen on: name, protocol and port. A TCP or UDP listener leads to one
-/// endpoint only, so there is one of each to try them with.
-const LISTENERS: [(&str, &str, u16); 5] = [
-    ("http", "HTTP", 80),
-    ("https", "HTTPS", 443),
-    ("tls", "TLS", 8443),
-    ("tcp", "TCP", 9000),
-    ("udp", "UDP", 9001),
-];
+/// Says to the local gateway that it makes certificates itself (`choreo_gateway::ISSUER_OPTION`).
+const ISSUER_OPTION: (&str, &str) = ("gateway.openchoreo.dev/issuer", "local");
+
+/// The ports of the local data plane's gateways. Both are served by one process at one address, so that they share the ports on
+/// which hosts are told apart. A TCP or UDP listener leads to one endpoint only, so there is one of each for each gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GatewayPorts {
+    /// Plain HTTP.
+    pub http: u16,
+    /// HTTP over TLS that ends at the gateway.
+    pub https: u16,
+    /// TLS that is passed through.
+    pub tls: u16,
+    /// Of the public gateway.
+    pub public: RawPorts,
+    /// Of the organization's gateway.
+    pub organization: RawPorts,
+}
+
+/// The ports of a gateway that carry connections and datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawPorts {
+    /// TCP.
+    pub tcp: u16,
+    /// UDP.
+    pub udp: u16,
+}
+
+impl Default for GatewayPorts {
+    /// What `choreo up` tries first, and what is rendered from files.
+    fn default() -> Self {
+        Self {
+            http: 9080,
+            https: 9443,
+            tls: 8443,
+            public: RawPorts { tcp: 9000, udp: 9001 },
+            organization: RawPorts { tcp: 9002, udp: 9003 },
+        }
+    }
+}
+
+impl GatewayPorts {
+    /// Name, protocol and port of each listener. HTTP is the first, and with that the one that addresses name: on a laptop nobody
+    /// trusts the local authority yet.
+    fn listeners(&self, raw: RawPorts) -> [(&'static str, &'static str, u16); 5] {
+        [
+            ("http", "HTTP", self.http),
+            ("https", "HTTPS", self.https),
+            ("tls", "TLS", self.tls),
+            ("tcp", "TCP", raw.tcp),
+            ("udp", "UDP", raw.udp),
+        ]
+    }
+}
 
 /// Organization, data plane, environments, pipeline, project and classes, in an order in which they can be created.
 pub fn defaults() -> Vec<DynamicObject> {
+    defaults_with(&GatewayPorts::default())
+}
+
+/// As [`defaults`], where the local gateways have these ports.
+pub fn defaults_with(ports: &GatewayPorts) -> Vec<DynamicObject> {
     let mut all = vec![object(
         "Organization",
         DEFAULT,
@@ -50,8 +100,8 @@ pub fn defaults() -> Vec<DynamicObject> {
             "gateway": {
                 "publicVirtualHost": PUBLIC_HOST,
                 "organizationVirtualHost": ORGANIZATION_HOST,
-                "public": {"name": PUBLIC_GATEWAY, "namespace": GATEWAY_NAMESPACE, "listeners": listeners()},
-                "organization": {"name": ORGANIZATION_GATEWAY, "namespace": GATEWAY_NAMESPACE, "listeners": listeners()},
+                "public": {"name": PUBLIC_GATEWAY, "namespace": GATEWAY_NAMESPACE, "listeners": listeners(&ports.listeners(ports.public))},
+                "organization": {"name": ORGANIZATION_GATEWAY, "namespace": GATEWAY_NAMESPACE, "listeners": listeners(&ports.listeners(ports.organization))},
             },
             // Said and not detected, so that what is rendered from files is what the server renders.
             "features": {"cilium": true, "networkPolicy": true, "externalSecrets": true, "mtls": false},
@@ -120,15 +170,15 @@ pub fn defaults_without_planes() -> Vec<DynamicObject> {
 
 /// What an embedded data plane holds before anything is deployed to it: the gateways that the default data plane names, and the
 /// templates that builds name. On a real cluster whoever set it up has made them.
-pub fn data_plane_defaults() -> Vec<DynamicObject> {
-    let gateway = |name: &str, host: &str| {
+pub fn data_plane_defaults(ports: &GatewayPorts) -> Vec<DynamicObject> {
+    let gateway = |name: &str, host: &str, raw: RawPorts| {
         json!({
             "apiVersion": "gateway.networking.k8s.io/v1",
             "kind": "Gateway",
             "metadata": {"name": name, "namespace": GATEWAY_NAMESPACE},
             "spec": {
                 "gatewayClassName": GATEWAY_CLASS,
-                "listeners": LISTENERS.map(|(name, protocol, port)| {
+                "listeners": ports.listeners(raw).map(|(name, protocol, port)| {
                     let mut listener = json!({
                         "name": name,
                         "protocol": protocol,
@@ -141,7 +191,8 @@ pub fn data_plane_defaults() -> Vec<DynamicObject> {
                     }
                     match protocol {
                         "HTTPS" => {
-                            listener["tls"] = json!({"mode": "Terminate", "certificateRefs": [{"name": "gateway-certificate"}]});
+                            let (key, value) = ISSUER_OPTION;
+                            listener["tls"] = json!({"mode": "Terminate", "options": {key: value}});
                         }
                         "TLS" => listener["tls"] = json!({"mode": "Passthrough"}),
                         _ => {}
@@ -159,8 +210,8 @@ pub fn data_plane_defaults() -> Vec<DynamicObject> {
             "metadata": {"name": GATEWAY_CLASS},
             "spec": {"controllerName": "openchoreo.dev/local-gateway"},
         }),
-        gateway(PUBLIC_GATEWAY, PUBLIC_HOST),
-        gateway(ORGANIZATION_GATEWAY, ORGANIZATION_HOST),
+        gateway(PUBLIC_GATEWAY, PUBLIC_HOST, ports.public),
+        gateway(ORGANIZATION_GATEWAY, ORGANIZATION_HOST, ports.organization),
     ]
     .into_iter()
     .map(typed)
@@ -169,8 +220,10 @@ pub fn data_plane_defaults() -> Vec<DynamicObject> {
 }
 
 /// The listeners as a data plane lists them.
-fn listeners() -> Value {
-    json!(LISTENERS.map(|(name, protocol, port)| json!({"name": name, "protocol": protocol, "port": port})))
+fn listeners(all: &[(&str, &str, u16)]) -> Value {
+    all.iter()
+        .map(|(name, protocol, port)| json!({"name": name, "protocol": protocol, "port": port}))
+        .collect()
 }
 
 fn classes() -> Vec<DynamicObject> {

@@ -1,5 +1,6 @@
 //! Sets a cluster up: definitions of kinds, and the objects that a new platform starts with.
 
+mod gateways;
 pub mod upgrade;
 
 use std::borrow::Cow;
@@ -21,6 +22,7 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::defaults::GatewayPorts;
 use crate::runtime::feed::describe;
 use crate::runtime::object::split_api_version;
 
@@ -233,12 +235,39 @@ pub async fn defaults(client: &Client) -> Result<(), InstallError> {
     create_all(client, &crate::defaults::defaults()).await
 }
 
-/// Creates the objects of [`crate::defaults::data_plane_defaults`] that are not there, in an embedded data plane.
+/// Creates the objects of [`crate::defaults::data_plane_defaults`] that are not there, in an embedded data plane. Gateways that are
+/// there get the ports that the process has this time.
 ///
 /// # Errors
 /// With the first one that failed.
-pub async fn data_plane_defaults(client: &Client) -> Result<(), InstallError> {
-    create_all(client, &crate::defaults::data_plane_defaults()).await
+pub async fn data_plane_defaults(client: &Client, ports: &GatewayPorts) -> Result<(), InstallError> {
+    let objects = crate::defaults::data_plane_defaults(ports);
+    create_all(client, &objects).await?;
+    for object in objects.iter().filter(|object| is_kind(object, "Gateway")) {
+        gateways::follow_ports(client, object, &["/spec/listeners"]).await?;
+    }
+    Ok(())
+}
+
+/// Tells the DataPlane of the embedded cluster, if it is still there and still stands for that cluster, which ports the gateways have
+/// this time: the addresses of endpoints are made from it.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub async fn data_plane_ports(control: &Client, ports: &GatewayPorts) -> Result<(), InstallError> {
+    let objects = crate::defaults::defaults_with(ports);
+    let lists = [
+        "/spec/gateway/public/listeners",
+        "/spec/gateway/organization/listeners",
+    ];
+    for object in objects.iter().filter(|object| is_kind(object, "DataPlane")) {
+        gateways::follow_ports(control, object, &lists).await?;
+    }
+    Ok(())
+}
+
+fn is_kind(object: &DynamicObject, kind: &str) -> bool {
+    object.types.as_ref().is_some_and(|types| types.kind == kind)
 }
 
 /// Makes `objects` unless that was done before, and says how many there are.
@@ -281,7 +310,8 @@ async fn create_all(client: &Client, objects: &[DynamicObject]) -> Result<(), In
     Ok(())
 }
 
-async fn create(client: &Client, object: &DynamicObject) -> Result<(), InstallError> {
+/// How an object is asked for, and its kind.
+fn api_of(client: &Client, object: &DynamicObject) -> (Api<DynamicObject>, String) {
     let types = object.types.clone().unwrap_or_default();
     let (group, version) = split_api_version(&types.api_version);
     let mut resource = kube::core::ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &types.kind));
@@ -294,9 +324,14 @@ async fn create(client: &Client, object: &DynamicObject) -> Result<(), InstallEr
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
     };
+    (api, types.kind)
+}
+
+async fn create(client: &Client, object: &DynamicObject) -> Result<(), InstallError> {
+    let (api, kind) = api_of(client, object);
     let name = object.name_any();
     let refused = |error: kube::Error| InstallError::Refused {
-        what: format!("{} {name}", types.kind),
+        what: format!("{kind} {name}"),
         message: describe(&error),
     };
     if api.get_metadata_opt(&name).await.map_err(refused)?.is_some() {

@@ -55,8 +55,8 @@ async fn the_greeter_waits_for_its_configuration_and_then_runs() -> anyhow::Resu
     assert_eq!(
         urls,
         [
-            "https://dev-default.openchoreoapis.internal/default/greeter/greeter",
-            "https://dev-default.openchoreoapis.localhost/default/greeter/greeter",
+            "http://dev-default.openchoreoapis.internal:9080/default/greeter/greeter",
+            "http://dev-default.openchoreoapis.localhost:9080/default/greeter/greeter",
         ]
     );
     platform.stop().await;

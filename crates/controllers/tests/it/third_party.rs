@@ -215,7 +215,7 @@ async fn what_the_corpus_renders_is_valid_by_third_parties_own_definitions() -> 
     // What an embedded data plane starts with: gateways, and the templates of builds.
     let mut failures = Vec::new();
     let mut namespaces = BTreeSet::new();
-    for object in defaults::data_plane_defaults() {
+    for object in defaults::data_plane_defaults(&defaults::GatewayPorts::default()) {
         let object = serde_json::to_value(object)?;
         if object["kind"] == "Namespace" {
             namespaces.extend(object["metadata"]["name"].as_str().map(str::to_owned));

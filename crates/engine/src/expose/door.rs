@@ -120,15 +120,24 @@ impl Exposed<'_> {
                 Ok(door(Some(found.name.clone()), "tls", port, "/".to_owned()))
             }
             _ => {
-                let scheme = match exposure.type_ {
-                    EndpointType::Websocket => "wss",
-                    _ => "https",
-                };
                 let section = match connection {
                     None => None,
                     Some(min) => Some(self.https(gateway, min.as_deref())?),
                 };
-                Ok(door(section, scheme, 443, path))
+                // The first listener that carries it is the one that addresses name; where none is listed it is HTTPS on its own port.
+                let found = gateway.listeners.iter().find(|l| match &section {
+                    Some(section) => l.name == *section,
+                    None => matches!(l.protocol, ListenerProtocol::HTTP | ListenerProtocol::HTTPS),
+                });
+                let secure = found.is_none_or(|l| l.protocol == ListenerProtocol::HTTPS);
+                let scheme = match (exposure.type_, secure) {
+                    (EndpointType::Websocket, true) => "wss",
+                    (EndpointType::Websocket, false) => "ws",
+                    (_, true) => "https",
+                    (_, false) => "http",
+                };
+                let number = found.and_then(|l| port(l.port)).unwrap_or(443);
+                Ok(door(section, scheme, number, path))
             }
         }
     }

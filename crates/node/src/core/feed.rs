@@ -53,8 +53,8 @@ impl Source for Kind {
         world.foreign(*self)
     }
 
-    fn tasks(&self, world: &World, old: Option<&DynamicObject>, new: Option<&DynamicObject>) -> Vec<Task> {
-        crate::operators::tasks(world, *self, old, new)
+    fn tasks(&self, _: &World, old: Option<&DynamicObject>, new: Option<&DynamicObject>) -> Vec<Task> {
+        crate::operators::tasks(*self, old, new)
     }
 }
 

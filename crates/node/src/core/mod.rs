@@ -29,7 +29,7 @@ pub struct Options {
     pub workloads: bool,
     /// The simulated scheduler, node and kubelet.
     pub simulator: bool,
-    /// The simulated gateway and secrets operators.
+    /// The simulated secrets operator and workflow engine.
     pub operators: bool,
 }
 

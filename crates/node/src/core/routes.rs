@@ -14,7 +14,7 @@ use k8s_openapi::{
 use kube::Resource;
 
 use super::{Name, Task, World, controller_of};
-use crate::operators::{self, Kind};
+use crate::operators::Kind;
 
 /// Says what to do about a change.
 pub(crate) trait Routed: Sized {
@@ -148,13 +148,8 @@ impl Routed for Pod {
 }
 
 impl Routed for Service {
-    fn tasks(world: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
-        let mut tasks: Vec<_> = name_of(old, new).map(Task::Endpoints).into_iter().collect();
-        if old.is_none() || new.is_none() {
-            // Routes say whether their backends are there.
-            tasks.extend(operators::routes_of(world));
-        }
-        tasks
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        name_of(old, new).map(Task::Endpoints).into_iter().collect()
     }
 }
 
@@ -190,12 +185,7 @@ impl Routed for PersistentVolumeClaim {
 }
 
 impl Routed for Secret {
-    fn tasks(world: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
-        let mut tasks = owner_tasks(old, new);
-        if old.is_none() || new.is_none() {
-            // Policies say whether the credentials that they name are there.
-            tasks.extend(operators::policies_of(world));
-        }
-        tasks
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        owner_tasks(old, new)
     }
 }

@@ -1,10 +1,6 @@
-//! Operators that a data plane usually has, played just far enough: a gateway controller, a secrets operator
-//! and a workflow engine. They set the
-//! status that the real ones set when all is well, or say what is missing.
+//! Operators that a data plane usually has, played just far enough: a secrets operator and a workflow engine. They set the status
+//! that the real ones set when all is well, or say what is missing.
 
-mod gateway;
-mod policy;
-mod route;
 mod secret;
 mod workflow;
 
@@ -19,61 +15,22 @@ use serde_json::{Value, json};
 
 use crate::{
     SIMULATED,
-    core::{Action, Context, Error, Name, Result, Task, World, now},
+    core::{Action, Context, Error, Name, Result, Task, now},
 };
-
-/// Name under which the gateway controller writes status.
-const GATEWAY_CONTROLLER: &str = "openchoreo.dev/simulated-gateway";
 
 /// Kinds of operators. They are watched when their definition is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Kind {
-    GatewayClass,
-    Gateway,
-    HttpRoute,
-    GrpcRoute,
-    TlsRoute,
-    TcpRoute,
-    UdpRoute,
-    Backend,
-    SecurityPolicy,
-    BackendTrafficPolicy,
-    ClientTrafficPolicy,
     ExternalSecret,
     Workflow,
 }
 
-pub(crate) const KINDS: [Kind; 13] = [
-    Kind::GatewayClass,
-    Kind::Gateway,
-    Kind::HttpRoute,
-    Kind::GrpcRoute,
-    Kind::TlsRoute,
-    Kind::TcpRoute,
-    Kind::UdpRoute,
-    Kind::Backend,
-    Kind::SecurityPolicy,
-    Kind::BackendTrafficPolicy,
-    Kind::ClientTrafficPolicy,
-    Kind::ExternalSecret,
-    Kind::Workflow,
-];
+pub(crate) const KINDS: [Kind; 2] = [Kind::ExternalSecret, Kind::Workflow];
 
 impl Kind {
     /// Its definition's name, which is plural and group.
     pub(crate) fn definition(self) -> &'static str {
         match self {
-            Kind::GatewayClass => "gatewayclasses.gateway.networking.k8s.io",
-            Kind::Gateway => "gateways.gateway.networking.k8s.io",
-            Kind::HttpRoute => "httproutes.gateway.networking.k8s.io",
-            Kind::GrpcRoute => "grpcroutes.gateway.networking.k8s.io",
-            Kind::TlsRoute => "tlsroutes.gateway.networking.k8s.io",
-            Kind::TcpRoute => "tcproutes.gateway.networking.k8s.io",
-            Kind::UdpRoute => "udproutes.gateway.networking.k8s.io",
-            Kind::Backend => "backends.gateway.envoyproxy.io",
-            Kind::SecurityPolicy => "securitypolicies.gateway.envoyproxy.io",
-            Kind::BackendTrafficPolicy => "backendtrafficpolicies.gateway.envoyproxy.io",
-            Kind::ClientTrafficPolicy => "clienttrafficpolicies.gateway.envoyproxy.io",
             Kind::ExternalSecret => "externalsecrets.external-secrets.io",
             Kind::Workflow => "workflows.argoproj.io",
         }
@@ -82,88 +39,19 @@ impl Kind {
     /// As in the field `kind`.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Kind::GatewayClass => "GatewayClass",
-            Kind::Gateway => "Gateway",
-            Kind::HttpRoute => "HTTPRoute",
-            Kind::GrpcRoute => "GRPCRoute",
-            Kind::TlsRoute => "TLSRoute",
-            Kind::TcpRoute => "TCPRoute",
-            Kind::UdpRoute => "UDPRoute",
-            Kind::Backend => "Backend",
-            Kind::SecurityPolicy => "SecurityPolicy",
-            Kind::BackendTrafficPolicy => "BackendTrafficPolicy",
-            Kind::ClientTrafficPolicy => "ClientTrafficPolicy",
             Kind::ExternalSecret => "ExternalSecret",
             Kind::Workflow => "Workflow",
         }
     }
 }
 
-const ROUTES: [Kind; 5] = [
-    Kind::HttpRoute,
-    Kind::GrpcRoute,
-    Kind::TlsRoute,
-    Kind::TcpRoute,
-    Kind::UdpRoute,
-];
-const POLICIES: [Kind; 3] = [
-    Kind::SecurityPolicy,
-    Kind::BackendTrafficPolicy,
-    Kind::ClientTrafficPolicy,
-];
-
-fn everything_of(world: &World, kinds: impl IntoIterator<Item = Kind>) -> impl Iterator<Item = Task> {
-    kinds.into_iter().flat_map(move |kind| {
-        let objects = world.foreign(kind).all();
-        objects
-            .into_iter()
-            .map(move |object| Task::Foreign(kind, Name::of(&*object)))
-            .collect::<Vec<_>>()
-    })
-}
-
-/// All routes: looked at again when what they refer to comes or goes.
-pub(crate) fn routes_of(world: &World) -> impl Iterator<Item = Task> {
-    everything_of(world, ROUTES)
-}
-
-/// All policies of gateways: likewise.
-pub(crate) fn policies_of(world: &World) -> impl Iterator<Item = Task> {
-    everything_of(world, POLICIES)
-}
-
 /// Which tasks a change of an operator's object means.
-pub(crate) fn tasks(
-    world: &World,
-    kind: Kind,
-    old: Option<&DynamicObject>,
-    new: Option<&DynamicObject>,
-) -> Vec<Task> {
-    let Some(object) = new.or(old) else {
-        return Vec::new();
-    };
-    let mut tasks = vec![Task::Foreign(kind, Name::of(object))];
-    let same_spec = old
-        .zip(new)
-        .is_some_and(|(old, new)| old.data.get("spec") == new.data.get("spec"));
-    if same_spec {
-        return tasks;
-    }
-    match kind {
-        // Gateways count their routes, routes look for their gateways, policies for their routes.
-        Kind::Gateway => tasks.extend(everything_of(world, ROUTES.into_iter().chain(POLICIES))),
-        Kind::HttpRoute | Kind::GrpcRoute => {
-            tasks.extend(everything_of(world, POLICIES.into_iter().chain([Kind::Gateway])))
-        }
-        // Routes of one listener exclude each other.
-        Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => tasks.extend(everything_of(
-            world,
-            POLICIES.into_iter().chain([Kind::Gateway, kind]),
-        )),
-        Kind::Backend => tasks.extend(everything_of(world, ROUTES)),
-        _ => {}
-    }
-    tasks
+pub(crate) fn tasks(kind: Kind, old: Option<&DynamicObject>, new: Option<&DynamicObject>) -> Vec<Task> {
+    let object = new.or(old);
+    object
+        .map(|object| Task::Foreign(kind, Name::of(object)))
+        .into_iter()
+        .collect()
 }
 
 pub(crate) async fn reconcile(context: &Context, kind: Kind, name: &Name) -> Result<Action> {
@@ -174,15 +62,6 @@ pub(crate) async fn reconcile(context: &Context, kind: Kind, name: &Name) -> Res
         return Ok(Action::Wait);
     }
     match kind {
-        Kind::GatewayClass => set_status(context, &object, gateway::class_status(&object)).await,
-        Kind::Gateway => set_status(context, &object, gateway::status(&context.world, &object)).await,
-        Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
-            set_status(context, &object, route::status(&context.world, kind, &object)).await
-        }
-        Kind::Backend => set_status(context, &object, route::backend_status(&object)).await,
-        Kind::SecurityPolicy | Kind::BackendTrafficPolicy | Kind::ClientTrafficPolicy => {
-            set_status(context, &object, policy::status(&context.world, kind, &object)).await
-        }
         Kind::ExternalSecret => secret::reconcile(context, &object).await,
         Kind::Workflow => workflow::reconcile(context, &object).await,
     }

@@ -15,6 +15,12 @@ pub(crate) struct Facts {
     pub(crate) api: String,
     /// URL of the local data plane's API.
     pub(crate) data_plane: String,
+    /// Port of the gateway for HTTP.
+    pub(crate) http_port: u16,
+    /// Port of the gateway for HTTPS.
+    pub(crate) https_port: u16,
+    /// The certificate of the authority that signs for the gateway's hosts.
+    pub(crate) authority_file: PathBuf,
     /// The data folder.
     pub(crate) folder: PathBuf,
     /// Whether objects are kept in memory only.
@@ -64,6 +70,15 @@ impl<'a> Progress<'a> {
             format!(
                 "                  {}",
                 style::paint(style::WAIT, "simulated: objects are real, no container is run")
+            ),
+            format!(
+                "  Gateway         {}",
+                copy(&format!("http://*.openchoreoapis.localhost:{}", facts.http_port))
+            ),
+            format!(
+                "                  https on port {}, signed by {}",
+                facts.https_port,
+                facts.authority_file.display()
             ),
             format!("  Kubeconfig      {}", copy(&kubeconfig)),
             format!("  Data folder     {folder}"),

@@ -4,6 +4,7 @@ mod admission;
 mod banner;
 mod first_run;
 mod folder;
+mod gateway;
 mod platform;
 
 use std::path::PathBuf;
@@ -28,6 +29,12 @@ pub(crate) struct Args {
     /// Port of the Kubernetes API on the loopback address; 0 takes any free one
     #[arg(long, value_name = "PORT", env = env_vars::API_PORT, default_value_t = DEFAULT_PORT, hide_env_values = true)]
     api_port: u16,
+    /// Port of the gateway for HTTP on the loopback address; 0 takes any free one
+    #[arg(long, value_name = "PORT", env = env_vars::HTTP_PORT, default_value_t = gateway::DEFAULT_HTTP_PORT, hide_env_values = true)]
+    http_port: u16,
+    /// Port of the gateway for HTTPS on the loopback address; 0 takes any free one
+    #[arg(long, value_name = "PORT", env = env_vars::HTTPS_PORT, default_value_t = gateway::DEFAULT_HTTPS_PORT, hide_env_values = true)]
+    https_port: u16,
     /// Keep nothing: objects are in memory, and without --data-dir the folder is a temporary one
     #[arg(long)]
     in_memory: bool,

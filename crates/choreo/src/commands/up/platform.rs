@@ -1,4 +1,4 @@
-//! Wiring: store, API server, kinds, defaults, controllers, simulated nodes and the TLS port.
+//! Wiring: store, API server, kinds, defaults, controllers, simulated nodes, the gateway and the TLS port.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::admission::Rules;
 use super::banner::{Facts, Progress};
 use super::folder::DataFolder;
-use super::{Args, DEFAULT_PORT, first_run};
+use super::{Args, DEFAULT_PORT, first_run, gateway};
 use crate::failure::Failure;
 use crate::text::count;
 
@@ -40,6 +40,7 @@ pub(crate) struct Platform {
     pub(crate) facts: Facts,
     controllers: Controllers,
     node: JoinHandle<()>,
+    gateway: JoinHandle<()>,
     server: JoinHandle<()>,
     /// Ends controllers and nodes; then, with the second one, what they talk to.
     shutdown: CancellationToken,
@@ -58,6 +59,8 @@ impl Platform {
         let authenticator = authenticator(args)?;
         let audit = audit(args)?;
         let listener = listen(args.api_port).await?;
+        let gateway = gateway::Prepared::open(args, &folder.pki())?;
+        let (ports, authority_file) = (gateway.ports, gateway.authority_file.clone());
         let address = listener
             .local_addr()
             .map_err(|error| Failure::new("cannot listen").because(&error))?;
@@ -101,10 +104,9 @@ impl Platform {
         );
         installed.map_err(failed)?;
         installed_foreign.map_err(failed)?;
-        install::data_plane_defaults(&local)
+        install::data_plane_defaults(&local, &ports)
             .await
             .map_err(|error| Failure::new("cannot prepare the local data plane").because(&error))?;
-        install::data_plane_defaults(&local).await.map_err(failed)?;
         progress.done(
             "Kinds",
             format!("{} here, {} in the data plane", ours.len(), foreign.len()),
@@ -115,6 +117,15 @@ impl Platform {
             choreo_node::Options::default(),
             shutdown.clone(),
         ));
+        let gateway = tokio::spawn(choreo_gateway::run(
+            api.cluster_client(LOCAL, &UserInfo::system("choreo-gateway")),
+            gateway.options(gateway::simulated()),
+            shutdown.clone(),
+        ));
+        progress.done(
+            "Gateway",
+            format!("http on port {}, https on port {}", ports.http, ports.https),
+        )?;
         let clusters = api.clone();
         tokio::spawn(run_workloads(api.clone(), CONTROL, shutdown.clone()));
         let connector = Embedded::new(move |name| {
@@ -128,7 +139,7 @@ impl Platform {
         }
         progress.done("Controllers", "working")?;
 
-        let made = first_run::install_defaults(&control).await?;
+        let made = first_run::install_defaults(&control, &ports).await?;
         if made > 0 {
             progress.done(
                 "Defaults",
@@ -149,11 +160,15 @@ impl Platform {
                 kubeconfig: folder.kubeconfig(),
                 data_plane: format!("{url}/clusters/{LOCAL}"),
                 api: url,
+                http_port: ports.http,
+                https_port: ports.https,
+                authority_file,
                 folder: folder.path().to_owned(),
                 in_memory: args.in_memory,
             },
             controllers,
             node,
+            gateway,
             server,
             shutdown,
             shutdown_server,
@@ -176,6 +191,7 @@ impl Platform {
         let workers = async {
             self.controllers.stopped().await;
             let _ = self.node.await;
+            let _ = self.gateway.await;
         };
         if tokio::time::timeout(STOP_TIMEOUT, workers).await.is_err() {
             tracing::warn!("controllers still at work after {STOP_TIMEOUT:?} were cut off");

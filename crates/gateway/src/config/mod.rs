@@ -1,0 +1,24 @@
+//! From objects to a table, and to what is said about them. Pure: nothing here waits, reads or writes anything.
+//!
+//! ```text
+//! objects ─▶ World (each read once, when it changes)
+//!              │  build: gateways ─▶ listeners ─▶ routes ─▶ rules with their policies
+//!              ▼
+//!            Built { table, verdicts, sockets }
+//! ```
+
+pub(crate) mod build;
+pub(crate) mod filters;
+pub(crate) mod listeners;
+pub(crate) mod matches;
+pub(crate) mod object;
+pub(crate) mod policies;
+pub(crate) mod policy_index;
+pub(crate) mod route;
+pub(crate) mod rules;
+pub(crate) mod status;
+pub(crate) mod table;
+pub(crate) mod world;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! Follows a cluster: watches into a [`World`], from there tables for the proxy and statuses for the objects.
+
+mod sockets;
+mod statuses;
+mod watch;
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use kube::core::ApiResource;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub use sockets::Sockets;
+
+use crate::authority::Authority;
+use crate::config::build::{Built, Memory, Settings, build};
+use crate::config::object::{Key, Kind};
+use crate::config::policies::ClientSettings;
+use crate::config::status::Verdict;
+use crate::config::table::Socket;
+use crate::config::world::World;
+use crate::dial::Dial;
+use crate::proxy::{Proxy, fetch, server};
+
+/// Changes that come this soon after another are taken in with it.
+const COALESCE: Duration = Duration::from_millis(2);
+/// Longest pause between two tables while changes keep coming.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How the gateway runs.
+pub struct Options {
+    /// How pods are reached.
+    pub dial: Arc<dyn Dial>,
+    /// Signs certificates of listeners with the option `gateway.openchoreo.dev/issuer: local`. Without one they cannot be served.
+    pub authority: Option<Authority>,
+    /// Ports that are bound already. Others are bound when a Gateway names them.
+    pub sockets: Sockets,
+    /// The address that ports are bound at, and that statuses of Gateways give.
+    pub address: IpAddr,
+}
+
+/// What the parts of the controller share.
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) world: Mutex<World>,
+    /// How each kind that is there is asked for.
+    pub(crate) resources: Mutex<BTreeMap<Kind, ApiResource>>,
+    changes: Mutex<Changes>,
+    changed: Notify,
+    /// Watches whose first list is not complete.
+    incomplete: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Changes {
+    /// Whether the table may differ.
+    table: bool,
+    /// Objects whose status somebody may have changed.
+    statuses: HashSet<Key>,
+}
+
+impl Shared {
+    /// Notes a change.
+    pub(crate) fn note(&self, table: bool, key: Option<Key>) {
+        let mut changes = self.changes.lock();
+        changes.table |= table;
+        changes.statuses.extend(key);
+        drop(changes);
+        self.changed.notify_one();
+    }
+
+    /// A watch begins: nothing is decided until it has given its first list.
+    pub(crate) fn begin(&self) {
+        self.incomplete.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A watch has given its first list.
+    pub(crate) fn complete(&self) {
+        self.incomplete.fetch_sub(1, Ordering::SeqCst);
+        self.note(true, None);
+    }
+}
+
+/// Runs the gateway for the cluster of `client` until `shutdown`, and then lets requests under way end.
+///
+/// # Guarantees
+/// A request sees one table from its beginning to its end. No table is made, and no status written, before every watch has given its
+/// first list, so that a restart closes nothing for a moment.
+///
+/// # Assumptions
+/// No other controller writes statuses as `openchoreo.dev/local-gateway`.
+pub async fn run(client: Client, options: Options, shutdown: CancellationToken) {
+    let Options {
+        dial,
+        authority,
+        sockets,
+        address,
+    } = options;
+    let proxy = Proxy::new(dial, authority);
+    let shared = Arc::new(Shared {
+        client,
+        world: Mutex::default(),
+        resources: Mutex::default(),
+        changes: Mutex::default(),
+        changed: Notify::new(),
+        incomplete: AtomicUsize::new(0),
+    });
+    let mut follower = Follower {
+        shared: Arc::clone(&shared),
+        proxy: Arc::clone(&proxy),
+        ports: sockets::Ports::new(sockets, address),
+        memory: Memory::default(),
+        settings: Settings {
+            address: address.to_string(),
+            client: Arc::new(ClientSettings::default()),
+        },
+        verdicts: BTreeMap::new(),
+        statuses: statuses::Writer::start(Arc::clone(&shared)),
+    };
+    let feeds = watch::start(&shared);
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = follower.follow() => {}
+    }
+    drop(feeds);
+    follower.ports.close();
+    proxy.draining.cancel();
+    proxy.tasks.close();
+    if tokio::time::timeout(server::DRAIN, proxy.tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::info!(
+            "connections that did not end within {:?} were cut off",
+            server::DRAIN
+        );
+    }
+}
+
+struct Follower {
+    shared: Arc<Shared>,
+    proxy: Arc<Proxy>,
+    ports: sockets::Ports,
+    memory: Memory,
+    settings: Settings,
+    verdicts: BTreeMap<Key, Verdict>,
+    statuses: statuses::Writer,
+}
+
+impl Follower {
+    async fn follow(&mut self) {
+        loop {
+            self.shared.changed.notified().await;
+            tokio::time::sleep(COALESCE).await;
+            if self.shared.incomplete.load(Ordering::SeqCst) > 0 {
+                continue;
+            }
+            let changes = std::mem::take(&mut *self.shared.changes.lock());
+            let began = Instant::now();
+            let mut touched: Vec<Key> = changes.statuses.into_iter().collect();
+            if changes.table {
+                touched.extend(self.renew());
+            }
+            let writes = touched.into_iter().filter_map(|key| {
+                let verdict = self.verdicts.get(&key)?.clone();
+                Some((key, verdict))
+            });
+            self.statuses.write(writes.collect());
+            // While many objects change, most of the time belongs to others.
+            let pause = began.elapsed().saturating_mul(4).min(LONGEST_PAUSE);
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Makes a table and puts it in use. The objects whose status is another one now.
+    fn renew(&mut self) -> Vec<Key> {
+        let mut built = self.build(&self.ports.unbound());
+        // A port that cannot be had changes what is said of its listener.
+        if self.ports.follow(&built.sockets, &self.proxy) {
+            built = self.build(&self.ports.unbound());
+        }
+        let Built { table, verdicts, .. } = built;
+        self.proxy.table.store(Arc::new(table));
+        let touched = verdicts
+            .iter()
+            .filter(|(key, verdict)| self.verdicts.get(*key) != Some(*verdict))
+            .map(|(key, _)| key.clone())
+            .collect();
+        self.verdicts = verdicts;
+        touched
+    }
+
+    fn build(&mut self, unbound: &BTreeMap<Socket, String>) -> Built {
+        let world = self.shared.world.lock();
+        let mut services = fetch::Services::new();
+        for (name, entry) in &world.services {
+            for port in &entry.ports {
+                services.insert((name.clone(), port.number), Arc::clone(&port.endpoints));
+            }
+        }
+        self.proxy.fetch.services.store(Arc::new(services));
+        build(&world, &mut self.memory, unbound, &self.settings)
+    }
+}
