@@ -3,6 +3,7 @@
 
 mod beside;
 mod chart;
+mod containers;
 mod quickstart;
 mod steps;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Command, time::Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{beside, quickstart, tools};
+use crate::{beside, containers, quickstart, tools};
 
 /// Runs everything that a merge must pass, and stops at the first step that fails.
 ///
@@ -22,6 +22,14 @@ pub(crate) fn test() -> Result<()> {
     };
     let kubectl = client("kubectl", tools::kubectl())?;
     let helm = client("Helm", tools::helm())?;
+    let engine = match containers::Engine::start() {
+        Ok(engine) => Some(engine),
+        Err(error) if in_ci => return Err(error.context("CI needs a container engine")),
+        Err(error) => {
+            eprintln!("note: NOT RUN: tests with containers: {error:#}");
+            None
+        }
+    };
     for missing in beside::missing() {
         eprintln!("note: NOT RUN: {missing}");
     }
@@ -36,7 +44,11 @@ pub(crate) fn test() -> Result<()> {
             tests.env(variable, found);
         }
     }
+    if let Some(engine) = &engine {
+        tests.env(containers::HOST, engine.host());
+    }
     step("tests", tests)?;
+    drop(engine);
     let mut docs = cargo(&["doc", "--workspace", "--no-deps"]);
     // Links to private items are for those who read the source; a link to nothing is a mistake.
     docs.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");

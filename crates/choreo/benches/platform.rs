@@ -82,7 +82,7 @@ impl Up {
     fn start(folder: &Path) -> (Up, Duration) {
         let began = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_choreo"))
-            .args(["up", "--api-port", "0", "--data-dir"])
+            .args(["up", "--containers", "simulated", "--api-port", "0", "--data-dir"])
             .arg(folder)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -6,6 +6,9 @@ pub(crate) const DATA_DIR: &str = "CHOREO_DATA_DIR";
 /// The port of `choreo up`'s API, instead of the default one.
 pub(crate) const API_PORT: &str = "CHOREO_API_PORT";
 
+/// Whether `choreo up` runs containers: `auto`, `engine` or `simulated`.
+pub(crate) const CONTAINERS: &str = "CHOREO_CONTAINERS";
+
 /// The log level or filter of `choreo up` and `choreo manager`.
 pub(crate) const LOG_LEVEL: &str = "CHOREO_LOG_LEVEL";
 

@@ -30,10 +30,19 @@
 //! A Workflow has no Pods: its steps succeed at once, or after [`DELAY`]. The same annotations on the Workflow make a step fail,
 //! the one that [`CONTAINER`] names or else `build-step`. Commits and images are made up from the parameters.
 
+mod agent;
 mod core;
 mod operators;
+pub mod relay;
+mod schedule;
 mod simulator;
 mod workloads;
 
 pub use crate::core::{Options, run};
+pub use agent::{
+    AccessError, Agent, AgentOptions, AsyncReadWrite, AttachRequest, ContainerStats, DEFAULT_POOL,
+    EngineError, ExecRequest, ExecSession, Finding, GatewayAddresses, LogQuery, Output, PodStats, StartError,
+    diagnose, install_hint,
+};
+pub use relay::command;
 pub use simulator::{BEHAVIOR, CONTAINER, DELAY, NODE, SIMULATED};

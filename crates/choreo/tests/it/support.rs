@@ -25,6 +25,8 @@ pub(crate) fn program() -> Command {
         command.env_remove(variable);
     }
     command
+        // What is tested with containers says so itself.
+        .env("CHOREO_CONTAINERS", "simulated")
         .env("NO_COLOR", "1")
         .env("HOME", "/nonexistent")
         .env_remove("XDG_DATA_HOME")
