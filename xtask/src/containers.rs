@@ -22,7 +22,8 @@ const START: Duration = Duration::from_secs(30);
 /// An engine for the time of a test run.
 pub(crate) struct Engine {
     host: String,
-    own: Option<Own>,
+    /// Ends with it, if it is our own.
+    _own: Option<Own>,
 }
 
 struct Own {
@@ -37,7 +38,7 @@ impl Engine {
     /// When there is none, or it does not start.
     pub(crate) fn start() -> Result<Self> {
         if let Ok(host) = std::env::var(HOST) {
-            return Ok(Self { host, own: None });
+            return Ok(Self { host, _own: None });
         }
         if !is_on_path("podman") {
             if std::env::var_os("CI").is_none() {
@@ -68,7 +69,7 @@ impl Engine {
         }
         Ok(Self {
             host: format!("unix://{}", socket.display()),
-            own: Some(own),
+            _own: Some(own),
         })
     }
 

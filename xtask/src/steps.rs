@@ -61,6 +61,21 @@ pub(crate) fn test() -> Result<()> {
     Ok(())
 }
 
+/// Runs the tests with containers alone.
+///
+/// # Errors
+/// When there is no engine, or a test fails.
+pub(crate) fn containers(only: Option<&str>) -> Result<()> {
+    let engine = containers::Engine::start()?;
+    let name = format!("containers::{}", only.unwrap_or_default());
+    for package in ["choreo-node", "choreo"] {
+        let mut tests = cargo(&["test", "-p", package, "--test", "it", &name]);
+        tests.env(containers::HOST, engine.host());
+        step(package, tests)?;
+    }
+    Ok(())
+}
+
 /// Rewrites what is expected of the corpus's cases, and shows which of them changed.
 ///
 /// # Errors

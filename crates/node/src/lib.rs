@@ -42,7 +42,7 @@ pub use crate::core::{Options, run};
 pub use agent::{
     AccessError, Agent, AgentOptions, AsyncReadWrite, AttachRequest, ContainerStats, DEFAULT_POOL,
     EngineError, ExecRequest, ExecSession, Finding, GatewayAddresses, LogQuery, Output, PodStats, StartError,
-    diagnose, install_hint,
+    diagnose, diagnose_engine, install_hint,
 };
 pub use relay::command;
 pub use simulator::{BEHAVIOR, CONTAINER, DELAY, NODE, SIMULATED};

@@ -1,6 +1,7 @@
 //! The program as a user drives it: a process, real HTTP, a temporary folder.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod containers;
 mod diff;
 mod explain;
 mod greeter;

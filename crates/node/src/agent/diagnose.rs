@@ -56,10 +56,14 @@ pub fn install_hint() -> &'static str {
     }
 }
 
-/// Finds out what keeps containers from running here. Nothing found means that a container was run, and removed again.
-///
-/// `engine` is the socket to look at; without one, `CONTAINER_HOST`, `DOCKER_HOST` and the usual places.
-pub async fn diagnose(engine: Option<&str>) -> Vec<Finding> {
+/// Finds out what keeps containers from running here, with the engine that an [`super::Agent`] would use. Nothing found means that a container was
+/// run, and removed again.
+pub async fn diagnose() -> Vec<Finding> {
+    diagnose_engine(None).await
+}
+
+/// As [`diagnose`], with the engine behind this socket.
+pub async fn diagnose_engine(engine: Option<&str>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for name in ["CONTAINER_HOST", "DOCKER_HOST"] {
         let value = std::env::var(name).unwrap_or_default();
@@ -225,7 +229,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_that_is_not_there_is_a_finding() {
-        let findings = diagnose(Some("/nonexistent/podman.sock")).await;
+        let findings = diagnose_engine(Some("/nonexistent/podman.sock")).await;
         let finding = findings.last().unwrap();
         assert!(finding.why.contains("/nonexistent/podman.sock"), "{finding:?}");
     }

@@ -196,6 +196,40 @@ fn carrier(transport: Transport) -> Carrier {
     }
 }
 
+/// Why some policy closes traffic between a Pod and others of its namespace, if one does: inside of a cell nobody stands between them.
+pub(crate) fn closed_inside(runtime: &Runtime, pod: &Pod) -> Option<String> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let policies = policies(runtime, &[namespace])
+        .ok()
+        .filter(|policies| !policies.is_empty())?;
+    let own = Party::Pod(party(runtime, pod));
+    let others = runtime.context.world.pods.in_namespace(namespace);
+    // A few tell as much as all: replicas are alike.
+    for other in others.iter().take(32) {
+        let there = Party::Pod(party(runtime, other));
+        let Party::Pod(target) = &there else { continue };
+        for port in target.ports.values() {
+            let flow = Flow {
+                from: &own,
+                to: &there,
+                port: *port,
+                transport: Carrier::Tcp,
+                request: None,
+            };
+            let explanation = policies.explain(&flow);
+            if !explanation.allowed() {
+                let name = other.metadata.name.as_deref().unwrap_or_default();
+                return Some(format!(
+                    "the local data plane does not enforce policies inside of a namespace: {} may reach port {port} of Pod {name}, though {}",
+                    pod.metadata.name.as_deref().unwrap_or_default(),
+                    reasons(&explanation)
+                ));
+            }
+        }
+    }
+    None
+}
+
 /// Ports of a destination as the relay has to listen on them.
 fn expected(ports: &EgressPorts) -> BTreeSet<(Transport, u16)> {
     let mut all = BTreeSet::new();
@@ -220,7 +254,7 @@ fn expected(ports: &EgressPorts) -> BTreeSet<(Transport, u16)> {
 
 /// A gateway by one of the host names that its listeners are for.
 fn gateway_of(runtime: &Runtime, host: &str) -> Option<PodParty> {
-    runtime.options.gateway.as_ref()?;
+    runtime.gateway.load_full()?;
     let gateways = runtime.context.world.foreign(crate::operators::Kind::Gateway);
     let gateway = gateways.all().into_iter().find(|gateway| {
         let listeners = gateway.data.pointer("/spec/listeners").and_then(Value::as_array);
@@ -514,7 +548,7 @@ async fn open_host(runtime: &Runtime, pod: &Pod, host: &str, wanted: &Wanted) ->
         if !explanation.egress.allows() {
             return Err(Refusal::Denied(reasons(&explanation)));
         }
-        let gateway = runtime.options.gateway.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let gateway = runtime.gateway.load_full().ok_or(io::ErrorKind::NotFound)?;
         let address = match wanted.port {
             80 => gateway.http,
             443 => gateway.https,

@@ -39,10 +39,10 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, mpsc, watch},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use access::{AccessError, AttachRequest, ContainerStats, ExecRequest, ExecSession, LogQuery, PodStats};
-pub use diagnose::{Finding, diagnose, install_hint};
+pub use diagnose::{Finding, diagnose, diagnose_engine, install_hint};
 pub use egress::GatewayAddresses;
 pub use engine::{EngineError, Output};
 pub(crate) use run::{perform_cell, perform_claim, perform_contents, perform_pod};
@@ -70,8 +70,6 @@ pub struct AgentOptions {
     pub executable: PathBuf,
     /// The addresses of cells.
     pub pool: Ipv4Net,
-    /// Where the gateway of this data plane is, for calls from cells.
-    pub gateway: Option<GatewayAddresses>,
     /// Host names outside of the cluster that are somewhere else than DNS says. These may be on this machine.
     pub hosts: BTreeMap<String, IpAddr>,
 }
@@ -87,7 +85,6 @@ impl AgentOptions {
             engine: None,
             executable: std::env::current_exe()?,
             pool: DEFAULT_POOL,
-            gateway: None,
             hosts: BTreeMap::new(),
         })
     }
@@ -130,6 +127,7 @@ struct Shared {
     socket: String,
     instance: String,
     runtime: ArcSwapOption<Runtime>,
+    gateway: Arc<ArcSwapOption<GatewayAddresses>>,
 }
 
 impl fmt::Debug for Agent {
@@ -179,6 +177,7 @@ impl Agent {
                 socket,
                 instance,
                 runtime: ArcSwapOption::empty(),
+                gateway: Arc::default(),
             }),
         })
     }
@@ -191,6 +190,11 @@ impl Agent {
             "{} {} ({}{rootless})",
             info.name, info.version, self.shared.socket
         )
+    }
+
+    /// Says where the gateway of this data plane listens, so that Pods reach the hosts of its `Gateway` objects. Until then they do not.
+    pub fn set_gateway(&self, addresses: GatewayAddresses) {
+        self.shared.gateway.store(Some(Arc::new(addresses)));
     }
 
     /// A connection to an address of a Pod, by whatever way there is: directly, or through the relay of its cell where the host does not reach
@@ -248,12 +252,15 @@ pub(crate) struct Runtime {
     context: Arc<Context>,
     engine: Arc<dyn ContainerEngine>,
     options: AgentOptions,
+    gateway: Arc<ArcSwapOption<GatewayAddresses>>,
     info: EngineInfo,
     instance: String,
     cells: Cells,
     limits: Limits,
     workers: Mutex<BTreeMap<String, Worker>>,
     tasks: TaskTracker,
+    /// Workers stop where they are.
+    stop: CancellationToken,
     /// Containers of Pods that were there at the start, by the Pods' uids.
     found: Mutex<HashMap<String, Vec<String>>>,
     found_networks: Mutex<HashMap<String, Ipv4Net>>,
@@ -276,12 +283,14 @@ impl Runtime {
             context,
             engine: shared.engine.clone(),
             options: shared.options.clone(),
+            gateway: shared.gateway.clone(),
             info: shared.info.clone(),
             instance: shared.instance.clone(),
             cells: Cells::default(),
             limits: Limits::default(),
             workers: Mutex::default(),
             tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
             found: Mutex::default(),
             found_networks: Mutex::default(),
             found_relays: Mutex::default(),

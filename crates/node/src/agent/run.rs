@@ -26,6 +26,8 @@ use crate::{
     schedule,
 };
 
+/// How often removing everything is tried.
+const ROUNDS: u32 = 5;
 /// How long removing everything may take at the end.
 const END: std::time::Duration = std::time::Duration::from_secs(8);
 
@@ -56,6 +58,7 @@ impl Agent {
     pub(crate) fn end(&self) {
         if let Some(runtime) = self.shared.runtime.swap(None) {
             runtime.tasks.close();
+            runtime.stop.cancel();
             runtime.workers.lock().clear();
         }
     }
@@ -65,6 +68,19 @@ impl Agent {
     /// # Errors
     /// The engine's, for the first thing that could not be removed.
     pub async fn remove_everything(&self) -> Result<(), EngineError> {
+        // What was being made when the agent ended may come to be only now.
+        let mut outcome = Ok(());
+        for _ in 0..ROUNDS {
+            outcome = self.remove_what_is_there().await;
+            if outcome.is_ok() {
+                break;
+            }
+            sleep(std::time::Duration::from_millis(200)).await;
+        }
+        outcome
+    }
+
+    async fn remove_what_is_there(&self) -> Result<(), EngineError> {
         let engine = &self.shared.engine;
         let filter = labels::filter(&self.shared.instance);
         let work = async {
@@ -193,7 +209,10 @@ impl Runtime {
         let runtime = self.clone();
         self.tasks.spawn(async move {
             let namespace = desk.name.namespace.clone();
-            pod::run(&runtime, desk).await;
+            tokio::select! {
+                () = runtime.stop.cancelled() => return,
+                () = pod::run(&runtime, desk) => {}
+            }
             runtime.workers.lock().remove(&uid);
             runtime.release(&namespace);
         });

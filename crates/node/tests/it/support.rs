@@ -27,7 +27,12 @@ impl Cluster {
 
     /// On a store that may have been another one's before.
     pub(crate) fn start_on(store: Store, options: choreo_node::Options) -> Self {
-        let server = ApiServer::new(store.clone(), Options::default()).unwrap();
+        let options_of_server = Options {
+            // Pods are given it with their tokens.
+            certificate_authority: "the authority's certificate".to_owned(),
+            ..Options::default()
+        };
+        let server = ApiServer::new(store.clone(), options_of_server).unwrap();
         let shutdown = CancellationToken::new();
         server.start_controllers(&shutdown);
         let client = server.cluster_client("control", &UserInfo::admin());
@@ -116,7 +121,7 @@ impl Cluster {
                 writes.next().await.unwrap();
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), asking).await.ok()
+        tokio::time::timeout(Duration::from_secs(30), asking).await.ok()
     }
 }
 

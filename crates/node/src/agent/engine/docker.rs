@@ -22,8 +22,8 @@ use jiff::Timestamp;
 
 use super::{
     Container, ContainerEngine, ContainerSpec, EngineError, EngineEvent, EngineInfo, ExecSpec, Image,
-    LogOptions, Mount, MountSource, Network, NetworkMode, NetworkSpec, Output, Phase, RegistryAuth, Result,
-    Streams, Usage,
+    LogOptions, Mount, MountSource, Network, NetworkMode, NetworkSpec, Output, RegistryAuth, Result, Streams,
+    Usage, plain,
 };
 
 /// How long an engine may think about an answer. Pulls and logs answer at once and then stream.
@@ -54,12 +54,16 @@ fn ulimits(limits: &str) -> Vec<ResourcesUlimits> {
     each.collect()
 }
 
-/// Where engines usually listen, in the order in which they are tried; those that the environment names come first.
+/// Where engines usually listen, in the order in which they are tried. Where the environment names one, no other will do.
 pub(crate) fn sockets() -> Vec<PathBuf> {
     let named = ["CONTAINER_HOST", "DOCKER_HOST"]
         .into_iter()
         .filter_map(|name| env::var(name).ok())
         .filter_map(|value| value.strip_prefix("unix://").map(PathBuf::from));
+    let named: Vec<PathBuf> = named.collect();
+    if !named.is_empty() {
+        return named;
+    }
     let runtime = env::var("XDG_RUNTIME_DIR").map(PathBuf::from);
     let home = env::var("HOME").map(PathBuf::from);
     let of_user = runtime
@@ -73,7 +77,7 @@ pub(crate) fn sockets() -> Vec<PathBuf> {
     ]
     .map(PathBuf::from);
     let mut all: Vec<PathBuf> = Vec::new();
-    for path in named.chain(of_user).chain(of_system) {
+    for path in of_user.chain(of_system) {
         if !all.contains(&path) {
             all.push(path);
         }
@@ -170,12 +174,12 @@ fn filter(label: &str) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![label.to_owned()])])
 }
 
-fn plain(labels: Option<HashMap<String, String>>) -> BTreeMap<String, String> {
+fn sorted(labels: Option<HashMap<String, String>>) -> BTreeMap<String, String> {
     labels.unwrap_or_default().into_iter().collect()
 }
 
 /// A time as engines write it; what was not yet is the year 1.
-fn time(text: Option<&str>) -> Option<Timestamp> {
+pub(super) fn time(text: Option<&str>) -> Option<Timestamp> {
     let time: Timestamp = text?.parse().ok()?;
     (time > Timestamp::UNIX_EPOCH).then_some(time)
 }
@@ -343,7 +347,7 @@ impl ContainerEngine for DockerEngine {
                 .into_iter()
                 .flatten()
                 .find_map(|config| config.subnet?.parse().ok()),
-            labels: plain(network.labels),
+            labels: sorted(network.labels),
         });
         Ok(networks.collect())
     }
@@ -403,55 +407,16 @@ impl ContainerEngine for DockerEngine {
     }
 
     async fn inspect(&self, id: &str) -> Result<Container> {
-        let found = self
-            .docker
-            .inspect_container(id, None::<query::InspectContainerOptions>)
-            .await
-            .map_err(failed)?;
-        let state = found.state.unwrap_or_default();
-        let status = state.status.map(|status| status.to_string()).unwrap_or_default();
-        let phase = if state.running == Some(true) {
-            Phase::Running
-        } else if matches!(status.as_str(), "created" | "configured" | "initialized" | "") {
-            Phase::Created
-        } else {
-            Phase::Exited {
-                code: state.exit_code.unwrap_or(-1),
-                oom_killed: state.oom_killed == Some(true),
-                finished: time(state.finished_at.as_deref()),
-                error: state.error.unwrap_or_default(),
-            }
-        };
-        let config = found.config.unwrap_or_default();
-        let networks = found.network_settings.and_then(|settings| settings.networks);
-        Ok(Container {
-            id: found.id.unwrap_or_default(),
-            name: found.name.unwrap_or_default().trim_start_matches('/').to_owned(),
-            image: config.image.unwrap_or_default(),
-            image_id: found.image.unwrap_or_default(),
-            labels: plain(config.labels),
-            phase,
-            started: time(state.started_at.as_deref()),
-            addresses: networks
-                .into_iter()
-                .flatten()
-                .filter_map(|(name, settings)| Some((name, settings.ip_address?.parse().ok()?)))
-                .collect(),
-            tty: config.tty == Some(true),
-        })
+        let path = format!("/containers/{}/json", plain::quoted(id));
+        let found = plain::get(&self.socket, &path, TIMEOUT).await?;
+        Ok(plain::inspected(&found))
     }
 
     async fn containers(&self, label: &str) -> Result<Vec<(String, BTreeMap<String, String>)>> {
-        let options = query::ListContainersOptions {
-            all: true,
-            filters: Some(filter(label)),
-            ..query::ListContainersOptions::default()
-        };
-        let found = self.docker.list_containers(Some(options)).await.map_err(failed)?;
-        let each = found
-            .into_iter()
-            .filter_map(|container| Some((container.id?, plain(container.labels))));
-        Ok(each.collect())
+        let filters = serde_json::json!({"label": [label]}).to_string();
+        let path = format!("/containers/json?all=true&filters={}", plain::quoted(&filters));
+        let found = plain::get(&self.socket, &path, TIMEOUT).await?;
+        Ok(plain::listed(&found))
     }
 
     async fn image(&self, reference: &str) -> Result<Image> {
@@ -704,7 +669,7 @@ impl ContainerEngine for DockerEngine {
             Ok(EngineEvent {
                 container: actor.id.unwrap_or_default(),
                 action: event.action.unwrap_or_default(),
-                labels: plain(actor.attributes),
+                labels: sorted(actor.attributes),
             })
         });
         Ok(events.boxed())

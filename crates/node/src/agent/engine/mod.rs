@@ -1,6 +1,7 @@
 //! What the agent asks of a container engine, and nothing more. The words are the Docker Engine API's.
 
 mod docker;
+mod plain;
 
 use std::{collections::BTreeMap, fmt, io, net::Ipv4Addr, path::PathBuf, time::Duration};
 

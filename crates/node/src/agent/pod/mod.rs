@@ -402,6 +402,21 @@ impl Worker {
         run.phase = found.phase;
         if was_running && !run.is_running() {
             run.message = start::message(&runtime, &pod, name, run.attempt);
+            let limit = start::memory_limit(&pod, name).filter(|_| runtime.limits.resources.read().is_none());
+            let told = record.stopping.is_some() || record.killed;
+            if let (Some(limit), false) = (limit, told)
+                && let Phase::Exited {
+                    code: 137,
+                    oom_killed: oom_killed @ false,
+                    ..
+                } = &mut run.phase
+            {
+                // Podman cannot see it with cgroups of version 1. Nobody else kills containers here.
+                *oom_killed = true;
+                run.message.get_or_insert_with(|| {
+                    format!("killed (signal 9) while its memory was limited to {limit}; the container engine does not say why")
+                });
+            }
             self.ended(name);
         }
     }
@@ -576,6 +591,9 @@ impl Worker {
             return Err(error);
         }
         self.state.sandbox = Some(sandbox);
+        if let Some(message) = super::egress::closed_inside(&runtime, &self.pod) {
+            self.warn_once("NetworkPolicyNotEnforced", message);
+        }
         Ok(())
     }
 

@@ -435,6 +435,18 @@ fn user(
     })
 }
 
+/// The limit of a container's memory, as the Pod says it.
+pub(super) fn memory_limit(pod: &Pod, container: &str) -> Option<String> {
+    let spec = pod.spec.as_ref()?;
+    let mut all = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten());
+    let found = all.find(|found| found.name == container)?;
+    let limits = found.resources.as_ref()?.limits.as_ref()?;
+    limits.get("memory").map(|limit| limit.0.clone())
+}
+
 /// Whether an engine's words mean that the host does not let it set limits.
 pub(super) fn is_about_limits(message: &str) -> bool {
     let message = message.to_ascii_lowercase();

@@ -23,7 +23,7 @@ use super::env::Sources;
 use crate::{
     agent::{
         Runtime,
-        engine::{Mount, MountSource},
+        engine::{EngineError, Mount, MountSource},
         labels, quantity,
     },
     core::Name,
@@ -146,25 +146,33 @@ async fn memory(runtime: &Runtime, uid: &str, volume: &Volume) -> Result<MountSo
         .empty_dir
         .as_ref()
         .and_then(|empty| empty.size_limit.as_ref());
-    let mut how = "mode=1777".to_owned();
-    if let Some(limit) = limit {
-        how = format!("{how},size={}", quantity::whole(&limit.0));
-    }
-    let options = [("type", "tmpfs"), ("device", "tmpfs"), ("o", how.as_str())]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into();
+    let sized = limit.map(|limit| format!("mode=1777,size={}", quantity::whole(&limit.0)));
+    let options = |how: &str| {
+        [("type", "tmpfs"), ("device", "tmpfs"), ("o", how)]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into()
+    };
     let labels = [
         (labels::INSTANCE.to_owned(), runtime.instance.clone()),
         (labels::POD_UID.to_owned(), uid.to_owned()),
     ]
     .into();
-    runtime
-        .engine
-        .create_volume(&name, &labels, &options)
-        .await
-        .map_err(|error| {
-            VolumeError::Missing(format!("cannot make volume {:?} in memory: {error}", volume.name))
-        })?;
+    let engine = &runtime.engine;
+    let made = match &sized {
+        Some(how) => engine.create_volume(&name, &labels, &options(how)).await,
+        None => engine.create_volume(&name, &labels, &options("mode=1777")).await,
+    };
+    let made = match made {
+        // Some versions of Podman take a size for a quota of the disk. Without one it is half of the machine's memory.
+        Err(EngineError::Refused(message)) if sized.is_some() && message.contains("size") => {
+            tracing::info!(volume = name, "has no limit of its size: {message}");
+            engine.create_volume(&name, &labels, &options("mode=1777")).await
+        }
+        other => other,
+    };
+    made.map_err(|error| {
+        VolumeError::Missing(format!("cannot make volume {:?} in memory: {error}", volume.name))
+    })?;
     Ok(MountSource::Volume(name))
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use bollard::{
     Docker,
-    query_parameters::{ImportImageOptions, ListContainersOptions, ListNetworksOptions, ListVolumesOptions},
+    query_parameters::{ImportImageOptions, ListNetworksOptions, ListVolumesOptions},
 };
 use choreo_node::{Agent, AgentOptions, Options};
 use choreo_store::Store;
@@ -77,10 +77,7 @@ impl Bed {
             folder,
             done: false,
         };
-        bed.cluster
-            .until("v1/Node/nodes", choreo_node::NODE, |node| {
-                condition(node, "Ready")["status"] == "True"
-            })
+        bed.until_node(|node| condition(node, "Ready")["status"] == "True")
             .await;
         Some(bed)
     }
@@ -107,6 +104,17 @@ impl Bed {
         self.cluster.namespace = namespace;
         self.agent = agent;
         self
+    }
+
+    /// Waits until the node is as wanted.
+    pub(crate) async fn until_node(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let api = Api::<k8s_openapi::api::core::v1::Node>::all(self.cluster.client.clone());
+        let ask = async || {
+            let node = api.get_opt(choreo_node::NODE).await.unwrap()?;
+            Some(serde_json::to_value(node).unwrap()).filter(|node| wanted(node))
+        };
+        let found = self.cluster.after_writes(ask).await;
+        found.expect("the node did not become as wanted")
     }
 
     /// The folder of the agent.
@@ -207,15 +215,16 @@ impl Bed {
 
     /// The ids of the containers of this installation, by the names in their Pods.
     pub(crate) async fn containers(&self) -> BTreeMap<String, String> {
-        let options = ListContainersOptions {
-            all: true,
-            filters: Some([("label".to_owned(), vec![self.label()])].into()),
-            ..ListContainersOptions::default()
-        };
-        let found = self.docker().list_containers(Some(options)).await.unwrap();
+        let filters = json!({"label": [self.label()]}).to_string();
+        let filters: String = form_urlencoded::byte_serialize(filters.as_bytes()).collect();
+        let found = plain(
+            &self.host,
+            &format!("/v1.41/containers/json?all=true&filters={filters}"),
+        )
+        .await;
+        let found = found.as_array().cloned().unwrap();
         let named = found.into_iter().map(|container| {
-            let labels = container.labels.unwrap_or_default();
-            let text = |key: &str| labels.get(key).cloned().unwrap_or_default();
+            let text = |key: &str| container["Labels"][key].as_str().unwrap_or_default().to_owned();
             let name = match text("choreo.dev/role").as_str() {
                 "relay" => format!("relay of {}", text("choreo.dev/cell")),
                 _ => format!(
@@ -224,7 +233,7 @@ impl Bed {
                     text("io.kubernetes.container.name")
                 ),
             };
-            (name, container.id.unwrap_or_default())
+            (name, container["Id"].as_str().unwrap().to_owned())
         });
         named.collect()
     }
@@ -312,6 +321,19 @@ fn relay_program() -> PathBuf {
         program.display()
     );
     program
+}
+
+/// An answer of the engine as it is: bollard refuses lists with states that it does not know.
+async fn plain(host: &str, path: &str) -> Value {
+    let socket = host.trim_start_matches("unix://");
+    let mut stream = tokio::net::UnixStream::connect(socket).await.unwrap();
+    // In this version, the end of the answer is the end of the connection.
+    let request = format!("GET {path} HTTP/1.0\r\nhost: engine\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap()
 }
 
 fn docker(host: &str) -> Docker {

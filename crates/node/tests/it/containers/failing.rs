@@ -220,10 +220,7 @@ async fn too_much_memory_is_told_where_the_host_limits_it() {
             pod["status"]["phase"] == "Failed" || container(pod, "main")["state"]["running"].is_object()
         })
         .await;
-    let node = bed
-        .cluster
-        .until("v1/Node/nodes", choreo_node::NODE, |_| true)
-        .await;
+    let node = bed.until_node(|_| true).await;
     let unlimited = crate::support::condition(&node, "ResourceLimitsNotEnforced");
     if unlimited["status"] == "True" {
         // Then it runs, and everybody is told.

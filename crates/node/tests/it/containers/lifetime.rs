@@ -103,11 +103,11 @@ async fn what_dies_behind_the_agents_back_is_made_anew() {
     };
     // A relay comes back at its address.
     kill("relay of default").await;
-    bed.cluster.create(SERVICE, service("victim", "victim")).await;
+    bed.cluster.create(SERVICE, service("front", "victim")).await;
     let mut answer = Err(String::new());
     for _ in 0..200 {
         let pod = bed.until_ready("victim").await;
-        answer = bed.get(&pod, "/call?victim:80/").await;
+        answer = bed.get(&pod, "/call?front:80/").await;
         if answer.is_ok() {
             break;
         }
@@ -175,20 +175,14 @@ async fn while_the_engine_is_away_the_node_says_so_and_then_goes_on() {
     let _ = proxy.await;
     std::fs::remove_file(&socket).unwrap();
     let node = bed
-        .cluster
-        .until("v1/Node/nodes", choreo_node::NODE, |node| {
-            condition(node, "Ready")["status"] == "False"
-        })
+        .until_node(|node| condition(node, "Ready")["status"] == "False")
         .await;
     let ready = condition(&node, "Ready");
     assert_eq!(ready["reason"], "ContainerRuntimeUnavailable");
     bed.pod("waits", json!({})).await;
     let proxy = between(&socket);
     bed.until_ready("waits").await;
-    bed.cluster
-        .until("v1/Node/nodes", choreo_node::NODE, |node| {
-            condition(node, "Ready")["status"] == "True"
-        })
+    bed.until_node(|node| condition(node, "Ready")["status"] == "True")
         .await;
     let after = bed.until_ready("stays").await;
     assert_eq!(container(&after, "main"), container(&before, "main"));
