@@ -1,10 +1,10 @@
-//! A cluster without nodes: the controllers of workloads, and a simulator that plays scheduler, kubelet, gateway and secrets
-//! operator. It works on any Kubernetes API through a client, and knows none of our kinds.
+//! The local data plane: the controllers of workloads, a node agent that runs Pods as containers of Docker or Podman, and a simulator that
+//! plays kubelet where there is no engine, gateway and secrets operator. It works on any Kubernetes API through a client, and knows none of our kinds.
 //!
 //! ```text
 //!  Deployment ─▶ ReplicaSet ─▶ Pod ◀─ StatefulSet, DaemonSet, Job ◀─ CronJob   workloads
 //!                               │
-//!                               ├─▶ node choreo-local: scheduled, running, ready      simulator
+//!                               ├─▶ node choreo-local: scheduled, running, ready      agent, or simulator
 //!                               └─▶ EndpointSlice, Endpoints ◀─ Service               workloads
 //!  Gateway, HTTPRoute, GRPCRoute, SecurityPolicy, BackendTrafficPolicy, ExternalSecret  operators (simulated)
 //!  Workflow (of Argo)                                                                   operators (simulated)
@@ -12,6 +12,11 @@
 //!
 //! One watch per kind feeds one cache; what changed says which tasks to run; a task compares what is with what should be and
 //! writes the difference. Tasks are repeated freely: they are idempotent and nobody polls.
+//!
+//! # Containers
+//!
+//! With [`Options::containers`] an [`Agent`] runs the Pods: see `docs/reference/local-data-plane.md`. Who embeds it must call [`command`] first thing in
+//! `main`, since the containers of cells run the same executable.
 //!
 //! # What is simulated
 //!

@@ -210,7 +210,13 @@ async fn make(runtime: &Arc<Runtime>, namespace: &str) -> Result<Arc<Cell>, Engi
             "network {network} has the subnet {subnet}, which is not a /{PREFIX}"
         ))
     })?;
-    let folder = runtime.options.data_dir.join("cells").join(namespace);
+    // By a short name: the paths of sockets have a limit, and names of namespaces may be long.
+    let digest = ring::digest::digest(&ring::digest::SHA256, namespace.as_bytes());
+    let folder = runtime
+        .options
+        .data_dir
+        .join("cells")
+        .join(hex::encode(&digest.as_ref()[..6]));
     let failed =
         |error: io::Error| EngineError::Refused(format!("cannot prepare {}: {error}", folder.display()));
     let longest = folder.join(AGENT_SOCKET);

@@ -1,5 +1,5 @@
 //! Workloads, simulator and node agent on an embedded API server.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod containers;
 mod operators;

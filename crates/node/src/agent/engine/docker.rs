@@ -19,6 +19,7 @@ use bollard::{
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use super::{
     Container, ContainerEngine, ContainerSpec, EngineError, EngineEvent, EngineInfo, ExecSpec, Image,
@@ -106,7 +107,12 @@ pub(crate) struct DockerEngine {
     docker: Docker,
     socket: PathBuf,
     ulimits: Vec<ResourcesUlimits>,
+    /// Changes that are asked for at once: engines do not get faster by more, and those who wait wait in turn.
+    changes: Semaphore,
 }
+
+/// See [`DockerEngine::changes`].
+const CHANGES: usize = 8;
 
 impl DockerEngine {
     /// Connects, and asks which version of the API is spoken.
@@ -128,6 +134,7 @@ impl DockerEngine {
             docker,
             socket: PathBuf::from(socket),
             ulimits: ulimits(&std::fs::read_to_string("/proc/self/limits").unwrap_or_default()),
+            changes: Semaphore::new(CHANGES),
         })
     }
 
@@ -360,6 +367,7 @@ impl ContainerEngine for DockerEngine {
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String> {
+        let _turn = self.changes.acquire().await;
         let options = query::CreateContainerOptions {
             name: Some(spec.name.clone()),
             ..query::CreateContainerOptions::default()
@@ -373,6 +381,7 @@ impl ContainerEngine for DockerEngine {
     }
 
     async fn start(&self, id: &str) -> Result<()> {
+        let _turn = self.changes.acquire().await;
         self.docker
             .start_container(id, None::<query::StartContainerOptions>)
             .await
@@ -390,6 +399,7 @@ impl ContainerEngine for DockerEngine {
     }
 
     async fn remove(&self, id: &str) -> Result<()> {
+        let _turn = self.changes.acquire().await;
         let options = query::RemoveContainerOptions {
             v: true,
             force: true,

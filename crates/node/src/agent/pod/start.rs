@@ -476,7 +476,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(spec: serde_json::Value) -> Pod {
+    fn pod(spec: &serde_json::Value) -> Pod {
         serde_json::from_value(
             json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "spec": spec}),
         )
@@ -486,17 +486,17 @@ mod tests {
     #[test]
     fn what_is_refused() {
         let container = json!([{"name": "main"}]);
-        assert_eq!(refusal(&pod(json!({"containers": container}))), None);
-        let host = refusal(&pod(json!({"containers": container, "hostNetwork": true}))).unwrap();
+        assert_eq!(refusal(&pod(&json!({"containers": container}))), None);
+        let host = refusal(&pod(&json!({"containers": container, "hostNetwork": true}))).unwrap();
         assert!(host.contains("spec.hostNetwork"), "{host}");
         let privileged = json!({"containers": [{"name": "main", "securityContext": {"privileged": true}}]});
-        assert!(refusal(&pod(privileged)).unwrap().contains("privileged"));
+        assert!(refusal(&pod(&privileged)).unwrap().contains("privileged"));
     }
 
     #[test]
     fn who_a_container_runs_as() {
         let check = |own: serde_json::Value, image: &str| {
-            let pod = pod(json!({"containers": [{"name": "main", "securityContext": own}]}));
+            let pod = pod(&json!({"containers": [{"name": "main", "securityContext": own}]}));
             let container = &pod.spec.as_ref().unwrap().containers[0];
             let context = container.security_context.clone().unwrap_or_default();
             let image = Image {

@@ -435,7 +435,7 @@ pub(crate) fn pod(name: &str, mut spec: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": spec})
 }
 
-pub(crate) fn deployment(name: &str, replicas: i64, container: Value) -> Value {
+pub(crate) fn deployment(name: &str, replicas: i64, container: &Value) -> Value {
     let template = pod(name, json!({"containers": [container]}));
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},

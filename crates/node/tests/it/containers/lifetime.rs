@@ -20,7 +20,7 @@ use crate::support::{DEPLOYMENT, POD, SERVICE, condition, rolled_out};
 async fn an_agent_that_was_killed_takes_over_what_runs_and_removes_orphans() {
     let Some(bed) = Bed::start().await else { return };
     bed.cluster
-        .create(DEPLOYMENT, deployment("web", 2, json!({"name": "main"})))
+        .create(DEPLOYMENT, deployment("web", 2, &json!({"name": "main"})))
         .await;
     bed.cluster.create(SERVICE, service("web", "web")).await;
     bed.pod("goes", json!({})).await;

@@ -13,7 +13,7 @@ fn ready() -> Value {
 async fn a_service_balances_over_those_that_are_ready() {
     let Some(bed) = Bed::start().await else { return };
     bed.cluster
-        .create(DEPLOYMENT, deployment("web", 2, ready()))
+        .create(DEPLOYMENT, deployment("web", 2, &ready()))
         .await;
     bed.cluster.create(SERVICE, service("web", "web")).await;
     bed.pod("caller", json!({})).await;

@@ -251,11 +251,11 @@ async fn a_deployment_rolls_to_zero_and_back() {
     let Some(bed) = Bed::start().await else { return };
     let named = |name: &str| json!({"name": "main", "args": ["serve", "--name", name], "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080}}});
     bed.cluster
-        .create(DEPLOYMENT, deployment("web", 2, named("one")))
+        .create(DEPLOYMENT, deployment("web", 2, &named("one")))
         .await;
     bed.cluster.until(DEPLOYMENT, "web", rolled_out).await;
     bed.cluster
-        .patch(DEPLOYMENT, "web", json!({"spec": {"template": {"spec": deployment("web", 2, named("two"))["spec"]["template"]["spec"]}}}))
+        .patch(DEPLOYMENT, "web", json!({"spec": {"template": {"spec": deployment("web", 2, &named("two"))["spec"]["template"]["spec"]}}}))
         .await;
     bed.cluster.until(DEPLOYMENT, "web", rolled_out).await;
     let pods = bed
