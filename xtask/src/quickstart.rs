@@ -49,6 +49,7 @@ fn run(command: &str, home: &std::path::Path) -> Result<()> {
         .args(["-c", &format!("exec {command}")])
         .current_dir(root())
         .env("XDG_DATA_HOME", home)
+        .env("CHOREO_CONTAINERS", "simulated")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Command, time::Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{beside, quickstart, tools};
+use crate::{beside, containers, quickstart, tools};
 
 /// Runs everything that a merge must pass, and stops at the first step that fails.
 ///
@@ -22,6 +22,14 @@ pub(crate) fn test() -> Result<()> {
     };
     let kubectl = client("kubectl", tools::kubectl())?;
     let helm = client("Helm", tools::helm())?;
+    let engine = match containers::Engine::start() {
+        Ok(engine) => Some(engine),
+        Err(error) if in_ci => return Err(error.context("CI needs a container engine")),
+        Err(error) => {
+            eprintln!("note: NOT RUN: tests with containers: {error:#}");
+            None
+        }
+    };
     for missing in beside::missing() {
         eprintln!("note: NOT RUN: {missing}");
     }
@@ -36,7 +44,11 @@ pub(crate) fn test() -> Result<()> {
             tests.env(variable, found);
         }
     }
+    if let Some(engine) = &engine {
+        tests.env(containers::HOST, engine.host());
+    }
     step("tests", tests)?;
+    drop(engine);
     let mut docs = cargo(&["doc", "--workspace", "--no-deps"]);
     // Links to private items are for those who read the source; a link to nothing is a mistake.
     docs.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
@@ -45,6 +57,21 @@ pub(crate) fn test() -> Result<()> {
     // Told again at the end, where it is read.
     for missing in beside::missing() {
         eprintln!("note: NOT RUN: {missing}");
+    }
+    Ok(())
+}
+
+/// Runs the tests with containers alone.
+///
+/// # Errors
+/// When there is no engine, or a test fails.
+pub(crate) fn containers(only: Option<&str>) -> Result<()> {
+    let engine = containers::Engine::start()?;
+    let name = format!("containers::{}", only.unwrap_or_default());
+    for package in ["choreo-node", "choreo"] {
+        let mut tests = cargo(&["test", "-p", package, "--test", "it", &name]);
+        tests.env(containers::HOST, engine.host());
+        step(package, tests)?;
     }
     Ok(())
 }

@@ -119,6 +119,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "choreo-store",
         ],
     ),
+    (
+        "reach",
+        &["tokio", "kube", "k8s-openapi", "choreo-api", "choreo-engine"],
+    ),
     ("choreo", &["redb", "cel", "choreo-testkit"]),
 ];
 

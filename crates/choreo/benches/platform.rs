@@ -84,6 +84,8 @@ impl Up {
         let mut child = Command::new(env!("CARGO_BIN_EXE_choreo"))
             .args([
                 "up",
+                "--containers",
+                "simulated",
                 "--api-port",
                 "0",
                 "--http-port",

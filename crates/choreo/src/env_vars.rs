@@ -12,6 +12,9 @@ pub(crate) const HTTP_PORT: &str = "CHOREO_HTTP_PORT";
 /// The port of the gateway of `choreo up` for HTTPS, instead of the default one.
 pub(crate) const HTTPS_PORT: &str = "CHOREO_HTTPS_PORT";
 
+/// Whether `choreo up` runs containers: `auto`, `engine` or `simulated`.
+pub(crate) const CONTAINERS: &str = "CHOREO_CONTAINERS";
+
 /// The log level or filter of `choreo up` and `choreo manager`.
 pub(crate) const LOG_LEVEL: &str = "CHOREO_LOG_LEVEL";
 

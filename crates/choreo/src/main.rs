@@ -24,6 +24,10 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    // Relays and sandboxes of cells are this program, too. There are many of them, so that they begin before anything else does.
+    if let Some(status) = choreo_node::command(&std::env::args_os().collect::<Vec<_>>()) {
+        return status;
+    }
     // Before anything can open a connection: rustls panics at the first handshake when it has to guess a provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = cli::Cli::parse();

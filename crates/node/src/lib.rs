@@ -1,16 +1,21 @@
-//! A cluster without nodes: the controllers of workloads, and a simulator that plays scheduler, kubelet and secrets
-//! operator. It works on any Kubernetes API through a client, and knows none of our kinds.
+//! The local data plane: the controllers of workloads, a node agent that runs Pods as containers of Docker or Podman, and a simulator that
+//! plays scheduler and kubelet where there is no engine, and the secrets operator. It works on any Kubernetes API through a client, and knows none of our kinds.
 //!
 //! ```text
 //!  Deployment ─▶ ReplicaSet ─▶ Pod ◀─ StatefulSet, DaemonSet, Job ◀─ CronJob   workloads
 //!                               │
-//!                               ├─▶ node choreo-local: scheduled, running, ready      simulator
+//!                               ├─▶ node choreo-local: scheduled, running, ready      agent, or simulator
 //!                               └─▶ EndpointSlice, Endpoints ◀─ Service               workloads
 //!  ExternalSecret, Workflow (of Argo)                                          operators (simulated)
 //! ```
 //!
 //! One watch per kind feeds one cache; what changed says which tasks to run; a task compares what is with what should be and
 //! writes the difference. Tasks are repeated freely: they are idempotent and nobody polls.
+//!
+//! # Containers
+//!
+//! With [`Options::containers`] an [`Agent`] runs the Pods: see `docs/reference/local-data-plane.md`. Who embeds it must call [`command`] first thing in
+//! `main`, since the containers of cells run the same executable.
 //!
 //! # What is simulated
 //!
@@ -29,10 +34,19 @@
 //! A Workflow has no Pods: its steps succeed at once, or after [`DELAY`]. The same annotations on the Workflow make a step fail,
 //! the one that [`CONTAINER`] names or else `build-step`. Commits and images are made up from the parameters.
 
+mod agent;
 mod core;
 mod operators;
+pub mod relay;
+mod schedule;
 mod simulator;
 mod workloads;
 
 pub use crate::core::{Options, run};
+pub use agent::{
+    AccessError, Agent, AgentOptions, AsyncReadWrite, AttachRequest, ContainerStats, DEFAULT_POOL,
+    EngineError, ExecRequest, ExecSession, Finding, GatewayAddresses, LogQuery, Output, PodStats, StartError,
+    diagnose, diagnose_engine, install_hint,
+};
+pub use relay::command;
 pub use simulator::{BEHAVIOR, CONTAINER, DELAY, NODE, SIMULATED};

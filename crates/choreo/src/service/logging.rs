@@ -1,8 +1,8 @@
 //! The log of what runs for long.
 
 use choreo_manager::traces::Recorder;
-use tracing::Subscriber;
-use tracing_subscriber::filter::filter_fn;
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
@@ -30,15 +30,22 @@ pub(crate) fn start(level: &str, format: LogFormat, traces: Option<Recorder>) ->
     let started = match traces {
         None => tracing_subscriber::registry()
             .with(filter)
+            .with(filter_fn(may_be_said))
             .with(layer(format, std::io::stderr))
             .try_init(),
         // Each has a filter of its own: what is traced need not be logged.
         Some(traces) => tracing_subscriber::registry()
-            .with(layer(format, std::io::stderr).with_filter(filter))
+            .with(layer(format, std::io::stderr).with_filter(filter.and(filter_fn(may_be_said))))
             .with(traces.with_filter(filter_fn(Recorder::wants)))
             .try_init(),
     };
     started.map_err(|error| Failure::new("cannot start the log").because(&error))
+}
+
+/// Whatever the level: the client of container engines writes down what it asks and is answered, and containers have secrets in
+/// their environment.
+fn may_be_said(metadata: &Metadata<'_>) -> bool {
+    !metadata.target().starts_with("bollard") || *metadata.level() <= Level::INFO
 }
 
 fn layer<S, W>(format: LogFormat, writer: W) -> Box<dyn Layer<S> + Send + Sync>
@@ -77,6 +84,26 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn what_container_engines_answer_is_never_logged() {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let subscriber = tracing_subscriber::registry()
+            .with(EnvFilter::new("trace,bollard::docker=trace"))
+            .with(filter_fn(may_be_said))
+            .with(layer(LogFormat::Json, move || writer.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::debug!(target: "bollard::docker", "PASSWORD=secret");
+            tracing::warn!(target: "bollard::docker", "gone");
+            tracing::debug!(target: "choreo_node", "said");
+        });
+        let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        assert!(
+            !text.contains("secret") && text.contains("gone") && text.contains("said"),
+            "{text}"
+        );
     }
 
     /// The span is the one that the controllers' workers open.

@@ -1,6 +1,7 @@
 //! The program as a user drives it: a process, real HTTP, a temporary folder.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod containers;
 mod diff;
 mod explain;
 mod greeter;

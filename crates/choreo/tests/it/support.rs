@@ -25,6 +25,8 @@ pub(crate) fn program() -> Command {
         command.env_remove(variable);
     }
     command
+        // What is tested with containers says so itself.
+        .env("CHOREO_CONTAINERS", "simulated")
         .env("NO_COLOR", "1")
         .env("HOME", "/nonexistent")
         .env_remove("XDG_DATA_HOME")
@@ -135,7 +137,14 @@ impl Up {
     /// Starts it in this folder and waits until it says that it is up.
     #[track_caller]
     pub(crate) fn start(folder: &Path, more: &[&str]) -> Up {
+        Up::start_with(folder, more, &[])
+    }
+
+    /// As [`Up::start`], with environment variables.
+    #[track_caller]
+    pub(crate) fn start_with(folder: &Path, more: &[&str], env: &[(&str, &str)]) -> Up {
         let mut child = program()
+            .envs(env.iter().copied())
             .arg("up")
             .arg("--data-dir")
             .arg(folder)

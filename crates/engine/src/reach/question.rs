@@ -7,12 +7,12 @@ use kube::ResourceExt as _;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Explanation, Flow, NotUnderstood, Party, Pod, Policies, Request};
+use super::{Explanation, Flow, NotUnderstood, Party, Pod, Policies, Request, Transport};
 use crate::{
     address,
     place::{Gateway, Place},
     problem::quoted_list,
-    render::policy::{Transport, gateway_labels},
+    render::policy::gateway_labels,
     world::World,
 };
 

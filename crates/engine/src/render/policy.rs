@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+pub use choreo_reach::Transport;
 use serde_json::{Map, Value, json};
 
 use crate::place::{Dialect, Gateway};
@@ -39,26 +39,6 @@ pub enum Peer {
     Cidr(String),
     /// Every address outside the cluster.
     World,
-}
-
-/// Transport protocol of a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Transport {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-impl Transport {
-    /// As Kubernetes writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "TCP",
-            Self::Udp => "UDP",
-        }
-    }
 }
 
 /// Requests that a permission is for.

@@ -10,8 +10,9 @@ use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
     autoscaling::v2::HorizontalPodAutoscaler,
     batch::v1::{CronJob, Job},
-    core::v1::{Endpoints, Node, PersistentVolumeClaim, Pod, Secret, Service},
+    core::v1::{ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service},
     discovery::v1::EndpointSlice,
+    networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
 use kube::{Resource, core::DynamicObject};
@@ -180,6 +181,11 @@ pub(crate) struct World {
     pub(crate) nodes: Cache<Node>,
     pub(crate) claims: Cache<PersistentVolumeClaim>,
     pub(crate) secrets: Cache<Secret>,
+    pub(crate) config_maps: Cache<ConfigMap>,
+    pub(crate) namespaces: Cache<Namespace>,
+    pub(crate) network_policies: Cache<NetworkPolicy>,
+    /// Those of `cilium.io`.
+    pub(crate) cilium_policies: Cache<DynamicObject>,
     foreign: Foreign,
 }
 

@@ -46,6 +46,24 @@ impl<K: Cached + routes::Routed> Source for Typed<K> {
     }
 }
 
+/// `CiliumNetworkPolicy`, where it is defined. The policies are looked at with every connection.
+struct Cilium;
+
+impl Source for Cilium {
+    type Object = DynamicObject;
+
+    fn cache<'w>(&self, world: &'w World) -> &'w Cache<DynamicObject> {
+        &world.cilium_policies
+    }
+
+    fn tasks(&self, _: &World, _: Option<&DynamicObject>, _: Option<&DynamicObject>) -> Vec<Task> {
+        Vec::new()
+    }
+}
+
+/// The definition of [`Cilium`]'s kind.
+const CILIUM: &str = "ciliumnetworkpolicies.cilium.io";
+
 impl Source for Kind {
     type Object = DynamicObject;
 
@@ -72,7 +90,7 @@ pub(crate) async fn start(context: &Arc<Context>, sender: &Sender) -> JoinSet<()
     }
     use k8s_openapi::api::{
         apps::v1 as apps, autoscaling::v2 as autoscaling, batch::v1 as batch, core::v1 as core,
-        discovery::v1 as discovery, policy::v1 as policy,
+        discovery::v1 as discovery, networking::v1 as networking, policy::v1 as policy,
     };
     feed!(
         core::Pod,
@@ -93,7 +111,10 @@ pub(crate) async fn start(context: &Arc<Context>, sender: &Sender) -> JoinSet<()
         feed!(discovery::EndpointSlice, core::Endpoints);
         feed!(autoscaling::HorizontalPodAutoscaler, policy::PodDisruptionBudget);
     }
-    if context.options.operators {
+    if context.options.containers.is_some() {
+        feed!(core::ConfigMap, core::Namespace, networking::NetworkPolicy);
+    }
+    if context.options.operators || context.options.containers.is_some() {
         feeds.spawn(follow_definitions(context.clone(), sender.clone()));
     }
     future::join_all(complete).await;
@@ -153,12 +174,27 @@ async fn follow_definitions(context: Arc<Context>, sender: Sender) {
     let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
     let mut feeds = JoinSet::new();
     let mut running: BTreeMap<Kind, AbortHandle> = BTreeMap::new();
+    let mut cilium: Option<AbortHandle> = None;
     while let Some(event) = events.next().await {
         match event {
             Ok(watcher::Event::Apply(definition) | watcher::Event::InitApply(definition)) => {
+                if context.options.containers.is_some()
+                    && cilium.as_ref().is_none_or(AbortHandle::is_finished)
+                    && let Some(resource) = resource_of(&definition, CILIUM)
+                {
+                    let api = Api::<DynamicObject>::all_with(context.client.clone(), &resource);
+                    cilium = Some(feeds.spawn(follow(context.clone(), Cilium, api, sender.clone(), None)));
+                }
                 let Some((kind, resource)) = served(&definition) else {
                     continue;
                 };
+                let wanted = match kind {
+                    Kind::Gateway => context.options.containers.is_some(),
+                    _ => context.options.operators,
+                };
+                if !wanted {
+                    continue;
+                }
                 if running.get(&kind).is_none_or(AbortHandle::is_finished) {
                     let api = Api::<DynamicObject>::all_with(context.client.clone(), &resource);
                     let feed = feeds.spawn(follow(context.clone(), kind, api, sender.clone(), None));
@@ -184,6 +220,14 @@ async fn follow_definitions(context: Arc<Context>, sender: Sender) {
 fn served(definition: &CustomResourceDefinition) -> Option<(Kind, ApiResource)> {
     let name = definition.metadata.name.as_deref()?;
     let kind = KINDS.into_iter().find(|kind| kind.definition() == name)?;
+    Some((kind, resource_of(definition, name)?))
+}
+
+/// How the kind of a definition is asked for, if it is the one that is meant and in use.
+fn resource_of(definition: &CustomResourceDefinition, name: &str) -> Option<ApiResource> {
+    if definition.metadata.name.as_deref() != Some(name) {
+        return None;
+    }
     let conditions = definition
         .status
         .as_ref()?
@@ -205,5 +249,5 @@ fn served(definition: &CustomResourceDefinition) -> Option<(Kind, ApiResource)> 
         .or(spec.versions.iter().find(|version| version.served))?
         .name;
     let gvk = GroupVersionKind::gvk(&spec.group, version, &spec.names.kind);
-    Some((kind, ApiResource::from_gvk_with_plural(&gvk, &spec.names.plural)))
+    Some(ApiResource::from_gvk_with_plural(&gvk, &spec.names.plural))
 }

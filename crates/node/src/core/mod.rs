@@ -1,6 +1,7 @@
 //! What all controllers here stand on: caches fed by watches, tasks, writes.
 
 mod cache;
+mod conditions;
 mod events;
 mod feed;
 mod queue;
@@ -15,12 +16,16 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use cache::{Cache, Name, World};
+pub(crate) use conditions::set_condition;
 pub(crate) use events::Recorder;
 pub(crate) use queue::{Action, Task};
 pub(crate) use selector::{matches, wants_node};
 pub(crate) use writes::{Error, Result, controller_of, now, owner_reference};
 
-use crate::{operators, simulator, workloads};
+use crate::{
+    agent::{self, Agent},
+    operators, simulator, workloads,
+};
 
 /// Which parts run.
 #[derive(Clone, Debug)]
@@ -29,6 +34,8 @@ pub struct Options {
     pub workloads: bool,
     /// The simulated scheduler, node and kubelet.
     pub simulator: bool,
+    /// Runs Pods as containers; then the simulator must be off.
+    pub containers: Option<Agent>,
     /// The simulated secrets operator and workflow engine.
     pub operators: bool,
 }
@@ -38,6 +45,7 @@ impl Default for Options {
         Self {
             workloads: true,
             simulator: true,
+            containers: None,
             operators: true,
         }
     }
@@ -71,12 +79,18 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
         () = shutdown.cancelled() => {}
         () = async {
             let feeds = feed::start(&context, &sender).await;
-            if context.options.simulator {
+            if let Some(agent) = &context.options.containers {
+                agent.begin(&context, sender.clone(), &shutdown).await;
+            }
+            if context.options.simulator || context.options.containers.is_some() {
                 let _ = sender.send(Task::Node);
             }
             queue::work(&context, tasks).await;
             drop(feeds);
         } => {}
+    }
+    if let Some(agent) = &context.options.containers {
+        agent.end();
     }
 }
 
@@ -92,9 +106,32 @@ async fn perform(context: &Context, task: &Task) -> Result<Action> {
         Task::Autoscaler(name) => workloads::autoscaler::reconcile(context, name).await,
         Task::Budget(name) => workloads::budget::reconcile(context, name).await,
         Task::Endpoints(name) => workloads::endpoints::reconcile(context, name).await,
-        Task::Node => simulator::node::reconcile(context).await,
-        Task::Pod(name) => simulator::kubelet::reconcile(context, name).await,
-        Task::Claim(name) => simulator::claim::reconcile(context, name).await,
+        Task::Node => match &context.options.containers {
+            Some(agent) => agent::node::reconcile(context, agent).await,
+            None => simulator::node::reconcile(context).await,
+        },
+        Task::Pod(name) => match &context.options.containers {
+            Some(agent) => agent::perform_pod(context, agent, name).await,
+            None => simulator::kubelet::reconcile(context, name).await,
+        },
+        Task::Claim(name) => {
+            if let Some(agent) = &context.options.containers {
+                agent::perform_claim(agent);
+            }
+            simulator::claim::reconcile(context, name).await
+        }
+        Task::Cell(name) => {
+            if let Some(agent) = &context.options.containers {
+                agent::perform_cell(agent, &name.namespace);
+            }
+            Ok(Action::Wait)
+        }
+        Task::Contents(name) => {
+            if let Some(agent) = &context.options.containers {
+                agent::perform_contents(agent, &name.namespace);
+            }
+            Ok(Action::Wait)
+        }
         Task::Foreign(kind, name) => operators::reconcile(context, *kind, name).await,
     }
 }

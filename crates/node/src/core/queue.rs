@@ -36,12 +36,16 @@ pub(crate) enum Task {
     Budget(Name),
     /// The endpoints of a Service.
     Endpoints(Name),
-    /// The simulated node itself.
+    /// The node itself.
     Node,
     /// A Pod, as scheduler and kubelet see it.
     Pod(Name),
     /// A PersistentVolumeClaim.
     Claim(Name),
+    /// The network of a namespace; the name is empty.
+    Cell(Name),
+    /// The ConfigMaps and Secrets of a namespace, which Pods may have mounted; the name is empty.
+    Contents(Name),
     /// An object of somebody else's operator.
     Foreign(Kind, Name),
 }
@@ -61,6 +65,8 @@ impl fmt::Display for Task {
             Task::Node => write!(f, "Node {}", crate::NODE),
             Task::Pod(name) => write!(f, "Pod {name}"),
             Task::Claim(name) => write!(f, "PersistentVolumeClaim {name}"),
+            Task::Cell(name) => write!(f, "network of namespace {}", name.namespace),
+            Task::Contents(name) => write!(f, "contents of volumes in namespace {}", name.namespace),
             Task::Foreign(kind, name) => write!(f, "{} {name}", kind.name()),
         }
     }

@@ -5,8 +5,9 @@ use k8s_openapi::{
         apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
         autoscaling::v2::HorizontalPodAutoscaler,
         batch::v1::{CronJob, Job},
-        core::v1::{Endpoints, Node, PersistentVolumeClaim, Pod, Secret, Service},
+        core::v1::{ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service},
         discovery::v1::EndpointSlice,
+        networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -51,6 +52,16 @@ fn owner_task(meta: &ObjectMeta) -> Option<Task> {
         "ExternalSecret" => Some(Task::Foreign(Kind::ExternalSecret, name)),
         _ => None,
     }
+}
+
+/// The network of the object's namespace.
+fn cell_of<K: Resource>(old: Option<&K>, new: Option<&K>) -> Option<Task> {
+    name_of(old, new).map(|name| Task::Cell(Name::new(name.namespace, "")))
+}
+
+/// What Pods of the object's namespace may have mounted.
+fn contents_of<K: Resource>(old: Option<&K>, new: Option<&K>) -> Option<Task> {
+    name_of(old, new).map(|name| Task::Contents(Name::new(name.namespace, "")))
 }
 
 /// The autoscalers of an object.
@@ -149,13 +160,18 @@ impl Routed for Pod {
 
 impl Routed for Service {
     fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
-        name_of(old, new).map(Task::Endpoints).into_iter().collect()
+        let mut tasks: Vec<_> = name_of(old, new).map(Task::Endpoints).into_iter().collect();
+        tasks.extend(cell_of(old, new));
+        tasks
     }
 }
 
 impl Routed for EndpointSlice {
     fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
         owner_tasks(old, new)
+            .into_iter()
+            .chain(cell_of(old, new))
+            .collect()
     }
 }
 
@@ -180,12 +196,37 @@ impl Routed for Node {
 
 impl Routed for PersistentVolumeClaim {
     fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
-        name_of(old, new).map(Task::Claim).into_iter().collect()
+        let claim = name_of(old, new).map(Task::Claim);
+        claim.into_iter().chain(contents_of(old, new)).collect()
+    }
+}
+
+impl Routed for ConfigMap {
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        contents_of(old, new).into_iter().collect()
+    }
+}
+
+impl Routed for Namespace {
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        let gone = name_of(old, new).filter(|_| new.is_none());
+        gone.map(|name| Task::Cell(Name::new(name.name, "")))
+            .into_iter()
+            .collect()
+    }
+}
+
+impl Routed for NetworkPolicy {
+    fn tasks(_: &World, _: Option<&Self>, _: Option<&Self>) -> Vec<Task> {
+        // They are looked at with every connection.
+        Vec::new()
     }
 }
 
 impl Routed for Secret {
     fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
-        owner_tasks(old, new)
+        let mut tasks = owner_tasks(old, new);
+        tasks.extend(contents_of(old, new));
+        tasks
     }
 }

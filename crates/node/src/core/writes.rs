@@ -114,6 +114,9 @@ cached! {
     k8s_openapi::api::core::v1::Node => nodes,
     k8s_openapi::api::core::v1::PersistentVolumeClaim => claims,
     k8s_openapi::api::core::v1::Secret => secrets,
+    k8s_openapi::api::core::v1::ConfigMap => config_maps,
+    k8s_openapi::api::core::v1::Namespace => namespaces,
+    k8s_openapi::api::networking::v1::NetworkPolicy => network_policies,
     k8s_openapi::api::discovery::v1::EndpointSlice => endpoint_slices,
 }
 

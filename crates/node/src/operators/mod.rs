@@ -21,16 +21,19 @@ use crate::{
 /// Kinds of operators. They are watched when their definition is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Kind {
+    /// Only looked at: the node agent asks which hosts lead to a gateway. Whoever runs gateways speaks for them.
+    Gateway,
     ExternalSecret,
     Workflow,
 }
 
-pub(crate) const KINDS: [Kind; 2] = [Kind::ExternalSecret, Kind::Workflow];
+pub(crate) const KINDS: [Kind; 3] = [Kind::Gateway, Kind::ExternalSecret, Kind::Workflow];
 
 impl Kind {
     /// Its definition's name, which is plural and group.
     pub(crate) fn definition(self) -> &'static str {
         match self {
+            Kind::Gateway => "gateways.gateway.networking.k8s.io",
             Kind::ExternalSecret => "externalsecrets.external-secrets.io",
             Kind::Workflow => "workflows.argoproj.io",
         }
@@ -39,6 +42,7 @@ impl Kind {
     /// As in the field `kind`.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Kind::Gateway => "Gateway",
             Kind::ExternalSecret => "ExternalSecret",
             Kind::Workflow => "Workflow",
         }
@@ -47,7 +51,7 @@ impl Kind {
 
 /// Which tasks a change of an operator's object means.
 pub(crate) fn tasks(kind: Kind, old: Option<&DynamicObject>, new: Option<&DynamicObject>) -> Vec<Task> {
-    let object = new.or(old);
+    let object = new.or(old).filter(|_| kind != Kind::Gateway);
     object
         .map(|object| Task::Foreign(kind, Name::of(object)))
         .into_iter()
@@ -62,6 +66,7 @@ pub(crate) async fn reconcile(context: &Context, kind: Kind, name: &Name) -> Res
         return Ok(Action::Wait);
     }
     match kind {
+        Kind::Gateway => Ok(Action::Wait),
         Kind::ExternalSecret => secret::reconcile(context, &object).await,
         Kind::Workflow => workflow::reconcile(context, &object).await,
     }

@@ -1,6 +1,6 @@
-//! Claims for volumes: bound at once, to nothing.
+//! Claims for volumes: bound at once, to nothing where Pods are simulated, and else to a folder that the first Pod makes.
 
-use k8s_openapi::api::core::v1::PersistentVolumeClaimStatus;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimStatus};
 use serde_json::json;
 
 use super::SIMULATED;
@@ -11,14 +11,17 @@ pub(crate) async fn reconcile(context: &Context, name: &Name) -> Result<Action> 
         return Ok(Action::Wait);
     };
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
-    if !context.options.simulator || phase == Some("Bound") || claim.metadata.deletion_timestamp.is_some() {
+    let runs = context.options.simulator || context.options.containers.is_some();
+    if !runs || phase == Some("Bound") || claim.metadata.deletion_timestamp.is_some() {
         return Ok(Action::Wait);
     }
-    let patch = json!({"metadata": {"annotations": {SIMULATED: "true"}}});
-    let mut changed = (*context
-        .merge::<k8s_openapi::api::core::v1::PersistentVolumeClaim>(name, &patch)
-        .await?)
-        .clone();
+    let claim = if context.options.simulator {
+        let patch = json!({"metadata": {"annotations": {SIMULATED: "true"}}});
+        context.merge::<PersistentVolumeClaim>(name, &patch).await?
+    } else {
+        claim
+    };
+    let mut changed = (*claim).clone();
     let spec = changed.spec.clone().unwrap_or_default();
     changed.status = Some(PersistentVolumeClaimStatus {
         phase: Some("Bound".into()),

@@ -5,8 +5,11 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
-use super::{NODE, SIMULATED, behavior::Behavior, schedule, status};
-use crate::core::{Action, Context, Name, Result};
+use super::{NODE, SIMULATED, behavior::Behavior, status};
+use crate::{
+    core::{Action, Context, Name, Result},
+    schedule,
+};
 
 const COMPONENT: &str = "kubelet";
 

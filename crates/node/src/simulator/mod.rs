@@ -4,7 +4,6 @@ mod behavior;
 pub(crate) mod claim;
 pub(crate) mod kubelet;
 pub(crate) mod node;
-mod schedule;
 mod status;
 
 pub(crate) use behavior::Behavior;

@@ -18,21 +18,13 @@ use crate::core::{Action, Context, Error, Name, Result, now};
 /// Address of the node; from the range for documentation, since nothing listens there.
 pub(super) const ADDRESS: &str = "192.0.2.1";
 
-/// Labels that Pods may select the node by.
-pub(super) fn labels() -> BTreeMap<String, String> {
-    let arch = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    [
-        ("kubernetes.io/hostname", NODE),
-        ("kubernetes.io/os", "linux"),
-        ("kubernetes.io/arch", arch),
-        ("node.kubernetes.io/instance-type", "simulated"),
-    ]
-    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-    .into()
+fn labels() -> BTreeMap<String, String> {
+    let mut labels = crate::schedule::labels();
+    labels.insert(
+        "node.kubernetes.io/instance-type".to_owned(),
+        "simulated".to_owned(),
+    );
+    labels
 }
 
 /// Makes sure that the node is there and ready.
@@ -51,6 +43,29 @@ pub(crate) async fn reconcile(context: &Context) -> Result<Action> {
     let api = Api::<Node>::all(context.client.clone());
     let node = match context.world.nodes.get(&Name::new("", NODE)) {
         Some(node) if node.metadata.deletion_timestamp.is_some() => return Ok(Action::Wait),
+        Some(node)
+            if node
+                .metadata
+                .annotations
+                .as_ref()
+                .is_none_or(|all| !all.contains_key(SIMULATED)) =>
+        {
+            // It ran containers the last time.
+            let patch = json!({
+                "metadata": {"annotations": {SIMULATED: "true"}, "labels": labels()},
+                "status": {"conditions": []},
+            });
+            let changed = api
+                .patch(NODE, &PatchParams::default(), &Patch::Merge(&patch))
+                .await;
+            changed.map_err(failed("update"))?;
+            let patch = json!({"status": status()});
+            let changed = api
+                .patch_status(NODE, &PatchParams::default(), &Patch::Merge(&patch))
+                .await;
+            changed.map_err(failed("update the status of"))?;
+            return Ok(Action::Wait);
+        }
         Some(node) => node,
         None => {
             let node = Node {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
         Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-        ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
+        ContainerStatus, HostIP, Pod, PodIP, PodStatus,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
@@ -16,7 +16,7 @@ use super::{
     kubelet::{back_off, behavior, completes},
     node,
 };
-use crate::core::{Action, now};
+use crate::core::{Action, now, set_condition};
 
 /// What a look at a Pod leads to.
 pub(super) struct Next {
@@ -414,38 +414,6 @@ fn init(pod: &Pod, container: &Container, known: Option<&ContainerStatus>, start
     }
     status.container_id = Some(id);
     status
-}
-
-fn set_condition(
-    status: &mut PodStatus,
-    generation: Option<i64>,
-    kind: &str,
-    holds: bool,
-    reason: Option<&str>,
-    message: Option<String>,
-) {
-    let conditions = status.conditions.get_or_insert_default();
-    let value = if holds { "True" } else { "False" };
-    match conditions.iter_mut().find(|condition| condition.type_ == kind) {
-        Some(known) => {
-            if known.status != value {
-                known.status = value.into();
-                known.last_transition_time = Some(now());
-            }
-            known.reason = reason.map(Into::into);
-            known.message = message;
-            known.observed_generation = generation.or(known.observed_generation);
-        }
-        None => conditions.push(PodCondition {
-            type_: kind.into(),
-            status: value.into(),
-            reason: reason.map(Into::into),
-            message,
-            last_transition_time: Some(now()),
-            observed_generation: generation,
-            ..PodCondition::default()
-        }),
-    }
 }
 
 /// An address of 10.244.0.0/16 from the Pod's uid. Two Pods may share one; nothing is sent to either.

@@ -14,24 +14,32 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) struct Cluster {
     pub(crate) client: Client,
-    store: Store,
+    /// The namespace of everything that is asked for.
+    pub(crate) namespace: String,
+    pub(crate) store: Store,
     _shutdown: DropGuard,
 }
 
 impl Cluster {
     pub(crate) fn start() -> Self {
-        let store = Store::in_memory();
-        let server = ApiServer::new(store.clone(), Options::default()).unwrap();
+        Self::start_on(Store::in_memory(), choreo_node::Options::default())
+    }
+
+    /// On a store that may have been another one's before.
+    pub(crate) fn start_on(store: Store, options: choreo_node::Options) -> Self {
+        let options_of_server = Options {
+            // Pods are given it with their tokens.
+            certificate_authority: "the authority's certificate".to_owned(),
+            ..Options::default()
+        };
+        let server = ApiServer::new(store.clone(), options_of_server).unwrap();
         let shutdown = CancellationToken::new();
         server.start_controllers(&shutdown);
         let client = server.cluster_client("control", &UserInfo::admin());
-        tokio::spawn(choreo_node::run(
-            client.clone(),
-            choreo_node::Options::default(),
-            shutdown.clone(),
-        ));
+        tokio::spawn(choreo_node::run(client.clone(), options, shutdown.clone()));
         Self {
             client,
+            namespace: "default".into(),
             store,
             _shutdown: shutdown.drop_guard(),
         }
@@ -53,7 +61,7 @@ impl Cluster {
             kind: name.into(),
             plural: plural.into(),
         };
-        Api::default_namespaced_with(self.client.clone(), &resource)
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
     }
 
     pub(crate) async fn create(&self, kind: &str, object: Value) -> DynamicObject {
@@ -102,7 +110,7 @@ impl Cluster {
     }
 
     /// Asks now and after every write, until there is an answer or patience ends.
-    async fn after_writes<T>(&self, mut ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    pub(crate) async fn after_writes<T>(&self, mut ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
         let cluster = self.store.cluster("control");
         let mut writes = cluster.watch(None, None, cluster.revision()).unwrap();
         let asking = async {

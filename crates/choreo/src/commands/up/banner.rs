@@ -25,6 +25,8 @@ pub(crate) struct Facts {
     pub(crate) folder: PathBuf,
     /// Whether objects are kept in memory only.
     pub(crate) in_memory: bool,
+    /// The engine that runs Pods, if one does.
+    pub(crate) engine: Option<String>,
 }
 
 /// Tells each step on standard error when it is done, and on standard output where everything is.
@@ -69,7 +71,10 @@ impl<'a> Progress<'a> {
             format!("  Data plane      {}   context local", copy(&facts.data_plane)),
             format!(
                 "                  {}",
-                style::paint(style::WAIT, "simulated: objects are real, no container is run")
+                match &facts.engine {
+                    Some(engine) => format!("Pods run as containers of {engine}"),
+                    None => style::paint(style::WAIT, "simulated: objects are real, no container is run"),
+                }
             ),
             format!(
                 "  Gateway         {}",

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use choreo_apiserver::private_file::{create_private_dir, write_private};
 use choreo_controllers::defaults::{GatewayPorts, RawPorts};
-use choreo_gateway::{Authority, Dial, Options, Refuse, Sockets};
+use choreo_gateway::{Authority, Dial, Options, Refuse, Sockets, Stream, Target};
 use jiff::Timestamp;
 
 use super::Args;
@@ -90,6 +91,29 @@ impl Prepared {
             sockets: self.sockets,
             address: ADDRESS,
         }
+    }
+}
+
+/// Where it listens, for those who call it on somebody's behalf.
+pub(crate) fn addresses(ports: &GatewayPorts) -> choreo_node::GatewayAddresses {
+    choreo_node::GatewayAddresses {
+        http: (ADDRESS, ports.http).into(),
+        https: (ADDRESS, ports.https).into(),
+    }
+}
+
+/// Reaches pods that run as containers, by whatever way the node agent knows.
+pub(crate) fn containers(agent: choreo_node::Agent) -> Arc<dyn Dial> {
+    Arc::new(Pods(agent))
+}
+
+struct Pods(choreo_node::Agent);
+
+#[async_trait]
+impl Dial for Pods {
+    async fn dial(&self, target: &Target) -> io::Result<Box<dyn Stream>> {
+        let stream = self.0.dial(&target.namespace, target.address).await?;
+        Ok(Box::new(stream))
     }
 }
 

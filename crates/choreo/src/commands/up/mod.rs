@@ -2,6 +2,7 @@
 
 mod admission;
 mod banner;
+mod containers;
 mod first_run;
 mod folder;
 mod gateway;
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// Port of the gateway for HTTPS on the loopback address; 0 takes any free one
     #[arg(long, value_name = "PORT", env = env_vars::HTTPS_PORT, default_value_t = gateway::DEFAULT_HTTPS_PORT, hide_env_values = true)]
     https_port: u16,
+    /// Whether Pods run as containers
+    #[arg(long, value_name = "HOW", env = env_vars::CONTAINERS, value_enum, default_value = "auto", hide_env_values = true)]
+    containers: containers::Mode,
     /// Keep nothing: objects are in memory, and without --data-dir the folder is a temporary one
     #[arg(long)]
     in_memory: bool,

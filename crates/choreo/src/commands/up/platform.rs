@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::admission::Rules;
 use super::banner::{Facts, Progress};
 use super::folder::DataFolder;
-use super::{Args, DEFAULT_PORT, first_run, gateway};
+use super::{Args, DEFAULT_PORT, containers, first_run, gateway};
 use crate::failure::Failure;
 use crate::text::count;
 
@@ -41,6 +41,7 @@ pub(crate) struct Platform {
     controllers: Controllers,
     node: JoinHandle<()>,
     gateway: JoinHandle<()>,
+    agent: Option<choreo_node::Agent>,
     server: JoinHandle<()>,
     /// Ends controllers and nodes; then, with the second one, what they talk to.
     shutdown: CancellationToken,
@@ -112,14 +113,25 @@ impl Platform {
             format!("{} here, {} in the data plane", ours.len(), foreign.len()),
         )?;
 
-        let node = tokio::spawn(choreo_node::run(
-            local,
-            choreo_node::Options::default(),
-            shutdown.clone(),
-        ));
+        let containers = containers::choose(args, folder, gateway::addresses(&ports)).await?;
+        let described = containers.agent.as_ref().map(choreo_node::Agent::describe);
+        match (&described, &containers.hint) {
+            (Some(engine), _) => progress.done("Containers", engine)?,
+            (None, Some(hint)) => progress.done("Containers", format!("simulated; {hint}"))?,
+            (None, None) => progress.done("Containers", "simulated")?,
+        }
+        let node_options = choreo_node::Options {
+            simulator: containers.agent.is_none(),
+            containers: containers.agent.clone(),
+            ..choreo_node::Options::default()
+        };
+        let node = tokio::spawn(choreo_node::run(local, node_options, shutdown.clone()));
         let gateway = tokio::spawn(choreo_gateway::run(
             api.cluster_client(LOCAL, &UserInfo::system("choreo-gateway")),
-            gateway.options(gateway::simulated()),
+            gateway.options(match &containers.agent {
+                Some(agent) => gateway::containers(agent.clone()),
+                None => gateway::simulated(),
+            }),
             shutdown.clone(),
         ));
         progress.done(
@@ -165,7 +177,9 @@ impl Platform {
                 authority_file,
                 folder: folder.path().to_owned(),
                 in_memory: args.in_memory,
+                engine: described,
             },
+            agent: containers.agent,
             controllers,
             node,
             gateway,
@@ -192,6 +206,12 @@ impl Platform {
             self.controllers.stopped().await;
             let _ = self.node.await;
             let _ = self.gateway.await;
+            if let Some(agent) = self.agent.filter(|_| self.facts.in_memory)
+                && let Err(error) = agent.remove_everything().await
+            {
+                // Whose they were is forgotten, so that no later start can do it.
+                tracing::warn!("not all containers were removed: {error}");
+            }
         };
         if tokio::time::timeout(STOP_TIMEOUT, workers).await.is_err() {
             tracing::warn!("controllers still at work after {STOP_TIMEOUT:?} were cut off");
@@ -242,6 +262,7 @@ async fn run_workloads(api: ApiServer, name: &'static str, shutdown: Cancellatio
     let options = choreo_node::Options {
         workloads: true,
         simulator: false,
+        containers: None,
         operators: false,
     };
     let client = api.cluster_client(name, &UserInfo::system("kube-controller-manager"));

@@ -1,4 +1,6 @@
-//! The scheduler: every Pod that can go to the simulated node goes there.
+//! The scheduler: every Pod that can go to the one node goes there. What Pods request is not held against what the machine has.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{Binding, ObjectReference, Pod, PodCondition, PodSpec},
@@ -6,13 +8,31 @@ use k8s_openapi::{
 };
 use kube::{Api, api::PostParams};
 
-use super::{NODE, SIMULATED, node};
-use crate::core::{Action, Context, Error, Name, Result, now, wants_node};
+use crate::{
+    NODE, SIMULATED,
+    core::{Action, Context, Error, Name, Result, now, wants_node},
+};
 
 const COMPONENT: &str = "default-scheduler";
 
+/// Labels that Pods may select the node by.
+pub(crate) fn labels() -> BTreeMap<String, String> {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    [
+        ("kubernetes.io/hostname", NODE),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", arch),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
 /// Binds the Pod to the node, or says why not.
-pub(super) async fn schedule(context: &Context, pod: &Pod) -> Result<Action> {
+pub(crate) async fn schedule(context: &Context, pod: &Pod) -> Result<Action> {
     let Some(spec) = &pod.spec else {
         return Ok(Action::Wait);
     };
@@ -50,7 +70,10 @@ pub(super) async fn schedule(context: &Context, pod: &Pod) -> Result<Action> {
         metadata: ObjectMeta {
             name: Some(name.name.clone()),
             namespace: Some(name.namespace.clone()),
-            annotations: Some([(SIMULATED.to_owned(), "true".to_owned())].into()),
+            annotations: context
+                .options
+                .simulator
+                .then(|| [(SIMULATED.to_owned(), "true".to_owned())].into()),
             ..ObjectMeta::default()
         },
         target: ObjectReference {
@@ -82,7 +105,7 @@ pub(super) async fn schedule(context: &Context, pod: &Pod) -> Result<Action> {
 
 /// Why the node does not fit; only what the Pod names itself is looked at.
 fn unfit(spec: &PodSpec) -> Option<String> {
-    let other = !wants_node(spec, NODE, &node::labels());
+    let other = !wants_node(spec, NODE, &labels());
     other.then(|| "1 node(s) didn't match Pod's node affinity/selector.".to_owned())
 }
 

@@ -6,8 +6,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Direction, Party, Pod, Says, View, selector::Selector};
-use crate::render::policy::Transport;
+use super::{Direction, EgressPorts, Party, Pod, Says, Transport, View, selector::Selector};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -96,6 +95,22 @@ impl Policy {
         }
     }
 
+    /// Adds the ports on which a rule lets `from` begin; whether the policy closes what it does not name.
+    pub(super) fn egress_ports(&self, from: &Pod, to: &Party, ports: &mut EgressPorts) -> bool {
+        let of = |key: &str| from.labels.get(key).map(String::as_str);
+        if !self.pod_selector.matches(of) || !self.is_about(Direction::Egress) {
+            return false;
+        }
+        let names = |rule: &&Egress| {
+            rule.to.is_empty() || rule.to.iter().any(|peer| peer.matches(&from.namespace, to))
+        };
+        for rule in self.egress.iter().flatten().filter(names) {
+            ports.any |= rule.ports.is_empty();
+            rule.ports.iter().for_each(|port| port.add_to(ports, to));
+        }
+        true
+    }
+
     /// Without types a policy is about ingress, and about egress when it has rules for it.
     fn is_about(&self, direction: Direction) -> bool {
         let (name, by_default) = match direction {
@@ -139,6 +154,26 @@ impl Block {
 }
 
 impl Port {
+    fn add_to(&self, ports: &mut EgressPorts, to: &Party) {
+        let transport = match self.protocol.as_deref() {
+            None | Some("TCP") => Transport::Tcp,
+            Some("UDP") => Transport::Udp,
+            Some(_) => return,
+        };
+        match (&self.port, to) {
+            (None, _) => ports.add(Some(transport), 1, u16::MAX),
+            (Some(Number::Number(first)), _) => {
+                ports.add(Some(transport), *first, self.end_port.unwrap_or(*first));
+            }
+            (Some(Number::Name(name)), Party::Pod(pod)) => {
+                if let Some(number) = pod.ports.get(name) {
+                    ports.add(Some(transport), *number, *number);
+                }
+            }
+            (Some(Number::Name(_)), _) => {}
+        }
+    }
+
     fn matches(&self, view: &View<'_>) -> bool {
         if self.protocol.as_deref().unwrap_or("TCP") != view.flow.transport.as_str() {
             return false;

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Direction, Party, Pod, Request, Says, View, selector::Selector};
+use super::{Direction, EgressPorts, Party, Pod, Request, Says, Transport, View, selector::Selector};
 
 const NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const NAMESPACE_LABELS: &str = "io.cilium.k8s.namespace.labels.";
@@ -160,6 +160,26 @@ impl Policy {
             forbids: deny.iter().any(|r| r.passes(namespace, view) > Passes::No),
         }
     }
+
+    /// Adds the ports on which a rule lets `from` begin; whether the policy closes what it does not name.
+    pub(super) fn egress_ports(&self, from: &Pod, to: &Party, ports: &mut EgressPorts) -> bool {
+        let namespace = &from.namespace;
+        if !selects(&self.endpoint_selector, namespace, from) {
+            return false;
+        }
+        for rule in self.egress.iter().filter(|rule| rule.names_peer(namespace, to)) {
+            let Some(groups) = &rule.to_ports else {
+                ports.any = true;
+                continue;
+            };
+            for group in groups {
+                ports.any |= group.ports.is_empty();
+                group.ports.iter().for_each(|port| port.add_to(ports, to));
+            }
+        }
+        let rules = !self.egress.is_empty() || !self.egress_deny.is_empty();
+        self.enable_default_deny.egress.unwrap_or(rules)
+    }
 }
 
 impl Rule {
@@ -280,6 +300,25 @@ impl Ports {
 }
 
 impl Port {
+    fn add_to(&self, ports: &mut EgressPorts, to: &Party) {
+        let transport = match self.protocol.to_ascii_uppercase().as_str() {
+            "TCP" => Some(Transport::Tcp),
+            "UDP" => Some(Transport::Udp),
+            "" | "ANY" => None,
+            _ => return,
+        };
+        match (self.port.parse::<u16>(), to) {
+            (Ok(0), _) => ports.any = true,
+            (Ok(first), _) => ports.add(transport, first, self.end_port.unwrap_or(first)),
+            (Err(_), Party::Pod(pod)) => {
+                if let Some(number) = pod.ports.get(&self.port) {
+                    ports.add(transport, *number, *number);
+                }
+            }
+            (Err(_), _) => {}
+        }
+    }
+
     fn matches(&self, view: &View<'_>) -> bool {
         if !view.flow.transport.is(&self.protocol) {
             return false;

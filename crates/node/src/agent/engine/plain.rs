@@ -1,0 +1,155 @@
+//! Answers of the engine as plain JSON. The typed client refuses a whole list because of one word that it does not know, such as Podman's state
+//! `stopped`; what is read here is what is needed, and nothing else can be wrong.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use super::{Container, EngineError, Phase, Result, docker::time};
+
+/// The oldest version of the API that has all of this; every engine of the last years speaks it.
+const VERSION: &str = "v1.41";
+/// The longest answer.
+const LIMIT: usize = 64 << 20;
+
+/// One request.
+pub(super) async fn get(socket: &Path, path: &str, timeout: Duration) -> Result<Value> {
+    let away = |error: &dyn std::fmt::Display| EngineError::Away(error.to_string());
+    let work = async {
+        let stream = UnixStream::connect(socket).await.map_err(|error| away(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| away(&error))?;
+        let request = Request::get(format!("/{VERSION}{path}"))
+            .header(hyper::header::HOST, "engine")
+            .header(hyper::header::CONNECTION, "close")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| EngineError::Refused(error.to_string()))?;
+        let answer = async {
+            let answer = sender.send_request(request).await.map_err(|error| away(&error))?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), LIMIT)
+                .collect()
+                .await
+                .map_err(|error| away(&error))?;
+            Ok::<_, EngineError>((status, body.to_bytes()))
+        };
+        let mut connection = std::pin::pin!(connection);
+        let mut answer = std::pin::pin!(answer);
+        let (status, body) = tokio::select! {
+            outcome = &mut answer => outcome?,
+            _ = &mut connection => answer.await?,
+        };
+        let value: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status.is_success() {
+            return Ok(value);
+        }
+        let message = value["message"]
+            .as_str()
+            .map_or_else(|| String::from_utf8_lossy(&body).trim().to_owned(), str::to_owned);
+        Err(match status {
+            StatusCode::NOT_FOUND => EngineError::NotFound(message),
+            StatusCode::CONFLICT => EngineError::Conflict(message),
+            _ => EngineError::Refused(message),
+        })
+    };
+    tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| {
+        Err(EngineError::Away(format!(
+            "no answer within {} s",
+            timeout.as_secs()
+        )))
+    })
+}
+
+/// Text for a place in a URL.
+pub(super) fn quoted(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+fn map_of(value: &Value) -> BTreeMap<String, String> {
+    let entries = value.as_object().into_iter().flatten();
+    entries
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
+}
+
+/// The containers of a list.
+pub(super) fn listed(list: &Value) -> Vec<(String, BTreeMap<String, String>)> {
+    let each = list.as_array().into_iter().flatten();
+    each.filter_map(|container| Some((container["Id"].as_str()?.to_owned(), map_of(&container["Labels"]))))
+        .collect()
+}
+
+/// A container that was looked at.
+pub(super) fn inspected(found: &Value) -> Container {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let state = &found["State"];
+    let status = state["Status"].as_str().unwrap_or_default();
+    let phase = if state["Running"] == true || status == "running" {
+        Phase::Running
+    } else if matches!(status, "created" | "configured" | "initialized" | "") {
+        Phase::Created
+    } else {
+        Phase::Exited {
+            code: state["ExitCode"].as_i64().unwrap_or(-1),
+            oom_killed: state["OOMKilled"] == true,
+            finished: time(state["FinishedAt"].as_str()),
+            error: text(&state["Error"]),
+        }
+    };
+    let networks = found["NetworkSettings"]["Networks"]
+        .as_object()
+        .into_iter()
+        .flatten();
+    Container {
+        id: text(&found["Id"]),
+        name: text(&found["Name"]).trim_start_matches('/').to_owned(),
+        image: text(&found["Config"]["Image"]),
+        image_id: text(&found["Image"]),
+        labels: map_of(&found["Config"]["Labels"]),
+        phase,
+        started: time(state["StartedAt"].as_str()),
+        addresses: networks
+            .filter_map(|(name, network)| Some((name.clone(), network["IPAddress"].as_str()?.parse().ok()?)))
+            .collect(),
+        tty: found["Config"]["Tty"] == true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_container_in_podmans_words() {
+        let found = inspected(&json!({
+            "Id": "abc", "Name": "/one", "Image": "sha256:1", "Config": {"Image": "app:1", "Labels": {"a": "b"}, "Tty": false},
+            "State": {
+                "Status": "stopped", "Running": false, "ExitCode": 3, "OOMKilled": false,
+                "StartedAt": "2026-11-30T02:19:52.1Z", "FinishedAt": "2026-11-30T02:19:53.1Z", "Error": "",
+            },
+            "NetworkSettings": {"Networks": {"cell": {"IPAddress": "10.210.0.2"}, "none": {"IPAddress": ""}}},
+        }));
+        assert!(matches!(found.phase, Phase::Exited { code: 3, .. }), "{found:?}");
+        assert_eq!((found.name.as_str(), found.addresses.len()), ("one", 1));
+        assert_eq!(found.labels["a"], "b");
+    }
+
+    #[test]
+    fn a_list_with_a_state_that_nobody_knows() {
+        let list = json!([{"Id": "a", "State": "stopped", "Labels": {"x": "y"}}, {"Id": "b", "State": "new", "Labels": null}]);
+        let ids: Vec<_> = listed(&list).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, ["a", "b"]);
+        assert_eq!(
+            quoted("{\"label\":[\"a=b\"]}"),
+            "%7B%22label%22%3A%5B%22a%3Db%22%5D%7D"
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! The Node that the agent is.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo},
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+use super::{Agent, Runtime};
+use crate::{
+    NODE, SIMULATED,
+    core::{Action, Context, Error, Name, Result, now},
+};
+
+/// Address of the node; from the range for documentation: Pods do not reach this machine by any.
+pub(super) const ADDRESS: &str = "192.0.2.1";
+/// As many Pods as a kubelet takes if nobody says otherwise.
+const PODS: u32 = 110;
+
+fn labels(runtime: &Runtime) -> BTreeMap<String, String> {
+    let mut labels = crate::schedule::labels();
+    labels.insert(
+        "node.kubernetes.io/instance-type".to_owned(),
+        runtime.info.name.clone(),
+    );
+    labels
+}
+
+/// Makes sure that the node is there, and that it says how things are.
+pub(crate) async fn reconcile(context: &Context, agent: &Agent) -> Result<Action> {
+    let Some(runtime) = agent.shared.runtime.load_full() else {
+        return Ok(Action::Wait);
+    };
+    let failed = |action| {
+        move |source| Error::Api {
+            action,
+            kind: "Node".into(),
+            name: Name::new("", NODE),
+            source: Box::new(source),
+        }
+    };
+    let api = Api::<Node>::all(context.client.clone());
+    let labels = labels(&runtime);
+    let node = match context.world.nodes.get(&Name::new("", NODE)) {
+        Some(node) if node.metadata.deletion_timestamp.is_some() => return Ok(Action::Wait),
+        Some(node) => node,
+        None => {
+            let node = Node {
+                metadata: ObjectMeta {
+                    name: Some(NODE.into()),
+                    labels: Some(labels),
+                    ..ObjectMeta::default()
+                },
+                ..Node::default()
+            };
+            // Its event comes back as the next task, which sets the status.
+            return match api.create(&PostParams::default(), &node).await {
+                Ok(_) => Ok(Action::Wait),
+                Err(kube::Error::Api(status)) if status.code == 409 => Ok(Action::Wait),
+                Err(error) => Err(failed("create")(error)),
+            };
+        }
+    };
+    let was_simulated = node
+        .metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|all| all.contains_key(SIMULATED));
+    let instance_type = "node.kubernetes.io/instance-type";
+    let has = |key: &str| node.metadata.labels.as_ref().and_then(|all| all.get(key));
+    if was_simulated || has(instance_type) != labels.get(instance_type) {
+        let patch = json!({"metadata": {"annotations": {SIMULATED: null}, "labels": labels}});
+        api.patch(NODE, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .map_err(failed("update"))?;
+    }
+    let status = status(&runtime, node.status.as_ref());
+    if node.status.as_ref() != Some(&status) {
+        let patch = json!({"status": status});
+        api.patch_status(NODE, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .map_err(failed("update the status of"))?;
+    }
+    Ok(Action::Wait)
+}
+
+fn status(runtime: &Runtime, before: Option<&NodeStatus>) -> NodeStatus {
+    let info = &runtime.info;
+    let resources: BTreeMap<String, Quantity> = [
+        ("cpu", info.cpus.to_string()),
+        ("memory", format!("{}Ki", info.memory / 1024)),
+        ("pods", PODS.to_string()),
+    ]
+    .map(|(name, amount)| (name.to_owned(), Quantity(amount)))
+    .into();
+    let known: Vec<NodeCondition> = before
+        .and_then(|status| status.conditions.clone())
+        .unwrap_or_default();
+    let condition = |kind: &str, holds: bool, reason: &str, message: String| {
+        let value = if holds { "True" } else { "False" };
+        let same = known
+            .iter()
+            .find(|known| known.type_ == kind && known.status == value);
+        NodeCondition {
+            type_: kind.into(),
+            status: value.into(),
+            reason: Some(reason.into()),
+            message: Some(message),
+            last_heartbeat_time: same
+                .and_then(|same| same.last_heartbeat_time.clone())
+                .or_else(|| Some(now())),
+            last_transition_time: same
+                .and_then(|same| same.last_transition_time.clone())
+                .or_else(|| Some(now())),
+        }
+    };
+    let away = runtime.away.borrow().clone();
+    let ready = match &away {
+        None => condition(
+            "Ready",
+            true,
+            "KubeletReady",
+            format!("Pods run as containers of {} {}", info.name, info.version),
+        ),
+        Some(why) => condition(
+            "Ready",
+            false,
+            "ContainerRuntimeUnavailable",
+            format!(
+                "the container engine does not answer: {why}. Pods that run go on; nothing is started, stopped or restarted until it is back"
+            ),
+        ),
+    };
+    let unlimited = runtime.limits.resources.read().clone();
+    let limits = match unlimited {
+        None => condition(
+            "ResourceLimitsNotEnforced",
+            false,
+            "LimitsEnforced",
+            "limits of memory and processor are set as Pods say them".to_owned(),
+        ),
+        Some(why) => condition(
+            "ResourceLimitsNotEnforced",
+            true,
+            "HostRefuses",
+            format!("containers run without limits of memory and processor: {why}"),
+        ),
+    };
+    let calm = |kind: &str, reason: &str, message: &str| condition(kind, false, reason, message.to_owned());
+    let address = |kind: &str, value: &str| NodeAddress {
+        type_: kind.into(),
+        address: value.into(),
+    };
+    NodeStatus {
+        capacity: Some(resources.clone()),
+        allocatable: Some(resources),
+        addresses: Some(vec![address("InternalIP", ADDRESS), address("Hostname", NODE)]),
+        conditions: Some(vec![
+            calm(
+                "MemoryPressure",
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+            ),
+            calm(
+                "DiskPressure",
+                "KubeletHasNoDiskPressure",
+                "kubelet has no disk pressure",
+            ),
+            calm(
+                "PIDPressure",
+                "KubeletHasSufficientPID",
+                "kubelet has sufficient PID available",
+            ),
+            limits,
+            ready,
+        ]),
+        daemon_endpoints: before
+            .and_then(|status| status.daemon_endpoints.clone())
+            .or(None::<NodeDaemonEndpoints>),
+        node_info: Some(NodeSystemInfo {
+            architecture: info
+                .architecture
+                .replace("x86_64", "amd64")
+                .replace("aarch64", "arm64"),
+            operating_system: "linux".into(),
+            os_image: info.operating_system.clone(),
+            kernel_version: info.kernel.clone(),
+            container_runtime_version: format!("{}://{}", info.name, info.version),
+            kubelet_version: concat!("choreo-", env!("CARGO_PKG_VERSION")).into(),
+            ..NodeSystemInfo::default()
+        }),
+        ..NodeStatus::default()
+    }
+}
