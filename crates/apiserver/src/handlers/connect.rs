@@ -1,4 +1,5 @@
-//! Subresources that there is nothing behind yet, refused so that a person understands.
+//! Subresources that connect with something: containers of Pods, where somebody gives access to them. What there is nothing
+//! behind is refused so that a person understands.
 
 use axum::response::Response;
 use choreo_apimachinery::status::{ApiError, Result};
@@ -6,10 +7,11 @@ use serde_json::{Map, Value};
 
 use crate::admission::{Operation, Review, Spoken};
 use crate::dispatch::Context;
+use crate::pods;
 use crate::verbs::Target;
 
-/// Refuses a subresource. Who may not be connected at all, and a missing object, is told so first, as everywhere.
-pub(super) async fn refuse(context: &Context, target: &Target, subresource: &str) -> Result<Response> {
+/// Connects, or refuses to. Who may not be connected at all, and a missing object, is told so first, as everywhere.
+pub(super) async fn connect(context: &Context, target: &Target, subresource: &str) -> Result<Response> {
     let name = context.info.name.as_str();
     let mut review = Review::new(target, Operation::Connect, subresource, name);
     let wanted = review.spoken().map(|spoken| connection(&spoken, context));
@@ -18,6 +20,13 @@ pub(super) async fn refuse(context: &Context, target: &Target, subresource: &str
         review.validate(Some(&wanted)).await?;
     }
     target.stored(name)?;
+    if target.resource.plural == "pods"
+        && target.resource.group.is_empty()
+        && pods::is_access(subresource)
+        && let Some(access) = context.cluster.pods()
+    {
+        return pods::answer(context, target, access.clone()).await;
+    }
     let what = format!("{}/{subresource}", target.resource.plural);
     Err(match (target.resource.plural.as_str(), subresource) {
         ("pods", "log" | "exec" | "attach" | "portforward" | "proxy") => {
