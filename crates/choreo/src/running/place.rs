@@ -223,17 +223,20 @@ pub(crate) fn environment_of(
             }
         };
     }
+    let Some(found) = world.get::<Project>(organization, project) else {
+        return Err(Failure::new(format!(
+            "there is no project {project} in organization {organization}"
+        ))
+        .hint("`choreo get projects` lists those that are there; -n names another organization")
+        .status(ExitStatus::NotFound));
+    };
     let first = promotion::pipeline_of(world, organization, project).and_then(promotion::first_environment);
     first.ok_or_else(|| {
-        let why = match world.get::<Project>(organization, project) {
-            None => format!("project {project} does not exist"),
-            Some(project) => format!(
-                "deployment pipeline {} does not exist, or has no first environment",
-                project.spec.deployment_pipeline_ref
-            ),
-        };
-        Failure::new("it cannot be told which environment is meant")
-            .cause(why)
-            .hint("-e names one")
+        Failure::new(format!("project {project} has no first environment"))
+            .cause(format!(
+                "its deployment pipeline {} does not exist, or has no environment that no path leads to",
+                found.spec.deployment_pipeline_ref
+            ))
+            .hint("`choreo pipeline` shows it")
     })
 }

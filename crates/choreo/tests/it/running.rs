@@ -194,8 +194,16 @@ spec: {owner: {projectName: default, componentName: greeter}, containers: {main:
     let err = run(&up, "a:2", &["--name", "greeter"]).fails(1);
     assert!(err.contains("take these fields over with --force"), "{err}");
     run(&up, "a:2", &["--name", "greeter", "--force"]).ok();
-    let err = run(&up, IMAGE, &["--project", "nowhere"]).fails(1);
-    assert!(err.contains("project nowhere does not exist"), "{err}");
+    let err = run(&up, IMAGE, &["--project", "nowhere"]).fails(4);
+    assert!(
+        err.contains("there is no project nowhere in organization default"),
+        "{err}"
+    );
+    let err = run(&up, IMAGE, &["--name", "Greeter_1"]).fails(2);
+    assert!(
+        err.contains("`Greeter_1` cannot be the name of a component"),
+        "{err}"
+    );
 }
 
 #[test]

@@ -276,7 +276,7 @@ async fn refusals_are_kubernetes_own() {
 async fn rights_are_those_of_the_subresource() {
     let pods = Pods::start().await;
     let server = &pods.served.server;
-    let role = json!({"metadata": {"name": "reader"}, "rules": [{"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]}]});
+    let role = json!({"metadata": {"name": "reader"}, "rules": [{"apiGroups": [""], "resources": ["pods/log", "pods/exec"], "verbs": ["get"]}]});
     let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
     server.post(&format!("{rbac}/roles"), role).await.expect(201);
     let binding = json!({
@@ -301,6 +301,11 @@ async fn rights_are_those_of_the_subresource() {
             .send(request.body(axum::body::Body::empty()).unwrap())
             .await;
         assert_eq!(answer.status, expected, "{method} {path}: {}", answer.text);
+        // To open a connection is no reading, although WebSockets ask for one with GET.
+        if path.contains("exec") {
+            let why = "cannot create resource \\\"pods/exec\\\"";
+            assert!(answer.text.contains(why), "{}", answer.text);
+        }
     }
 }
 

@@ -37,7 +37,7 @@ three instead, for a file to begin with. A component that is there already gets 
 For example: choreo run ghcr.io/owner/greeter:1.0 --port 9090 --public
              choreo run worker:dev --env QUEUE=jobs -- --verbose")]
 pub(crate) struct Args {
-    /// The image: [REGISTRY/]REPOSITORY[:TAG][@DIGEST]
+    /// The image: a repository, with its registry, and a tag or a digest
     #[arg(value_name = "IMAGE")]
     image: String,
     /// Name of the component [default: the last part of the repository]
@@ -101,6 +101,7 @@ pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -
     let image = ImageReference::parse(&args.image)
         .map_err(|why| Failure::usage(format!("`{}` is no image reference: {why}", args.image)))?;
     let wanted = wanted(args, image);
+    check_name(&wanted.name)?;
     if args.dry_run {
         let objects = wanted.manifests(connect.namespace.as_deref());
         match args.output {
@@ -156,6 +157,21 @@ pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -
         printer.warning(note)?;
     }
     Ok(ExitStatus::Success)
+}
+
+/// Whether a name can be a component's, before anything is made of it.
+fn check_name(name: &str) -> Result<(), Failure> {
+    let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let fits = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.ends_with(lower)
+        && name.chars().all(|c| lower(c) || c == '-')
+        && name.len() <= 63;
+    if fits {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("`{name}` cannot be the name of a component"))
+        .cause("names have at most 63 lower-case letters, digits and `-`, begin with a letter and do not end with `-`")
+        .hint("--name gives it one"))
 }
 
 fn wanted(args: &Args, image: ImageReference) -> Wanted {
