@@ -60,6 +60,8 @@ pub mod annotations {
     pub const CONFIGURATION_HASH: &str = "openchoreo.dev/configuration-hash";
     /// On an object made from an older manifest: the kind that it was converted from.
     pub const CONVERTED_FROM: &str = "openchoreo.dev/converted-from";
+    /// On a pod template: when the pods were asked to start anew (`restartedAt` of the overrides), so that a change rolls them.
+    pub const RESTARTED_AT: &str = "openchoreo.dev/restarted-at";
     /// On a component made from the short form: the language runtime that it names.
     pub const RUNTIME: &str = "openchoreo.dev/runtime";
     /// On an object of a release: `once` if it is made once and then left alone, even when it is gone, as a run of a task is.

@@ -14,6 +14,7 @@ use crate::accounts::Issuer;
 use crate::admission::{Admission, Chain};
 use crate::crds;
 use crate::error::ServerError;
+use crate::pods::{PodAccess, metrics};
 use crate::services::Allocator;
 
 /// What is served at one moment: the registry and everything that is derived from it.
@@ -104,6 +105,8 @@ pub struct Cluster {
     /// Wakes whoever follows the registry.
     pub(crate) registry_changed: tokio::sync::watch::Sender<u64>,
     services: OnceLock<Allocator>,
+    /// Who runs the Pods.
+    pods: OnceLock<Arc<dyn PodAccess>>,
     /// The clients of webhooks.
     pub(crate) callouts: crate::callout::Callouts,
     /// What conversion webhooks made lately.
@@ -118,10 +121,16 @@ impl Cluster {
         name: &str,
         store: choreo_store::Cluster,
         settings: Settings,
+        pods: Option<Arc<dyn PodAccess>>,
     ) -> Result<Cluster, ServerError> {
         bootstrap(&store)?;
         let mut registry = Registry::builtin();
         crds::load(&mut registry, &store.snapshot());
+        let known = OnceLock::new();
+        if let Some(access) = pods {
+            serve_metrics(&mut registry);
+            let _ = known.set(access);
+        }
         Ok(Cluster {
             name: name.to_owned(),
             store,
@@ -132,6 +141,7 @@ impl Cluster {
             quota: Arc::default(),
             registry_changed: tokio::sync::watch::Sender::new(0),
             services: OnceLock::new(),
+            pods: known,
             callouts: crate::callout::Callouts::default(),
             converted: crate::verbs::Converted::default(),
             binary: crate::negotiate::protobuf::Recent::default(),
@@ -174,6 +184,22 @@ impl Cluster {
             .get_or_init(|| Allocator::load(&self.store.snapshot()))
     }
 
+    /// Who gives access to the Pods' containers, if anybody does.
+    pub(crate) fn pods(&self) -> Option<&Arc<dyn PodAccess>> {
+        self.pods.get()
+    }
+
+    /// From now on, access to the containers of this cluster's Pods is given by somebody: a node agent that needs this server to
+    /// start, for example. The first one that is connected stays.
+    pub async fn connect_pods(&self, access: Arc<dyn PodAccess>) {
+        let _held = self.definitions.lock().await;
+        if self.pods.set(access).is_ok() {
+            let mut registry = self.served().registry().clone();
+            serve_metrics(&mut registry);
+            self.swap(registry);
+        }
+    }
+
     /// Serves another registry from now on.
     pub(crate) fn swap(&self, registry: Registry) {
         let generation = registry.generation();
@@ -194,6 +220,13 @@ impl Cluster {
             WriteError::Conflict { current } => Refused::Conflict(current),
             other => Refused::Fault(ApiError::internal(other)),
         })
+    }
+}
+
+/// Who gives access to containers says what they use.
+fn serve_metrics(registry: &mut Registry) {
+    for row in metrics::rows() {
+        registry.add_crd(vec![row]);
     }
 }
 

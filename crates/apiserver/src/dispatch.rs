@@ -9,6 +9,8 @@ use axum::response::Response;
 use choreo_apimachinery::status::{ApiError, Result};
 use futures::FutureExt;
 use http::{HeaderMap, Method, Request};
+use hyper::upgrade::OnUpgrade;
+use parking_lot::Mutex;
 
 use crate::audit::{Notes, Part, Recorder};
 use crate::authz;
@@ -48,6 +50,8 @@ pub(crate) struct Context {
     pub user: UserInfo,
     /// What the audit is to be told, if there is one.
     pub notes: Option<Arc<Notes>>,
+    /// The connection that the request came on, for handlers that speak something else on it.
+    pub upgrade: Mutex<Option<OnUpgrade>>,
 }
 
 impl Context {
@@ -106,7 +110,8 @@ async fn answer(
     request: Request<Body>,
     notes: Option<Arc<Notes>>,
 ) -> (Response, bool) {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let upgrade = Mutex::new(parts.extensions.remove::<OnUpgrade>());
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let answer = negotiate_plain(&parts.headers, &query);
@@ -161,6 +166,7 @@ async fn answer(
         info,
         server,
         notes,
+        upgrade,
     };
     let place = format!("{} {}", context.method, parts.uri.path());
     let mut panicked = false;

@@ -80,7 +80,8 @@ mod tests {
     #[tokio::test]
     async fn old_events_go_and_repeated_ones_stay() {
         let store = Store::in_memory();
-        let cluster = Cluster::open("c", store.cluster("c"), crate::cluster::Settings::plain()).unwrap();
+        let cluster =
+            Cluster::open("c", store.cluster("c"), crate::cluster::Settings::plain(), None).unwrap();
         let write = |name: &str, last: &str| Write::Create {
             key: Key::new("events", "default", name),
             value: json!({"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}, "lastTimestamp": last}),

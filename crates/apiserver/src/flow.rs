@@ -5,7 +5,7 @@
 //! A queue that is full, or too long a wait, is answered with 429 and `Retry-After`.
 //!
 //! Members of `system:masters` take no seats, so that an administrator gets through when nobody else does, and neither do
-//! watches, which last.
+//! watches, logs and sessions with containers, which last.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::request::{RequestInfo, Verb};
+use crate::request::RequestInfo;
 use crate::respond;
 use crate::user::{MASTERS, UserInfo};
 
@@ -95,7 +95,7 @@ impl Flow {
         user: &UserInfo,
         info: &RequestInfo,
     ) -> Result<Option<Seat>, Crowded> {
-        if user.is_in(MASTERS) || info.verb == Verb::Watch {
+        if user.is_in(MASTERS) || info.is_long_running() {
             return Ok(None);
         }
         self.seat(&user.name).await.map(Some)

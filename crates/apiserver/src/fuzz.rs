@@ -38,6 +38,11 @@ pub fn documents(data: &[u8]) {
     }
 }
 
+/// Frames of SPDY, as clients of `pods/exec` send them. What is read is written and reads the same.
+pub fn frames(data: &[u8]) {
+    crate::pods::spdy::fuzz(data);
+}
+
 /// The parameters of a list or watch.
 pub fn queries(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {

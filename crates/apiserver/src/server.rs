@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use choreo_store::Store;
 use http::Request;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::service_fn;
 
@@ -18,6 +19,7 @@ use crate::cluster::{Cluster, Settings};
 use crate::dispatch;
 use crate::error::ServerError;
 use crate::flow::{Flow, FlowLimits};
+use crate::pods::{MAX_SESSIONS, PodAccess};
 use crate::request::RequestInfo;
 use crate::user::UserInfo;
 
@@ -40,6 +42,8 @@ pub struct Options {
     pub flow: FlowLimits,
     /// What is written down of requests, and where.
     pub audit: Option<Audit>,
+    /// Who gives access to the containers of a logical cluster's Pods, by the cluster's name; see also [`Cluster::connect_pods`].
+    pub pods: BTreeMap<String, Arc<dyn PodAccess>>,
     /// The product's version as `/version` tells it behind the Kubernetes version, for example `choreo.0.1.0`.
     pub build: String,
 }
@@ -55,6 +59,7 @@ impl Default for Options {
             certificate_authority: String::new(),
             flow: FlowLimits::default(),
             audit: None,
+            pods: BTreeMap::new(),
             build: concat!("choreo.", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -80,6 +85,7 @@ struct Inner {
     audit: Option<Arc<Audit>>,
     draining: CancellationToken,
     backups: tokio::sync::Mutex<()>,
+    sessions: Arc<Semaphore>,
 }
 
 impl ApiServer {
@@ -101,7 +107,12 @@ impl ApiServer {
         let mut clusters = BTreeMap::new();
         let mut default = None;
         for name in &options.clusters {
-            let cluster = Arc::new(Cluster::open(name, store.cluster(name), settings.clone())?);
+            let cluster = Arc::new(Cluster::open(
+                name,
+                store.cluster(name),
+                settings.clone(),
+                options.pods.get(name).cloned(),
+            )?);
             default.get_or_insert_with(|| cluster.clone());
             clusters.insert(name.clone(), cluster);
         }
@@ -117,6 +128,7 @@ impl ApiServer {
                 audit: options.audit.map(Arc::new),
                 draining: CancellationToken::new(),
                 backups: tokio::sync::Mutex::default(),
+                sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
             }),
         })
     }
@@ -226,6 +238,11 @@ impl ApiServer {
     /// What is written down of requests.
     pub(crate) fn audit(&self) -> Option<&Arc<Audit>> {
         self.inner.audit.as_ref()
+    }
+
+    /// Places for sessions with containers.
+    pub(crate) fn sessions(&self) -> &Arc<Semaphore> {
+        &self.inner.sessions
     }
 
     /// Cancelled when the server goes down: watches end.

@@ -3,9 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, backup, cell, completion, convert, crds, decide, delete, describe, diff, doctor, explain, freeze,
-    get, history, kubeconfig, manager, pipeline, promote, render, restore, rollback, tree, up, validate,
-    version, wait,
+    apply, backup, cell, completion, convert, crds, decide, delete, describe, diff, doctor, exec, explain,
+    freeze, get, history, kubeconfig, logs, manager, open, pipeline, port_forward, promote, render, restart,
+    restore, rollback, run, scale, top, tree, up, validate, version, wait,
 };
 use crate::online::Connect;
 use crate::output::ColorChoice;
@@ -18,6 +18,7 @@ Exit status:
   3  what was waited for did not happen in time
   4  the object or kind that was named is not there
   5  no API server could be reached
+     `exec` ends as the command did that it ran
 
 Environment:
   KUBECONFIG       kubeconfig files, as for kubectl
@@ -44,6 +45,22 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the platform: API server, controllers and a local data plane, in one process
     Up(up::Args),
+    /// Run an image as a component, and say where it answers
+    Run(Box<run::Args>),
+    /// Show what a component's containers write
+    Logs(logs::Args),
+    /// Run a command in a component's container
+    Exec(exec::Args),
+    /// Reach a port of a component's pods from here
+    PortForward(port_forward::Args),
+    /// Show what components use of processors and memory
+    Top(top::Args),
+    /// Open a component's address in the browser
+    Open(open::Args),
+    /// Give a component new pods
+    Restart(restart::Args),
+    /// Say how many pods a component has in an environment
+    Scale(scale::Args),
     /// Run the controllers on Kubernetes: one of several replicas acts, the others stand by
     Manager(manager::Args),
     /// Create or change objects from files; everything is checked before anything is written
@@ -78,7 +95,7 @@ pub(crate) enum Command {
     Render(render::Args),
     /// Show what files would change, on a server or against other files
     Diff(diff::Args),
-    /// Look for objects in data planes that nothing knows any more
+    /// Check this machine, and look for objects that nothing knows any more
     Doctor(doctor::Args),
     /// Check files without a server
     Validate(validate::Args),

@@ -17,6 +17,8 @@ pub(crate) enum ExitStatus {
     NotFound,
     /// No API server could be reached (5).
     Unreachable,
+    /// As the command ended that was run in a container.
+    Command(u8),
 }
 
 impl From<ExitStatus> for ExitCode {
@@ -28,6 +30,7 @@ impl From<ExitStatus> for ExitCode {
             ExitStatus::TimedOut => 3,
             ExitStatus::NotFound => 4,
             ExitStatus::Unreachable => 5,
+            ExitStatus::Command(code) => code,
         })
     }
 }

@@ -1,7 +1,8 @@
 //! The `choreo` program: an internal developer platform in one binary.
 //!
 //! `main` reads the command line, runs one command and turns its outcome into an exit status. Each command is a file under
-//! [`commands`]; what they share is [`online`] (talking to the API), [`offline`] (files in, objects out) and [`output`].
+//! [`commands`]; what they share is [`online`] (talking to the API), [`offline`] (files in, objects out), [`running`]
+//! (a component's pods) and [`output`].
 
 mod cli;
 mod commands;
@@ -12,6 +13,7 @@ mod failure;
 mod offline;
 mod online;
 mod output;
+mod running;
 mod service;
 mod text;
 

@@ -160,11 +160,13 @@ fn useless_overrides(input: &Input<'_>) -> Vec<Problem> {
         disruption,
         schedule,
         time_zone,
+        restarted_at,
     } = input.overrides;
     let of_pods = [
         ("replicas", replicas.is_some()),
         ("autoscaling", autoscaling.is_some()),
         ("disruption", disruption.is_some()),
+        ("restartedAt", restarted_at.is_some()),
     ];
     let of_tasks = [
         ("schedule", schedule.is_some()),

@@ -34,6 +34,11 @@ pub struct Overrides {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: Option<String>,
+    /// When the pods were last asked to start anew, in RFC 3339. Any other time than the one before replaces them, one after the
+    /// other, as the class rolls out; `choreo restart` writes it. A task, which has no pods that stay, is refused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), extend("format" = "date-time"))]
+    pub restarted_at: Option<String>,
 }
 
 impl Overrides {

@@ -17,7 +17,8 @@ use serde_json::{Map, Value, json};
 use super::Audit;
 use super::policy::{Level, Stage, Verdict};
 use crate::negotiate;
-use crate::request::{Query, RequestInfo, Verb};
+use crate::pods::Lasting;
+use crate::request::{Query, RequestInfo};
 use crate::reviews::user_info;
 use crate::serve::{AUDIT_ID, ClientAddress};
 use crate::user::UserInfo;
@@ -184,7 +185,7 @@ impl Recorder {
             verdict,
             event,
             notes: Arc::default(),
-            lasts: info.verb == Verb::Watch,
+            lasts: info.is_long_running(),
             begun: Instant::now(),
         })
     }
@@ -273,6 +274,10 @@ impl Recorder {
         if self.lasts && !failed {
             self.write(Stage::ResponseStarted);
             let end = End(self);
+            if let Some(lasting) = parts.extensions.remove::<Lasting>() {
+                lasting.keep(end);
+                return Response::from_parts(parts, body);
+            }
             // It goes with the body, whoever ends that.
             let body = body.map_frame(move |frame| {
                 let _ = &end;
@@ -337,7 +342,7 @@ fn object_ref(info: &RequestInfo) -> Value {
     Value::Object(reference)
 }
 
-/// Writes that a watch has ended, whoever ended it.
+/// Writes that a watch, a log or a session has ended, whoever ended it.
 struct End(Recorder);
 
 impl Drop for End {

@@ -24,7 +24,7 @@ pub(super) async fn list(context: &Context, target: &Target) -> Result<Response>
 }
 
 /// Answers with a list in the negotiated form.
-pub(super) fn listed_as(
+pub(crate) fn listed_as(
     context: &Context,
     answer: Answer,
     target: &Target,

@@ -1,13 +1,13 @@
 //! The handlers of resource paths: decode the request, call the verb, encode the answer. One set for all kinds.
 
 mod binding;
+mod connect;
 mod create;
 mod delete;
 mod eviction;
 mod get;
 mod list;
 mod patch;
-mod refuse;
 mod scale;
 mod token;
 mod update;
@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use crate::dispatch::Context;
 use crate::negotiate::{Answer, Body, Codec, Transform, header, protobuf, read_body};
+use crate::pods::metrics;
 use crate::request::Verb;
 use crate::respond;
 use crate::transform;
@@ -67,6 +68,11 @@ pub(crate) async fn resource(context: Context, body: HttpBody) -> Result<Respons
         return subresource(&context, &target, &body).await;
     }
     check_verb(&context, resource)?;
+    if info.group == metrics::GROUP
+        && let Some(access) = context.cluster.pods()
+    {
+        return metrics::answer(&context, &target, &**access).await;
+    }
     match info.verb {
         Verb::Get => get::get(&context, &target).await,
         Verb::List => list::list(&context, &target).await,
@@ -125,7 +131,7 @@ async fn subresource(context: &Context, target: &Target, body: &Body) -> Result<
         "token" => return Err(ApiError::method_not_allowed()),
         "binding" if context.method == Method::POST => return binding::bind(context, target, body).await,
         "eviction" if context.method == Method::POST => return eviction::evict(context, target, body).await,
-        other => return refuse::refuse(context, target, other).await,
+        other => return connect::connect(context, target, other).await,
     };
     match info.verb {
         Verb::Get if part != Subresource::Finalize => get::get(context, target).await,
@@ -134,6 +140,8 @@ async fn subresource(context: &Context, target: &Target, body: &Body) -> Result<
         _ => Err(ApiError::method_not_allowed()),
     }
 }
+
+pub(crate) use list::listed_as;
 
 /// A client's name: its user agent up to the first slash.
 fn agent(user_agent: &str) -> String {
@@ -147,7 +155,7 @@ fn agent(user_agent: &str) -> String {
 }
 
 /// An answer with one object.
-fn object(
+pub(crate) fn object(
     answer: Answer,
     status: StatusCode,
     target: &Target,

@@ -84,6 +84,15 @@ impl RequestInfo {
         split_cluster(path).0
     }
 
+    /// Whether the answer lasts as long as the client wants it to, as kube-apiserver counts: watches, logs, and connections.
+    pub fn is_long_running(&self) -> bool {
+        self.verb == Verb::Watch
+            || matches!(
+                self.subresource.as_str(),
+                "attach" | "exec" | "log" | "portforward" | "proxy"
+            )
+    }
+
     /// Reads a request line. Never fails: what is no resource path is a plain path.
     pub fn parse(method: &Method, path: &str, query: &Query) -> RequestInfo {
         let (cluster, path) = split_cluster(path);

@@ -19,15 +19,24 @@ pub(crate) struct Kubectl {
 }
 
 /// What a run printed. Standard output and error together, since that is what a person sees.
-struct Run {
-    ok: bool,
-    text: String,
+pub(crate) struct Run {
+    pub(crate) ok: bool,
+    pub(crate) text: String,
 }
 
 impl Kubectl {
     /// A server on a port of its own; none where there is no kubectl.
-    #[allow(clippy::print_stderr)] // A test that is left out must not look like one that passed.
     async fn start() -> Option<Kubectl> {
+        if Self::is_there().await {
+            Some(Kubectl::serve().await)
+        } else {
+            None
+        }
+    }
+
+    /// Whether there is a kubectl.
+    #[allow(clippy::print_stderr)] // A test that is left out must not look like one that passed.
+    pub(crate) async fn is_there() -> bool {
         let program = Self::program();
         if Command::new(&program)
             .arg("version")
@@ -37,14 +46,18 @@ impl Kubectl {
             .is_err()
         {
             eprintln!("NOT RUN: there is no {program} here");
-            return None;
+            return false;
         }
-        Some(Kubectl::serve().await)
+        true
     }
 
     /// A server on a port of its own, with a kubeconfig in its folder.
     pub(crate) async fn serve() -> Kubectl {
-        let server = TestServer::start();
+        Kubectl::over(TestServer::start()).await
+    }
+
+    /// Serves a server on a port of its own.
+    pub(crate) async fn over(server: TestServer) -> Kubectl {
         let folder = tempfile::tempdir().unwrap();
         let pki = Pki::ephemeral(&local_names(), jiff::Timestamp::now()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -88,7 +101,7 @@ impl Kubectl {
         std::env::var("CHOREO_TEST_KUBECTL").unwrap_or_else(|_| "kubectl".to_owned())
     }
 
-    fn command(&self, args: &str) -> Command {
+    pub(crate) fn command(&self, args: &str) -> Command {
         let mut command = Command::new(Self::program());
         command
             .args(args.split(' '))
@@ -102,7 +115,7 @@ impl Kubectl {
         command
     }
 
-    async fn run(&self, args: &str) -> Run {
+    pub(crate) async fn run(&self, args: &str) -> Run {
         let output = self.command(args).output().await.unwrap();
         let text = format!(
             "{}{}",
@@ -116,7 +129,7 @@ impl Kubectl {
     }
 
     /// Runs, one after the other, that must succeed and print every one of these.
-    async fn says(&self, runs: &[(&str, &[&str])]) {
+    pub(crate) async fn says(&self, runs: &[(&str, &[&str])]) {
         for (args, parts) in runs {
             let run = self.run(args).await;
             assert!(run.ok, "kubectl {args}: {}", run.text);
@@ -131,7 +144,7 @@ impl Kubectl {
     }
 
     /// A run that must fail and print this.
-    async fn refuses(&self, args: &str, part: &str) {
+    pub(crate) async fn refuses(&self, args: &str, part: &str) {
         let run = self.run(args).await;
         assert!(!run.ok && run.text.contains(part), "kubectl {args}: {}", run.text);
     }

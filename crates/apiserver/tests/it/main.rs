@@ -21,6 +21,7 @@ mod helm;
 mod hook;
 mod hooks;
 mod kubectl;
+mod pods;
 mod policies;
 mod protobuf;
 mod quotas;

@@ -11,18 +11,26 @@ pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod diff;
 pub(crate) mod doctor;
+pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod freeze;
 pub(crate) mod get;
 pub(crate) mod history;
 pub(crate) mod kubeconfig;
+pub(crate) mod logs;
 pub(crate) mod manager;
+pub(crate) mod open;
 pub(crate) mod pipeline;
+pub(crate) mod port_forward;
 pub(crate) mod promote;
 mod promotion;
 pub(crate) mod render;
+pub(crate) mod restart;
 pub(crate) mod restore;
 pub(crate) mod rollback;
+pub(crate) mod run;
+pub(crate) mod scale;
+pub(crate) mod top;
 pub(crate) mod tree;
 pub(crate) mod up;
 pub(crate) mod validate;
@@ -40,6 +48,14 @@ pub(crate) fn run(cli: Cli, printer: &mut Printer) -> Outcome {
     let connect = cli.connect;
     match cli.command {
         Command::Up(args) => up::run(&args, printer),
+        Command::Run(args) => block_on(run::run(&args, &connect, printer)),
+        Command::Logs(args) => block_on(logs::run(&args, &connect, printer)),
+        Command::Exec(args) => block_on(exec::run(&args, &connect, printer)),
+        Command::PortForward(args) => block_on(port_forward::run(&args, &connect, printer)),
+        Command::Top(args) => block_on(top::run(&args, &connect, printer)),
+        Command::Open(args) => block_on(open::run(&args, &connect, printer)),
+        Command::Restart(args) => block_on(restart::run(&args, &connect, printer)),
+        Command::Scale(args) => block_on(scale::run(&args, &connect, printer)),
         Command::Manager(args) => manager::run(&args, &connect),
         Command::Apply(args) => block_on(apply::run(&args, &connect, printer)),
         Command::Get(args) => block_on(get::run(&args, &connect, printer)),

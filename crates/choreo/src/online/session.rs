@@ -42,6 +42,8 @@ pub(crate) enum Body {
     Apply(Value),
     /// A JSON patch (RFC 6902).
     Patch(Value),
+    /// A JSON merge patch (RFC 7386).
+    Merge(Value),
 }
 
 /// What the server answered, when it did what was asked.
@@ -71,6 +73,15 @@ impl CallError {
             CallError::Status(status) => status.code,
             CallError::Failed(_) => None,
         }
+    }
+
+    /// Something that a server does not have, told as a server would.
+    pub(crate) fn unavailable(message: &str) -> CallError {
+        CallError::Status(Box::new(Status {
+            code: Some(503),
+            message: Some(message.to_owned()),
+            ..Status::default()
+        }))
     }
 
     /// Whether the object, or its kind, is not there.
@@ -135,6 +146,8 @@ impl Session {
         config.connect_timeout = Some(Duration::from_secs(5));
         // Watches are quiet for long; their ends are ours to decide.
         config.read_timeout = None;
+        // The library would try for minutes what a server says it cannot do now, and not say so to who waits.
+        config.default_retry = false;
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let namespace = connect
             .namespace
@@ -156,10 +169,20 @@ impl Session {
 
     /// A client, with the same credentials, for another logical cluster of the server.
     pub(crate) fn logical_cluster(&self, name: &str) -> Option<kube::Client> {
+        Some(self.in_logical_cluster(name)?.client)
+    }
+
+    /// The same, with the same credentials, in another logical cluster of the server.
+    pub(crate) fn in_logical_cluster(&self, name: &str) -> Option<Session> {
         let mut config = self.config.clone();
-        let path = format!("{}/clusters/{name}", self.server);
-        config.cluster_url = path.parse().ok()?;
-        kube::Client::try_from(config).ok()
+        let server = format!("{}/clusters/{}", self.server, percent_encode(name));
+        config.cluster_url = server.parse().ok()?;
+        Some(Session {
+            client: kube::Client::try_from(config.clone()).ok()?,
+            config,
+            namespace: self.namespace.clone(),
+            server,
+        })
     }
 
     /// Reads `path` in the media type `accept`.
@@ -187,6 +210,10 @@ impl Session {
             ),
             Body::Patch(value) => (
                 Some("application/json-patch+json"),
+                value.to_string().into_bytes(),
+            ),
+            Body::Merge(value) => (
+                Some("application/merge-patch+json"),
                 value.to_string().into_bytes(),
             ),
         };
@@ -300,7 +327,8 @@ impl Session {
         }
     }
 
-    fn error(&self, error: kube::Error) -> CallError {
+    /// Why a call of a client of this session failed.
+    pub(crate) fn error(&self, error: kube::Error) -> CallError {
         match error {
             kube::Error::Api(status) => CallError::Status(Box::new(Status {
                 code: Some(i32::from(status.code)),

@@ -75,6 +75,12 @@ impl Printer {
         writeln!(self.err, "{}", line.as_ref())
     }
 
+    /// Asks something that is answered on the same line.
+    pub(crate) fn question(&mut self, text: &str) -> io::Result<()> {
+        self.err.write_all(text.as_bytes())?;
+        self.err.flush()
+    }
+
     /// Warns.
     pub(crate) fn warning(&mut self, line: impl AsRef<str>) -> io::Result<()> {
         let label = style::paint(style::WAIT, "warning:");

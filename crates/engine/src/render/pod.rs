@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use choreo_api::labels::annotations::CONFIGURATION_HASH;
+use choreo_api::labels::annotations::{CONFIGURATION_HASH, RESTARTED_AT};
 use choreo_api::v1alpha1::{
     Container, InitContainer, MAIN_CONTAINER,
     common::{EnvVar, Probes},
@@ -64,11 +64,16 @@ pub(super) fn template(
             .workload
             .all_containers()
             .any(|(.., c)| !c.file_mounts.is_empty());
-    if reads && let Some(metadata) = metadata.as_object_mut() {
-        metadata.insert(
-            "annotations".to_owned(),
-            json!({CONFIGURATION_HASH: config::configuration_hash(input)}),
-        );
+    let mut annotations = Map::new();
+    if reads {
+        let hash = config::configuration_hash(input);
+        annotations.insert(CONFIGURATION_HASH.to_owned(), json!(hash));
+    }
+    if let Some(time) = &input.overrides.restarted_at {
+        annotations.insert(RESTARTED_AT.to_owned(), json!(time));
+    }
+    if !annotations.is_empty() {
+        metadata["annotations"] = Value::Object(annotations);
     }
     Ok(json!({"metadata": metadata, "spec": spec}))
 }

@@ -20,6 +20,7 @@ pub fn layered(base: &Overrides, over: &Overrides) -> Overrides {
         disruption,
         schedule,
         time_zone,
+        restarted_at,
     } = over;
     let mut merged = base.clone();
     merged.replicas = replicas.or(merged.replicas);
@@ -31,6 +32,7 @@ pub fn layered(base: &Overrides, over: &Overrides) -> Overrides {
     replace(&mut merged.disruption, disruption);
     replace(&mut merged.schedule, schedule);
     replace(&mut merged.time_zone, time_zone);
+    replace(&mut merged.restarted_at, restarted_at);
     merged
 }
 

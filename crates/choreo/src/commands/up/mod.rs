@@ -7,6 +7,7 @@ mod first_run;
 mod folder;
 mod gateway;
 mod platform;
+mod pods;
 
 use std::path::PathBuf;
 

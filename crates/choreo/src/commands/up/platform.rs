@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::admission::Rules;
 use super::banner::{Facts, Progress};
 use super::folder::DataFolder;
-use super::{Args, DEFAULT_PORT, containers, first_run, gateway};
+use super::{Args, DEFAULT_PORT, containers, first_run, gateway, pods};
 use crate::failure::Failure;
 use crate::text::count;
 
@@ -119,6 +119,11 @@ impl Platform {
             (Some(engine), _) => progress.done("Containers", engine)?,
             (None, Some(hint)) => progress.done("Containers", format!("simulated; {hint}"))?,
             (None, None) => progress.done("Containers", "simulated")?,
+        }
+        if let (Some(agent), Some(cluster)) = (&containers.agent, api.cluster(LOCAL)) {
+            cluster
+                .connect_pods(Arc::new(pods::Containers(agent.clone())))
+                .await;
         }
         let node_options = choreo_node::Options {
             simulator: containers.agent.is_none(),

@@ -1,5 +1,7 @@
 //! `choreo doctor`.
 
+mod machine;
+
 use choreo_controllers::Embedded;
 use choreo_controllers::doctor;
 
@@ -9,11 +11,14 @@ use crate::online::{Connect, Session};
 use crate::output::Printer;
 use crate::text::count;
 
+/// The logical cluster that is the local data plane.
+const LOCAL: &str = "local";
+
 /// Arguments of `choreo doctor`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Looks into every data plane for objects that carry the platform's label and that no Release knows. Nothing is changed; each may
-be deleted by hand once it is clear that nobody needs it.")]
+Says what is missing on this machine, and the command that helps. Then looks into every data plane for objects that carry the
+platform's label and that no Release knows. Nothing is changed; each may be deleted by hand once it is clear that nobody needs it.")]
 pub(crate) struct Args {}
 
 pub(crate) async fn run(_: &Args, connect: &Connect, printer: &mut Printer) -> Outcome {
@@ -21,6 +26,18 @@ pub(crate) async fn run(_: &Args, connect: &Connect, printer: &mut Printer) -> O
     // A cluster inside the process of `choreo up` is reached by the path of its own.
     let clusters = session.clone();
     let connector = Embedded::new(move |name| clusters.logical_cluster(name));
+    // Whose local data plane it is not has none, and nothing to be told about it.
+    if let Some(local) = session.in_logical_cluster(LOCAL)
+        && let Ok(nodes) = local.get("/api/v1/nodes").await
+    {
+        // To simulate is a way to work: it does not make the platform ill.
+        let mut missing = machine::of_nodes(&nodes);
+        if !missing.is_empty() {
+            let found = choreo_node::diagnose().await;
+            missing.extend(found.into_iter().map(machine::Finding::from));
+        }
+        machine::print(&missing, printer)?;
+    }
     let findings = doctor::examine(&session.client(), &connector).await;
     let findings = findings.map_err(|error| Failure::new("cannot read the control plane").because(&error))?;
     let mut sick = false;
