@@ -21,6 +21,7 @@ mod cluster;
 mod fault;
 mod gateway;
 mod platform;
+pub mod probe;
 mod proxy;
 
 pub use bed::{Bed, KUBECONFIG, TOKENS};

@@ -6,6 +6,7 @@ mod diff;
 mod explain;
 mod greeter;
 mod kubectl;
+mod laptop;
 mod offline;
 mod online;
 mod pods;

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
@@ -14,13 +13,13 @@ use bollard::{
 };
 use choreo_node::{Agent, AgentOptions, Options};
 use choreo_store::Store;
+use choreo_testkit::probe;
 use kube::{
     Api,
     api::{DeleteParams, PostParams},
     core::DynamicObject,
 };
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::OnceCell,
@@ -29,7 +28,7 @@ use tokio::{
 use crate::support::{Cluster, POD, condition};
 
 /// The image of the probe, which the tests load.
-pub(crate) const IMAGE: &str = "localhost/choreo-test-probe:1";
+pub(crate) use probe::IMAGE;
 
 /// The engine, or `None` with a word about it where tests may do without.
 pub(crate) fn engine() -> Option<String> {
@@ -346,7 +345,10 @@ async fn image(host: &str) {
     LOADED
         .get_or_init(|| async {
             let docker = docker(host).negotiate_version().await.unwrap();
-            let archive = tokio::task::spawn_blocking(archive).await.unwrap();
+            let archive = tokio::task::spawn_blocking(probe::archive)
+                .await
+                .unwrap()
+                .unwrap();
             let pieces = futures::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from(archive))]);
             let mut progress =
                 Box::pin(docker.import_image_stream(ImportImageOptions::default(), pieces, None));
@@ -355,60 +357,6 @@ async fn image(host: &str) {
             }
         })
         .await;
-}
-
-fn archive() -> Vec<u8> {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../testkit/image/probe.rs");
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("probe");
-    let compiled = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-        .args([
-            "--edition",
-            "2024",
-            "-O",
-            "-C",
-            "target-feature=+crt-static",
-            "-C",
-            "strip=symbols",
-            "-o",
-        ])
-        .arg(&program)
-        .arg(source)
-        .status()
-        .unwrap();
-    assert!(compiled.success(), "{source} does not compile");
-    let mut layer = tar::Builder::new(Vec::new());
-    layer.append_path_with_name(&program, "probe").unwrap();
-    let mut tmp = tar::Header::new_gnu();
-    tmp.set_entry_type(tar::EntryType::Directory);
-    tmp.set_mode(0o1777);
-    tmp.set_size(0);
-    layer.append_data(&mut tmp, "tmp", std::io::empty()).unwrap();
-    let layer = layer.into_inner().unwrap();
-    let digest = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
-    let config = json!({
-        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
-        "config": {"Entrypoint": ["/probe"], "Cmd": ["serve"], "User": "1000:1000"},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(&layer))]},
-    })
-    .to_string();
-    let names = (
-        format!("{}.json", digest(config.as_bytes())),
-        format!("{}.tar", digest(&layer)),
-    );
-    let manifest = json!([{"Config": names.0, "RepoTags": [IMAGE], "Layers": [names.1]}]).to_string();
-    let mut archive = tar::Builder::new(Vec::new());
-    for (name, bytes) in [
-        (names.0.as_str(), config.as_bytes()),
-        ("manifest.json", manifest.as_bytes()),
-        (names.1.as_str(), &layer),
-    ] {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(0o644);
-        archive.append_data(&mut header, name, bytes).unwrap();
-    }
-    archive.into_inner().unwrap()
 }
 
 /// A Pod; what `spec` does not say is filled in.
