@@ -21,4 +21,5 @@ pub(crate) mod table;
 pub(crate) mod world;
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)]
 mod tests;

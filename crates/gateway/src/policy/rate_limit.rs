@@ -441,6 +441,7 @@ fn count(counts: &Counts, key: Vec<u8>, rule: &Rule, global: bool, now: f64) -> 
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)]
 mod tests {
     use serde_json::{Value, json};
 
