@@ -91,12 +91,29 @@ impl Drop for Own {
             .status();
         let _ = self.service.kill();
         let _ = self.service.wait();
+        // What watches over commands that were run in containers stays for some minutes otherwise.
+        for process in processes_of(&self.folder) {
+            let _ = Command::new("kill").args(["-KILL", &process]).status();
+        }
         let mounts = self.folder.join("root/overlay");
         let _ = Command::new("umount").arg("-q").arg(&mounts).status();
         if let Err(error) = fs::remove_dir_all(&self.folder) {
             eprintln!("note: {} was not removed: {error}", self.folder.display());
         }
     }
+}
+
+/// The processes that have this folder in their command line: nobody but our Podman's own do.
+fn processes_of(folder: &Path) -> Vec<String> {
+    let folder = folder.display().to_string();
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let named = all.filter(|entry| {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&folder)
+    });
+    let ids = named.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    ids.filter(|id| id.bytes().all(|byte| byte.is_ascii_digit()))
+        .collect()
 }
 
 /// Podman apart from what else is on this machine.
@@ -110,7 +127,7 @@ fn podman(folder: &Path) -> Command {
         .arg("--network-config-dir")
         .arg(folder.join("networks"))
         // There may be no systemd to ask.
-        .args(["--cgroup-manager", "cgroupfs"])
+        .args(["--cgroup-manager", "cgroupfs", "--log-level", "error"])
         .env_remove("CONTAINER_HOST")
         .env_remove("DOCKER_HOST");
     if is_on_path("runc") {

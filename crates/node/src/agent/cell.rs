@@ -305,7 +305,17 @@ async fn create_network(runtime: &Runtime, namespace: &str, name: &str) -> Resul
         .subnets(PREFIX)
         .map_err(|_| EngineError::Refused(format!("the pool {pool} has no /{PREFIX}")))?;
     let mut last = String::new();
+    let routes = fs::read_to_string("/proc/net/route")
+        .map(|table| routed(&table))
+        .unwrap_or_default();
     for subnet in subnets {
+        if let Some(taken) = routes
+            .iter()
+            .find(|route| route.contains(&subnet) || subnet.contains(*route))
+        {
+            last = format!("this machine has a route to {taken}");
+            continue;
+        }
         if !runtime.subnets.lock().insert(subnet) {
             continue;
         }
@@ -332,6 +342,22 @@ async fn create_network(runtime: &Runtime, namespace: &str, name: &str) -> Resul
     Err(EngineError::Refused(format!(
         "no free subnet is left in {pool} for the network of namespace {namespace}: {last}"
     )))
+}
+
+/// The networks that a table in the form of `/proc/net/route` leads to, without the default route. Docker does not look at them: it would make
+/// a second network of the same addresses beside a VPN's, or another engine's.
+fn routed(table: &str) -> Vec<Ipv4Net> {
+    let address = |text: &str| {
+        u32::from_str_radix(text, 16)
+            .ok()
+            .map(|bits| Ipv4Addr::from(bits.swap_bytes()))
+    };
+    let lines = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (destination, mask) = (address(fields.get(1)?)?, address(fields.get(7)?)?);
+        Ipv4Net::with_netmask(destination, mask).ok()
+    });
+    lines.filter(|route| route.prefix_len() > 0).collect()
 }
 
 /// Whether an engine says that a subnet is somebody's. Both say it in words only.
@@ -609,6 +635,14 @@ mod tests {
                 "10.210.7.129".into()
             )
         );
+    }
+
+    #[test]
+    fn routes_of_the_kernels_table() {
+        let table = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
+                     eth0\t00000000\t0102A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                     podman1\t0001D20A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        assert_eq!(routed(table), ["10.210.1.0/24".parse().unwrap()]);
     }
 
     #[test]

@@ -30,6 +30,9 @@ use super::{
 /// How long an engine may think about an answer. Pulls and logs answer at once and then stream.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How long an engine may take to say which version of the API it speaks.
+const ANSWER: Duration = Duration::from_secs(20);
+
 /// Resource limits that are given to every container, with their lines in `/proc/self/limits`. Some hosts let an engine start nothing when it
 /// has to take over its own configuration's (`error setting rlimit type 7`), and none lets it exceed its own.
 const ULIMITS: [(&str, &str, i64); 2] = [
@@ -126,9 +129,9 @@ impl DockerEngine {
             })?;
         let docker = Docker::connect_with_unix(socket, TIMEOUT.as_secs(), bollard::API_DEFAULT_VERSION)
             .map_err(|error| error.to_string())?;
-        let docker = tokio::time::timeout(Duration::from_secs(10), docker.negotiate_version())
+        let docker = tokio::time::timeout(ANSWER, docker.negotiate_version())
             .await
-            .map_err(|_| "it did not answer within 10 s".to_owned())?
+            .map_err(|_| format!("it did not answer within {} s", ANSWER.as_secs()))?
             .map_err(|error| error.to_string())?;
         Ok(Self {
             docker,

@@ -493,6 +493,21 @@ mod tests {
         assert!(refusal(&pod(&privileged)).unwrap().contains("privileged"));
     }
 
+    /// As `runc` and `crun` say it.
+    #[test]
+    fn words_about_limits() {
+        for message in [
+            "runc create failed: unable to start container process: unable to apply cgroup configuration: mkdir /sys/fs/cgroup/memory: read-only file system",
+            "crun: opening file `memory.max` for writing: No such file or directory",
+            "OCI runtime error: runc: write /sys/fs/cgroup/cpu/cpu.cfs_quota_us: permission denied",
+        ] {
+            assert!(is_about_limits(message), "{message}");
+        }
+        assert!(!is_about_limits(
+            "exec: \"/no-such-program\": no such file or directory"
+        ));
+    }
+
     #[test]
     fn who_a_container_runs_as() {
         let check = |own: serde_json::Value, image: &str| {

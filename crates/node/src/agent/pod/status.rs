@@ -313,3 +313,131 @@ fn terminated(run: &Run, place: &Place<'_>) -> ContainerState {
         ..ContainerState::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(spec: &Value) -> Pod {
+        let object =
+            json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u", "generation": 1}, "spec": spec});
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn exited(attempt: u32, code: i64, oom_killed: bool) -> Run {
+        Run {
+            id: format!("id-{attempt}"),
+            attempt,
+            image_id: "sha256:1".into(),
+            phase: Phase::Exited {
+                code,
+                oom_killed,
+                finished: Some(Timestamp::UNIX_EPOCH),
+                error: String::new(),
+            },
+            started: Some(Timestamp::UNIX_EPOCH),
+            problem: None,
+            message: None,
+        }
+    }
+
+    fn computed(pod: &Pod, state: &PodState) -> Value {
+        let place = Place {
+            runtime: "podman",
+            host: "192.0.2.1",
+        };
+        serde_json::to_value(compute(pod, state, &place)).unwrap()
+    }
+
+    #[test]
+    fn a_crash_loop_tells_the_last_end_and_what_it_waits_for() {
+        let pod = pod(&json!({"containers": [{"name": "main"}]}));
+        let mut state = PodState {
+            initialized: true,
+            ..PodState::default()
+        };
+        let record = state.record("main");
+        record.current = Some(exited(2, 1, false));
+        record.next_attempt = 3;
+        record.wait_for("CrashLoopBackOff", "back-off 20s");
+        let status = computed(&pod, &state);
+        let main = &status["containerStatuses"][0];
+        assert_eq!(status["phase"], "Running");
+        assert_eq!(
+            (&main["restartCount"], &main["state"]["waiting"]["reason"]),
+            (&json!(2), &json!("CrashLoopBackOff"))
+        );
+        assert_eq!(main["lastState"]["terminated"]["containerID"], "podman://id-2");
+    }
+
+    #[test]
+    fn how_a_pod_that_is_not_restarted_ends() {
+        for (code, oom, phase, reason) in [
+            (0, false, "Succeeded", "Completed"),
+            (1, false, "Failed", "Error"),
+            (137, true, "Failed", "OOMKilled"),
+        ] {
+            let pod = pod(&json!({"restartPolicy": "Never", "containers": [{"name": "main"}]}));
+            let mut state = PodState {
+                initialized: true,
+                ..PodState::default()
+            };
+            state.record("main").current = Some(exited(0, code, oom));
+            let status = computed(&pod, &state);
+            assert_eq!(status["phase"], phase);
+            assert_eq!(
+                status["containerStatuses"][0]["state"]["terminated"]["reason"],
+                reason
+            );
+            let ready = status["conditions"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|c| c["type"] == "Ready")
+                .unwrap();
+            assert_eq!(ready["status"], "False");
+        }
+    }
+
+    #[test]
+    fn containers_wait_for_init_containers() {
+        let pod = pod(&json!({"initContainers": [{"name": "setup"}], "containers": [{"name": "main"}]}));
+        let mut state = PodState::default();
+        state.record("setup");
+        let status = computed(&pod, &state);
+        assert_eq!(status["phase"], "Pending");
+        let reasons = ["initContainerStatuses", "containerStatuses"]
+            .map(|list| status[list][0]["state"]["waiting"]["reason"].clone());
+        assert_eq!(reasons, ["PodInitializing", "PodInitializing"]);
+        let initialized = status["conditions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|c| c["type"] == "Initialized")
+            .unwrap();
+        assert_eq!(
+            initialized["message"],
+            "containers with incomplete status: [setup]"
+        );
+    }
+
+    #[test]
+    fn a_pod_that_nothing_of_can_start_says_why_in_every_container() {
+        let pod = pod(&json!({"containers": [{"name": "a"}, {"name": "b"}]}));
+        let state = PodState {
+            initialized: true,
+            blocked: Some(super::super::state::Waiting {
+                reason: "CreateContainerConfigError",
+                message: "hostPath is refused".into(),
+            }),
+            ..PodState::default()
+        };
+        let status = computed(&pod, &state);
+        for container in status["containerStatuses"].as_array().unwrap() {
+            assert_eq!(container["state"]["waiting"]["message"], "hostPath is refused");
+        }
+        assert_eq!(status["phase"], "Pending");
+    }
+}
