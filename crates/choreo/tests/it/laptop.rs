@@ -99,14 +99,8 @@ impl Laptop {
 
     /// The gateway's port for HTTP.
     fn port(&self) -> u16 {
-        let line = self
-            .up()
-            .banner
-            .iter()
-            .find(|line| line.contains("http on port "))
-            .unwrap();
-        let text = line.split("http on port ").nth(1).unwrap();
-        text.split(',').next().unwrap().parse().unwrap()
+        let of = |line: &String| line.split(".localhost:").nth(1)?.trim().parse().ok();
+        self.up().banner.iter().find_map(of).unwrap()
     }
 
     fn get(&self, host: &str, path: &str) -> (u16, String) {
@@ -115,7 +109,7 @@ impl Laptop {
 
     /// Waits until the gateway answers with this status and says what the test wants.
     #[track_caller]
-    fn until(&self, host: &str, path: &str, wanted: impl Fn(u16, &str) -> bool) -> (u16, String) {
+    fn until(&self, host: &str, path: &str, mut wanted: impl FnMut(u16, &str) -> bool) -> (u16, String) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let (status, body) = self.get(host, path);
