@@ -107,6 +107,9 @@ impl Cells {
         }
         let cell = make(runtime, namespace).await?;
         *slot = Some(cell.clone());
+        drop(slot);
+        // What has changed while it was being made was told to nobody.
+        cell.update(runtime);
         Ok(cell)
     }
 
