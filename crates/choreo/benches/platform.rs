@@ -3,16 +3,20 @@
 //! `cargo bench -p choreo` prints the figures with the machine and the sizes; nothing here passes or fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use choreo_store::{Key, Store, Write};
+use choreo_testkit::probe;
 use serde_json::json;
 
 const ROUNDS: usize = 9;
 const OBJECTS: usize = 10_000;
+/// Pods of one component, on one host.
+const REPLICAS: usize = 100;
 /// After this much quiet a process is at rest.
 const REST: Duration = Duration::from_secs(3);
 
@@ -70,6 +74,102 @@ fn main() {
     let latencies: Vec<Duration> = (0..ROUNDS).map(|round| up.greeter(&greeter, round)).collect();
     println!("apply (a process) to the cell's routes: {}", spread(latencies));
     up.stop();
+
+    match std::env::var("CHOREO_TEST_CONTAINER_HOST") {
+        Ok(host) => containers(&host),
+        Err(_) => println!("with containers: NOT RUN: CHOREO_TEST_CONTAINER_HOST names no engine"),
+    }
+}
+
+/// From the start of `choreo run` to the first answer of the image through the gateway, and what the engine alone takes for as many
+/// containers.
+fn containers(host: &str) {
+    let socket = host.trim_start_matches("unix://");
+    load(socket);
+    let alone: Vec<Duration> = (0..ROUNDS).map(|_| engine_alone(socket)).collect();
+    println!("engine: create and start 2 containers: {}", spread(alone));
+    // Paths of sockets have a limit.
+    let folder = tempfile::Builder::new().prefix("cb").tempdir_in("/tmp").unwrap();
+    let more = ["--containers", "engine", "--in-memory"];
+    let (up, _) = Up::start_with(&folder.path().join("data"), &more, &[("CONTAINER_HOST", host)]);
+    println!(
+        "choreo run to 200, the cell's first:   {:.0} ms",
+        up.image("first").as_secs_f64() * 1000.0
+    );
+    let times: Vec<Duration> = (0..ROUNDS)
+        .map(|round| up.image(&format!("image-{round}")))
+        .collect();
+    println!("choreo run to 200:                     {}", spread(times));
+    let before = up.memory();
+    let began = Instant::now();
+    up.run(&["scale", "first", &REPLICAS.to_string(), "-e", "development"]);
+    up.run(&["wait", "component/first", "--timeout", "300s"]);
+    while up.pods("first") < REPLICAS {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!(
+        "{REPLICAS} replicas:                          {:.1} s, choreo takes {} MB more",
+        began.elapsed().as_secs_f64(),
+        up.memory().saturating_sub(before)
+    );
+    up.stop();
+}
+
+/// Gives the engine the image of the probe.
+fn load(socket: &str) {
+    let mut load = Command::new("curl")
+        .args(["--silent", "--fail", "--unix-socket", socket])
+        .args(["-H", "Content-Type: application/x-tar", "--data-binary", "@-"])
+        .arg("http://engine/v1.41/images/load")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    load.stdin
+        .take()
+        .unwrap()
+        .write_all(&probe::archive().unwrap())
+        .unwrap();
+    assert!(load.wait().unwrap().success());
+}
+
+fn engine_alone(socket: &str) -> Duration {
+    let ask = |method: &str, path: &str, body: &str| {
+        let said = Command::new("curl")
+            .args([
+                "--silent",
+                "--unix-socket",
+                socket,
+                "-X",
+                method,
+                "-H",
+                "Content-Type: application/json",
+                "-d",
+                body,
+            ])
+            .arg(format!("http://engine/v1.41{path}"))
+            .output()
+            .unwrap();
+        serde_json::from_slice::<serde_json::Value>(&said.stdout).unwrap_or_default()
+    };
+    let limit = |name: &str| json!({"Name": name, "Soft": 1024, "Hard": 1024});
+    let spec = json!({"Image": probe::IMAGE, "Cmd": ["sleep"], "HostConfig": {"Ulimits": [limit("nofile"), limit("nproc")]}});
+    let began = Instant::now();
+    let made: Vec<String> = (0..2)
+        .map(|_| {
+            let id = ask("POST", "/containers/create", &spec.to_string())["Id"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+            ask("POST", &format!("/containers/{id}/start"), "");
+            id
+        })
+        .collect();
+    let took = began.elapsed();
+    for id in made {
+        ask("DELETE", &format!("/containers/{id}?force=true"), "");
+    }
+    took
 }
 
 struct Up {
@@ -80,21 +180,18 @@ struct Up {
 impl Up {
     /// Starts it and waits until it says that it is up.
     fn start(folder: &Path) -> (Up, Duration) {
+        Self::start_with(folder, &["--containers", "simulated"], &[])
+    }
+
+    fn start_with(folder: &Path, more: &[&str], env: &[(&str, &str)]) -> (Up, Duration) {
         let began = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_choreo"))
-            .args([
-                "up",
-                "--containers",
-                "simulated",
-                "--api-port",
-                "0",
-                "--http-port",
-                "0",
-                "--https-port",
-                "0",
-                "--data-dir",
-            ])
+            .arg("up")
+            .args(["--api-port", "0", "--http-port", "0", "--https-port", "0"])
+            .arg("--data-dir")
             .arg(folder)
+            .args(more)
+            .envs(env.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -144,6 +241,68 @@ impl Up {
             .and_then(|kilobytes| kilobytes.parse::<u64>().ok())
             .unwrap_or(0)
             / 1024
+    }
+
+    /// Runs the probe's image, and calls its URL until it answers.
+    fn image(&self, name: &str) -> Duration {
+        let began = Instant::now();
+        let said = self
+            .command(&[
+                "run",
+                probe::IMAGE,
+                "--name",
+                name,
+                "--port",
+                "8080",
+                "--public",
+                "--yes",
+            ])
+            .args(["--", "serve", "--port", "8080"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        let url = said.lines().last().unwrap().trim_start_matches("http://");
+        let (authority, path) = url.split_once('/').unwrap();
+        let port: u16 = authority.rsplit(':').next().unwrap().parse().unwrap();
+        loop {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            write!(
+                stream,
+                "GET /{path} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n\r\n"
+            )
+            .unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            if answer.starts_with("HTTP/1.1 200") {
+                return began.elapsed();
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Number of ready pods of a component.
+    fn pods(&self, component: &str) -> usize {
+        let selector = format!("openchoreo.dev/component={component}");
+        let arguments = [
+            "--context",
+            "local",
+            "get",
+            "pods",
+            "-A",
+            "-l",
+            &selector,
+            "-o",
+            "json",
+        ];
+        let said = self.command(&arguments).output().unwrap();
+        let list: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap_or_default();
+        let is_ready = |pod: &&serde_json::Value| pod["status"]["containerStatuses"][0]["ready"] == true;
+        list["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(is_ready)
+            .count()
     }
 
     /// Applies the greeter under another name, and waits for both of its routes in the data plane.
