@@ -74,7 +74,7 @@ pub(crate) async fn apply(
     };
     let shared = is_shared(&address);
     if let Some(live) = &live
-        && !is_owned_by(&live, &owner)
+        && !is_owned_by(live, &owner)
         && !shared
     {
         return Err(Failure::Foreign(format!(
@@ -83,7 +83,7 @@ pub(crate) async fn apply(
         )));
     }
     // A namespace that was there before its organization is used, and outlives it.
-    let adopted_namespace = shared && live.as_ref().is_some_and(|live| !is_owned_by(&live, &owner));
+    let adopted_namespace = shared && live.as_ref().is_some_and(|live| !is_owned_by(live, &owner));
     if !adopted_namespace {
         desired["metadata"]["ownerReferences"] = json!([owner_reference(&owner, true)]);
     }
