@@ -41,6 +41,8 @@ pub struct Gateway {
     pub virtual_host: String,
     /// The listeners that endpoints may use, as far as the data plane says.
     pub listeners: Vec<GatewayListener>,
+    /// The listener that addresses name, if the data plane says so.
+    pub address_listener: Option<String>,
     /// The lowest version of TLS that it accepts, as in `1.2`.
     pub min_tls: String,
 }
@@ -70,6 +72,19 @@ impl Gateway {
                 several.len()
             )),
         }
+    }
+}
+
+impl Gateway {
+    /// The listener of HTTP or HTTPS that addresses name: the one that the data plane says, the first one of HTTPS, or the first one of
+    /// HTTP.
+    pub fn of_addresses(&self) -> Option<&GatewayListener> {
+        let of = |protocol| self.listeners.iter().find(|l| l.protocol == protocol);
+        let said = self.address_listener.as_ref();
+        said.and_then(|name| self.listeners.iter().find(|l| l.name == *name))
+            .filter(|l| matches!(l.protocol, ListenerProtocol::HTTP | ListenerProtocol::HTTPS))
+            .or_else(|| of(ListenerProtocol::HTTPS))
+            .or_else(|| of(ListenerProtocol::HTTP))
     }
 }
 
@@ -144,6 +159,7 @@ impl Plane {
                         .map_or_else(|| DEFAULT_GATEWAY_NAMESPACE.to_owned(), |r| r.namespace.clone()),
                     virtual_host: virtual_host.to_owned(),
                     listeners: of.as_ref().map(|r| r.listeners.clone()).unwrap_or_default(),
+                    address_listener: of.as_ref().and_then(|r| r.address_listener.clone()),
                     min_tls: of
                         .as_ref()
                         .and_then(|r| r.min_tls_version.as_deref())

@@ -115,8 +115,10 @@ pub struct DataPlaneGateway {
 }
 
 /// A Gateway object in the data plane.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Default)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.addressListener) || has(self.listeners) && self.listeners.exists(l, l.name == self.addressListener && l.protocol in ['HTTP', 'HTTPS'])")
+    .message("addressListener must name one of listeners, of protocol HTTP or HTTPS"))]
 pub struct GatewayRef {
     /// Name of the Gateway.
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::schema::SUBDOMAIN))]
@@ -129,6 +131,11 @@ pub struct GatewayRef {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub listeners: Vec<GatewayListener>,
+    /// Name of the listener, of protocol HTTP or HTTPS, that the addresses of endpoints name. If absent: the first one of HTTPS, else
+    /// the first one of HTTP, and HTTPS on port 443 where none is listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::schema::SUBDOMAIN))]
+    pub address_listener: Option<String>,
     /// Lowest version of TLS that the Gateway accepts; 1.2 if absent, which is Envoy Gateway's own. A class that demands
     /// more is not exposed here.
     #[serde(rename = "minTLSVersion", default, skip_serializing_if = "Option::is_none")]

@@ -99,8 +99,7 @@ impl Laptop {
 
     /// The gateway's port for HTTP.
     fn port(&self) -> u16 {
-        let of = |line: &String| line.split(".localhost:").nth(1)?.trim().parse().ok();
-        self.up().banner.iter().find_map(of).unwrap()
+        self.up().gateway_port()
     }
 
     fn get(&self, host: &str, path: &str) -> (u16, String) {

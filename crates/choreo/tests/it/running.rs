@@ -36,10 +36,11 @@ fn an_image_runs_is_changed_and_ends_with_its_address() {
     let up = Up::in_memory();
     let first = run(&up, IMAGE, &["--port", "9090", "--public"]);
     assert_eq!(first.status, 0, "{}", first.err);
-    assert_eq!(
-        first.out,
-        "https://dev-default.openchoreoapis.localhost/default/greeter\n"
+    let address = format!(
+        "http://dev-default.openchoreoapis.localhost:{}/default/greeter\n",
+        up.gateway_port()
     );
+    assert_eq!(first.out, address);
     for part in [
         "the last part of the image's name",
         "component.openchoreo.dev/greeter created",

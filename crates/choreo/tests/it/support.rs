@@ -189,6 +189,13 @@ impl Up {
         self.folder.join("kubeconfig")
     }
 
+    /// The port of its gateway for HTTP.
+    #[track_caller]
+    pub(crate) fn gateway_port(&self) -> u16 {
+        let of = |line: &String| line.split(".localhost:").nth(1)?.trim().parse().ok();
+        self.banner.iter().find_map(of).unwrap()
+    }
+
     /// The program with this platform's kubeconfig.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = program();

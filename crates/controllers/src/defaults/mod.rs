@@ -24,6 +24,9 @@ const ORGANIZATION_GATEWAY: &str = "gateway-internal";
 /// Says to the local gateway that it makes certificates itself (`choreo_gateway::ISSUER_OPTION`).
 const ISSUER_OPTION: (&str, &str) = ("gateway.openchoreo.dev/issuer", "local");
 
+/// The listener that addresses name: plain HTTP, since nobody on a laptop trusts the local authority yet.
+const ADDRESSES: &str = "http";
+
 /// The ports of the local data plane's gateways. Both are served by one process at one address, so that they share the ports on
 /// which hosts are told apart. A TCP or UDP listener leads to one endpoint only, so there is one of each for each gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,11 +66,10 @@ impl Default for GatewayPorts {
 }
 
 impl GatewayPorts {
-    /// Name, protocol and port of each listener. HTTP is the first, and with that the one that addresses name: on a laptop nobody
-    /// trusts the local authority yet.
+    /// Name, protocol and port of each listener.
     fn listeners(&self, raw: RawPorts) -> [(&'static str, &'static str, u16); 5] {
         [
-            ("http", "HTTP", self.http),
+            (ADDRESSES, "HTTP", self.http),
             ("https", "HTTPS", self.https),
             ("tls", "TLS", self.tls),
             ("tcp", "TCP", raw.tcp),
@@ -100,8 +102,8 @@ pub fn defaults_with(ports: &GatewayPorts) -> Vec<DynamicObject> {
             "gateway": {
                 "publicVirtualHost": PUBLIC_HOST,
                 "organizationVirtualHost": ORGANIZATION_HOST,
-                "public": {"name": PUBLIC_GATEWAY, "namespace": GATEWAY_NAMESPACE, "listeners": listeners(&ports.listeners(ports.public))},
-                "organization": {"name": ORGANIZATION_GATEWAY, "namespace": GATEWAY_NAMESPACE, "listeners": listeners(&ports.listeners(ports.organization))},
+                "public": {"name": PUBLIC_GATEWAY, "namespace": GATEWAY_NAMESPACE, "listeners": listeners(&ports.listeners(ports.public)), "addressListener": ADDRESSES},
+                "organization": {"name": ORGANIZATION_GATEWAY, "namespace": GATEWAY_NAMESPACE, "listeners": listeners(&ports.listeners(ports.organization)), "addressListener": ADDRESSES},
             },
             // Said and not detected, so that what is rendered from files is what the server renders.
             "features": {"cilium": true, "networkPolicy": true, "externalSecrets": true, "mtls": false},

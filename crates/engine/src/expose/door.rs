@@ -124,11 +124,11 @@ impl Exposed<'_> {
                     None => None,
                     Some(min) => Some(self.https(gateway, min.as_deref())?),
                 };
-                // The first listener that carries it is the one that addresses name; where none is listed it is HTTPS on its own port.
-                let found = gateway.listeners.iter().find(|l| match &section {
-                    Some(section) => l.name == *section,
-                    None => matches!(l.protocol, ListenerProtocol::HTTP | ListenerProtocol::HTTPS),
-                });
+                // Where none is listed it is HTTPS on its own port.
+                let found = match &section {
+                    Some(section) => gateway.listeners.iter().find(|l| l.name == *section),
+                    None => gateway.of_addresses(),
+                };
                 let secure = found.is_none_or(|l| l.protocol == ListenerProtocol::HTTPS);
                 let scheme = match (exposure.type_, secure) {
                     (EndpointType::Websocket, true) => "wss",
