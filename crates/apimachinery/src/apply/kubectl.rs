@@ -50,10 +50,10 @@ fn allowed(view: View<'_>, live: &Value) -> Option<Set> {
     )
 }
 
-/// Keeps the client-side annotation in step, so that either way of applying can be used after the other.
-pub(super) fn sync_last_applied(merged: &mut Value, config: &Value, manager: &str) {
+/// Keeps the client-side annotation in step, so that either way of applying can be used after the other. Whether it changed.
+pub(super) fn sync_last_applied(merged: &mut Value, config: &Value, manager: &str) -> bool {
     if manager != "kubectl" || last_applied(merged).is_none() {
-        return;
+        return false;
     }
     let mut config = config.clone();
     if let Some(annotations) = config
@@ -66,6 +66,9 @@ pub(super) fn sync_last_applied(merged: &mut Value, config: &Value, manager: &st
         .pointer_mut("/metadata/annotations")
         .and_then(Value::as_object_mut)
     {
-        annotations.insert(LAST_APPLIED.to_owned(), format!("{config}\n").into());
+        let now = Value::from(format!("{config}\n"));
+        let before = annotations.insert(LAST_APPLIED.to_owned(), now.clone());
+        return before != Some(now);
     }
+    false
 }

@@ -187,7 +187,7 @@ impl Managers {
         touched.add(change.removed.clone());
         for (identity, entry) in &mut self.0 {
             if identity != me {
-                entry.set = entry.set.difference(&touched);
+                entry.set.subtract(&touched);
             }
         }
         self.0.retain(|_, entry| !entry.set.is_empty());
@@ -278,6 +278,27 @@ pub(super) fn strip(object: &mut Value) {
 }
 
 /// Writes `metadata.managedFields`.
+/// Takes `managedFields` out of an object.
+pub(super) fn take(object: &mut Value) -> Option<Value> {
+    object
+        .get_mut("metadata")?
+        .as_object_mut()?
+        .remove("managedFields")
+}
+
+/// Puts back what [`take`] gave.
+pub(super) fn put_back(object: &mut Value, managed: Option<Value>) {
+    if let Some(managed) = managed
+        && let Some(object) = object.as_object_mut()
+        && let Some(metadata) = object
+            .entry("metadata")
+            .or_insert_with(|| Value::Object(Map::new()))
+            .as_object_mut()
+    {
+        metadata.insert("managedFields".into(), managed);
+    }
+}
+
 pub(super) fn put(object: &mut Value, managers: &Managers) {
     if managers.is_empty() {
         return strip(object);

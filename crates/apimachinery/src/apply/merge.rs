@@ -5,35 +5,50 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::{
-    set::{Set, field},
+    set::{Set, Step, field},
     view::{Elements, Shape, View},
     walk::{Walked, as_list},
 };
 
 /// Lays `config` over `live`. Nothing goes away; what both have is `config`'s.
-pub(super) fn merge(view: View<'_>, live: Option<&Value>, config: Option<&Value>) -> Walked<Value> {
-    let (Some(live), Some(config)) = (live, config) else {
-        return Ok(config.or(live).cloned().unwrap_or(Value::Null));
+pub(super) fn merge(view: View<'_>, live: Option<Value>, config: Option<&Value>) -> Walked<Value> {
+    let (live, config) = match (live, config) {
+        (Some(live), Some(config)) => (live, config),
+        (live, config) => return Ok(config.cloned().or(live).unwrap_or(Value::Null)),
     };
-    match (view.shape(live), view.shape(config)) {
+    match (view.shape(&live), view.shape(config)) {
         (Shape::Map(_), Shape::Map(view)) => {
-            let mut merged = live.as_object().cloned().unwrap_or_default();
+            let mut merged = match live {
+                Value::Object(live) => live,
+                _ => Map::new(),
+            };
             for (name, value) in config.as_object().into_iter().flatten() {
-                let below = merge(view.child(name).view(), merged.get(name), Some(value))?;
-                merged.insert(name.clone(), below);
+                let view = view.child(name).view();
+                match merged.get_mut(name) {
+                    Some(place) => *place = merge(view, Some(place.take()), Some(value))?,
+                    None => {
+                        merged.insert(name.clone(), value.clone());
+                    }
+                }
             }
             Ok(Value::Object(merged))
         }
-        (Shape::List(_), Shape::List(elements)) => merge_lists(&elements, as_list(live), as_list(config)),
+        (Shape::List(_), Shape::List(elements)) => {
+            let live = match live {
+                Value::Array(live) => live,
+                _ => Vec::new(),
+            };
+            merge_lists(&elements, live, as_list(config))
+        }
         // `null` for a map or list that is merged by parts says nothing about the parts.
-        (Shape::Map(_) | Shape::List(_), Shape::Leaf) if config.is_null() => Ok(live.clone()),
+        (Shape::Map(_) | Shape::List(_), Shape::Leaf) if config.is_null() => Ok(live),
         _ => Ok(config.clone()),
     }
 }
 
 /// Merges lists whose elements have an identity. Elements that both have come in the order of `config`; elements that only
 /// the live list has stay in front of the same neighbour as before.
-fn merge_lists(elements: &Elements<'_>, live: &[Value], config: &[Value]) -> Walked<Value> {
+fn merge_lists(elements: &Elements<'_>, mut live: Vec<Value>, config: &[Value]) -> Walked<Value> {
     let mut live_steps = Vec::with_capacity(live.len());
     let mut live_at = BTreeMap::new();
     for (position, element) in live.iter().enumerate() {
@@ -57,15 +72,17 @@ fn merge_lists(elements: &Elements<'_>, live: &[Value], config: &[Value]) -> Wal
 
     let mut out = Vec::with_capacity(live.len().max(config.len()));
     let (mut l, mut c) = (0, 0);
-    let merged = |step: &String, element: &Value| {
-        let live = live_at.get(step).copied().flatten().and_then(|at| live.get(at));
+    // An element is either merged with the one of `config` that has its identity or kept: each is taken once.
+    let merged = |live: &mut [Value], step: &Step, element: &Value| {
+        let at = live_at.get(step).copied().flatten();
+        let live = at.and_then(|at| live.get_mut(at)).map(Value::take);
         merge(elements.view, live, Some(element))
     };
     while l < live.len() || c < config.len() {
         if l < live.len() && c < config.len() {
             if live_steps[l] == config_steps[c] {
                 merged_config.insert(config_steps[c].clone(), true);
-                out.push(merged(&config_steps[c], &config[c])?);
+                out.push(merged(&mut live, &config_steps[c], &config[c])?);
                 (l, c) = (l + 1, c + 1);
                 next_shared = shared.next();
                 continue;
@@ -79,7 +96,7 @@ fn merge_lists(elements: &Elements<'_>, live: &[Value], config: &[Value]) -> Wal
         if l < live.len() {
             match merged_config.get(&live_steps[l]) {
                 None => {
-                    out.push(live[l].clone());
+                    out.push(live[l].take());
                     l += 1;
                     continue;
                 }
@@ -90,7 +107,7 @@ fn merge_lists(elements: &Elements<'_>, live: &[Value], config: &[Value]) -> Wal
         if c < config.len() {
             let step = &config_steps[c];
             merged_config.insert(step.clone(), true);
-            out.push(merged(step, &config[c])?);
+            out.push(merged(&mut live, step, &config[c])?);
             c += 1;
             if next_shared == Some(step) {
                 next_shared = shared.next();

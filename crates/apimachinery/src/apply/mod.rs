@@ -81,40 +81,42 @@ pub fn apply(
         return Err(unfit(info, config, &problems));
     }
 
-    let mut base = match live {
-        Some(live) => live.clone(),
-        None => Value::Object(Map::new()),
+    let nothing = Value::Object(Map::new());
+    let base = live.unwrap_or(&nothing);
+    let mut managers = match base.pointer("/metadata/managedFields") {
+        Some(entries) => Managers::read(entries)
+            .map_err(|why| internal(format!("failed to decode managed fields: {why}")))?,
+        None => Managers::default(),
     };
-    let entries = base
-        .pointer("/metadata/managedFields")
-        .cloned()
-        .unwrap_or(Value::Null);
-    let mut managers = Managers::read(&entries)
-        .map_err(|why| internal(format!("failed to decode managed fields: {why}")))?;
-    managers::strip(&mut base);
     managers.reconcile(view);
     let applier = Applier { info, view, manager };
     if managers.is_empty() && live.is_some() {
-        applier.before_first_apply(&base, &mut managers)?;
+        let mut stripped = base.clone();
+        managers::strip(&mut stripped);
+        applier.before_first_apply(&stripped, &mut managers)?;
     }
     let before = managers.0.get(&applier.me()).cloned();
     // Only kubectl gets a second try, as it takes over what it applied on the client side.
     let retry = (manager.name == "kubectl" && !force).then(|| managers.clone());
-    let outcome = match (applier.apply(&base, config, managers, force)?, retry) {
+    let outcome = match (applier.apply(base, config, managers, force)?, retry) {
         (Err(conflicts), Some(managers)) => {
-            match kubectl::not_from_last_applied(view, &base, conflicts, manager.name) {
+            match kubectl::not_from_last_applied(view, base, conflicts, manager.name) {
                 Some(conflicts) => Err(conflicts),
-                None => applier.apply(&base, config, managers, true)?,
+                None => applier.apply(base, config, managers, true)?,
             }
         }
         (outcome, _) => outcome,
     };
-    let (mut merged, mut managers) =
-        outcome.map_err(|conflicts| ApiError::apply_conflict(&managers::reported(&conflicts)))?;
-    kubectl::sync_last_applied(&mut merged, config, manager.name);
-    applier.stamp(base == merged, before.as_ref(), &mut managers);
-    managers::put(&mut merged, &managers);
-    Ok(merged)
+    let Merged {
+        mut object,
+        mut managers,
+        same,
+    } = outcome.map_err(|conflicts| ApiError::apply_conflict(&managers::reported(&conflicts)))?;
+    let synced = kubectl::sync_last_applied(&mut object, config, manager.name);
+    let same = same && !synced;
+    applier.stamp(same, before.as_ref(), &mut managers);
+    managers::put(&mut object, &managers);
+    Ok(object)
 }
 
 /// Lays a partial configuration over an object as an apply does, without any accounting: for admission policies.
@@ -138,7 +140,7 @@ pub fn overlay(info: &ResourceInfo, live: &Value, config: &Value) -> std::result
             "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {path}"
         ));
     }
-    merge::merge(view, Some(live), Some(config))
+    merge::merge(view, Some(live.clone()), Some(config))
 }
 
 /// The first list, map or struct of a configuration that would be replaced as a whole.
@@ -222,9 +224,8 @@ fn take_over(
     };
     managers.yield_to(&nobody, change);
     let mut mine = change.modified.union(&change.added);
-    mine = mine
-        .without_prefixes(ignored(info, manager.subresource))
-        .difference(never_managed());
+    mine.remove_prefixes(ignored(info, manager.subresource));
+    mine.subtract(never_managed());
     if mine.is_empty() {
         return;
     }
@@ -258,7 +259,16 @@ struct Applier<'a> {
     manager: &'a Manager<'a>,
 }
 
-type Outcome = std::result::Result<(Value, Managers), Vec<(Identity, Set)>>;
+/// An object with an applied configuration in it.
+struct Merged {
+    /// The object, with the `managedFields` that it had.
+    object: Value,
+    managers: Managers,
+    /// Whether the object is as it was.
+    same: bool,
+}
+
+type Outcome = std::result::Result<Merged, Vec<(Identity, Set)>>;
 
 impl Applier<'_> {
     fn me(&self) -> Identity {
@@ -281,36 +291,37 @@ impl Applier<'_> {
     fn apply(&self, live: &Value, config: &Value, mut managers: Managers, force: bool) -> Result<Outcome> {
         let failed = |why: String| internal(format!("failed to merge config: {why}"));
         let me = self.me();
-        let merged = merge::merge(self.view, Some(live), Some(config)).map_err(failed)?;
-        let set = walk::fields(self.view, config)
-            .map_err(failed)?
-            .without_prefixes(ignored(self.info, self.manager.subresource));
-        let last = managers.0.get(&me).cloned();
+        let mut merged = merge::merge(self.view, Some(live.clone()), Some(config)).map_err(failed)?;
+        let mut set = walk::fields(self.view, config).map_err(failed)?;
+        set.remove_prefixes(ignored(self.info, self.manager.subresource));
         let entry = managers.0.entry(me.clone()).or_default();
-        entry.set = set;
+        let last = std::mem::replace(&mut entry.set, set);
         entry.version = self.info.api_version();
-        let merged = match &last {
-            // Only what is no longer named can go.
-            Some(last) if !entry.set.contains(&last.set) => {
-                prune(self.view, &merged, &last.set, &managers).map_err(failed)?
-            }
-            _ => merged,
-        };
-        let change = walk::compare(self.view, Some(live), Some(&merged))
-            .map_err(failed)?
-            .without_prefixes(ignored(self.info, self.manager.subresource));
+        // Only what is no longer named can go.
+        if !entry.set.contains(&last) {
+            let managed = managers::take(&mut merged);
+            merged = prune(self.view, &merged, &last, &managers).map_err(failed)?;
+            managers::put_back(&mut merged, managed);
+        }
+        let same = *live == merged;
+        let change = walk::compare(self.view, Some(live), Some(&merged)).map_err(failed)?;
+        let change = change.without_prefixes(ignored(self.info, self.manager.subresource));
         let conflicts = managers.conflicts(&me, &change);
         if !force && !conflicts.is_empty() {
             return Ok(Err(conflicts));
         }
         managers.yield_to(&me, &change);
         if let Some(entry) = managers.0.get_mut(&me) {
-            entry.set = entry.set.difference(never_managed());
+            entry.set.subtract(never_managed());
             if entry.set.is_empty() {
                 managers.0.remove(&me);
             }
         }
-        Ok(Ok((merged, managers)))
+        Ok(Ok(Merged {
+            object: merged,
+            managers,
+            same,
+        }))
     }
 
     /// Sets the time of the applier's entry if the apply changed the object or what the applier manages.

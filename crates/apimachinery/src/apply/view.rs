@@ -177,7 +177,7 @@ impl<'s> View<'s> {
 
 impl Elements<'_> {
     /// The step to an element.
-    pub(super) fn step(&self, element: &Value) -> Result<String, String> {
+    pub(super) fn step(&self, element: &Value) -> Result<set::Step, String> {
         if self.keys.is_empty() {
             return match element {
                 Value::Object(_) => {

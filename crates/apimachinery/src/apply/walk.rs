@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::{
-    set::{Set, describe, field},
+    set::{Set, Step, describe, field},
     view::{Child, Elements, Shape, View},
 };
 
@@ -29,15 +29,15 @@ pub(super) fn fields(view: View<'_>, value: &Value) -> Walked<Set> {
         Shape::List(elements) => {
             let mut set = Set::default();
             let list = as_list(value);
-            let steps: Vec<String> = list.iter().map(|e| elements.step(e)).collect::<Walked<_>>()?;
+            let steps: Vec<Step> = list.iter().map(|e| elements.step(e)).collect::<Walked<_>>()?;
             let mut seen = BTreeMap::new();
             for step in &steps {
-                *seen.entry(step.as_str()).or_insert(0_usize) += 1;
+                *seen.entry(step).or_insert(0_usize) += 1;
             }
-            let repeated: BTreeSet<String> = seen
+            let repeated: BTreeSet<Step> = seen
                 .into_iter()
                 .filter(|(_, times)| *times > 1)
-                .map(|(step, _)| step.to_owned())
+                .map(|(step, _)| step.clone())
                 .collect();
             for (step, element) in steps.into_iter().zip(list) {
                 let mut below = Set::default();
@@ -72,19 +72,18 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
-    fn attach(&mut self, step: &str, below: Comparison) {
-        self.removed.attach(step.to_owned(), below.removed);
-        self.modified.attach(step.to_owned(), below.modified);
-        self.added.attach(step.to_owned(), below.added);
+    fn attach(&mut self, step: &Step, below: Comparison) {
+        self.removed.attach(step.clone(), below.removed);
+        self.modified.attach(step.clone(), below.modified);
+        self.added.attach(step.clone(), below.added);
     }
 
     /// The comparison without what lies below `prefixes`.
-    pub(super) fn without_prefixes(&self, prefixes: &Set) -> Comparison {
-        Comparison {
-            removed: self.removed.without_prefixes(prefixes),
-            modified: self.modified.without_prefixes(prefixes),
-            added: self.added.without_prefixes(prefixes),
+    pub(super) fn without_prefixes(mut self, prefixes: &Set) -> Comparison {
+        for set in [&mut self.removed, &mut self.modified, &mut self.added] {
+            set.remove_prefixes(prefixes);
         }
+        self
     }
 }
 
@@ -161,7 +160,11 @@ fn compare_maps(
     let old = old.and_then(Value::as_object).unwrap_or(&none);
     let new = new.and_then(Value::as_object).unwrap_or(&none);
     for (name, old) in old {
-        let below = compare(view.child(name).view(), Some(old), new.get(name))?;
+        let new = new.get(name);
+        if new == Some(old) {
+            continue;
+        }
+        let below = compare(view.child(name).view(), Some(old), new)?;
         comparison.attach(&field(name), below);
     }
     for (name, new) in new {
@@ -179,8 +182,8 @@ fn compare_lists(
     old: Option<&Value>,
     new: Option<&Value>,
 ) -> Walked<()> {
-    let by_step = |value: Option<&'_ Value>| -> Walked<BTreeMap<String, Vec<usize>>> {
-        let mut index = BTreeMap::<String, Vec<usize>>::new();
+    let by_step = |value: Option<&'_ Value>| -> Walked<BTreeMap<Step, Vec<usize>>> {
+        let mut index = BTreeMap::<Step, Vec<usize>>::new();
         for (position, element) in value.map(as_list).unwrap_or_default().iter().enumerate() {
             index.entry(elements.step(element)?).or_default().push(position);
         }
@@ -189,7 +192,7 @@ fn compare_lists(
     let (old_index, new_index) = (by_step(old)?, by_step(new)?);
     let old = old.map(as_list).unwrap_or_default();
     let new = new.map(as_list).unwrap_or_default();
-    let steps: BTreeSet<&String> = old_index.keys().chain(new_index.keys()).collect();
+    let steps: BTreeSet<&Step> = old_index.keys().chain(new_index.keys()).collect();
     for step in steps {
         let before = old_index.get(step).map_or(&[][..], Vec::as_slice);
         let after = new_index.get(step).map_or(&[][..], Vec::as_slice);
@@ -243,7 +246,7 @@ pub(super) fn with_named_parents(set: &Set, view: View<'_>) -> Set {
         member: set.member,
         ..Set::default()
     };
-    for (step, below) in &set.below {
+    for (step, below) in set.below.iter() {
         let (view, declared) = match step.split_once(':') {
             Some(("f", name)) => {
                 let child = view.child(name);
@@ -265,7 +268,7 @@ pub(super) fn reconcile(set: &mut Set, view: View<'_>) {
         *set = Set::leaf();
         return;
     }
-    for (step, below) in &mut set.below {
+    for (step, below) in set.below.iter_mut() {
         let view = match step.split_once(':') {
             Some(("f", name)) => view.child(name).view(),
             Some(("k", _)) => view.elements().map_or(View::Unknown, |e| e.view),

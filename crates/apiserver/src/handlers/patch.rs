@@ -6,9 +6,9 @@ use choreo_apimachinery::status::{ApiError, Result};
 
 use super::written;
 use crate::dispatch::Context;
-use crate::negotiate::{Body, Codec, Repeated};
+use crate::negotiate::{Body, Repeated};
 use crate::request::{FieldValidation, PatchOptions};
-use crate::verbs::{self, PatchKind, Subresource, Target};
+use crate::verbs::{self, Patch, PatchKind, Subresource, Target};
 
 /// Changes an object or a part of it.
 pub(super) async fn patch(
@@ -20,24 +20,13 @@ pub(super) async fn patch(
     let kind = PatchKind::parse(&body.content_type, target.resource.is_crd)?;
     let answer = context.negotiate(target, false)?;
     let options = PatchOptions::parse(&context.query, kind == PatchKind::Apply)?;
-    let repeated = repeated(kind, body);
+    let (patch, repeated) = Patch::read(kind, &body.bytes)?;
     if options.field_validation == FieldValidation::Strict {
         refuse(kind, &repeated)?;
     }
-    let mut outcome = verbs::patch(target, &context.info.name, part, kind, &body.bytes, &options).await?;
+    let mut outcome = verbs::patch(target, &context.info.name, part, patch, &options).await?;
     outcome.warn_repeated(&repeated, options.field_validation);
     written(context, answer, target, &outcome)
-}
-
-/// The keys that a patch has more than once. A malformed one is refused when it is applied.
-fn repeated(kind: PatchKind, body: &Body) -> Repeated {
-    let codec = match kind {
-        PatchKind::Apply => Codec::Yaml,
-        PatchKind::Merge | PatchKind::Strategic => Codec::Json,
-        PatchKind::Json => return Repeated::default(),
-    };
-    let read = codec.decode_noting(&body.bytes);
-    read.map(|(_, repeated)| repeated).unwrap_or_default()
 }
 
 /// Strict validation takes no patch that says the same thing twice.

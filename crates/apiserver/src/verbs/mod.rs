@@ -37,7 +37,7 @@ pub use delete_collection::delete_collection;
 pub use list::{Listed, list, require_revision};
 pub(crate) use list::{parse_revision, too_large};
 pub(crate) use metadata::generate_name;
-pub use patch::{PatchKind, patch};
+pub use patch::{Patch, PatchKind, patch};
 pub use scale::{patch_scale, scale_of, update_scale};
 pub use select::Filter;
 pub use update::{Change, Subresource, modify, update};

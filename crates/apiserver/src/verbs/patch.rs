@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::update::{Change, modify};
 use super::{Subresource, Target, Written, fields, metadata_mut, text};
-use crate::negotiate::{Codec, MediaType};
+use crate::negotiate::{Codec, MediaType, Repeated};
 use crate::request::{FieldValidation, PatchOptions};
 
 /// The form of a patch.
@@ -48,6 +48,39 @@ impl PatchKind {
     }
 }
 
+/// A patch that has been read.
+#[derive(Clone, Debug)]
+pub struct Patch<'a> {
+    kind: PatchKind,
+    bytes: &'a [u8],
+    /// The document; null for a JSON patch, which is read when it is applied.
+    document: Value,
+}
+
+impl<'a> Patch<'a> {
+    /// Reads a patch, and notes the keys that it has more than once.
+    ///
+    /// # Errors
+    /// 400 for a malformed one.
+    pub fn read(kind: PatchKind, bytes: &'a [u8]) -> Result<(Patch<'a>, Repeated)> {
+        let (document, repeated) = match kind {
+            PatchKind::Json => (Value::Null, Repeated::default()),
+            PatchKind::Merge | PatchKind::Strategic => Codec::Json
+                .decode_noting(bytes)
+                .or_else(|_| Ok::<_, ApiError>((decoded(bytes)?, Repeated::default())))?,
+            PatchKind::Apply => Codec::Yaml
+                .decode_noting(bytes)
+                .or_else(|_| Ok::<_, ApiError>((Codec::Yaml.decode(bytes)?, Repeated::default())))?,
+        };
+        let patch = Patch {
+            kind,
+            bytes,
+            document,
+        };
+        Ok((patch, repeated))
+    }
+}
+
 /// Patches an object or one of its subresources. An apply creates a missing object.
 ///
 /// # Errors
@@ -56,16 +89,22 @@ pub async fn patch(
     target: &Target,
     name: &str,
     subresource: Subresource,
-    kind: PatchKind,
-    bytes: &[u8],
+    patch: Patch<'_>,
     options: &PatchOptions,
 ) -> Result<Written> {
+    let Patch {
+        kind,
+        bytes,
+        document,
+    } = patch;
     let change = Change {
         field_manager: options.field_manager.as_deref(),
         dry_run: options.dry_run,
         validation: options.field_validation,
         creates: kind == PatchKind::Apply && subresource == Subresource::Main,
         track: kind != PatchKind::Apply,
+        // What a JSON patch copies within the object can be any number of times its own size.
+        adds: (kind != PatchKind::Json).then_some(bytes.len()),
         ..Change::own(name, subresource)
     };
     let schema = target.resource.schema();
@@ -77,33 +116,30 @@ pub async fn patch(
             .await
         }
         PatchKind::Merge => {
-            let patch = decoded(bytes)?;
             modify(target, &change, |object| {
                 Ok(choreo_apimachinery::patch::merge(
                     present(target, name, object)?,
-                    &patch,
+                    &document,
                 ))
             })
             .await
         }
         PatchKind::Strategic => {
-            let patch = decoded(bytes)?;
             modify(target, &change, |object| {
-                choreo_apimachinery::patch::strategic(&schema, present(target, name, object)?, &patch)
+                choreo_apimachinery::patch::strategic(&schema, present(target, name, object)?, &document)
             })
             .await
         }
-        PatchKind::Apply => apply(target, change, bytes, options).await,
+        PatchKind::Apply => apply(target, change, document, options).await,
     }
 }
 
 async fn apply(
     target: &Target,
     mut change: Change<'_>,
-    bytes: &[u8],
+    mut config: Value,
     options: &PatchOptions,
 ) -> Result<Written> {
-    let mut config = Codec::Yaml.decode(bytes)?;
     check_config(change.name, &config)?;
     let named = !text(&config, "/metadata/name").is_empty();
     metadata_mut(&mut config).insert("name".to_owned(), change.name.into());

@@ -30,12 +30,16 @@ pub(super) fn prepare_update(info: &ResourceInfo, subresource: Subresource, old:
         Subresource::Main if info.status => copy(old, new, "status"),
         Subresource::Main => {}
         Subresource::Status => {
-            let status = new.get("status").cloned();
-            let managed = new.pointer("/metadata/managedFields").cloned();
-            *new = old.clone();
-            put(new, "status", status);
+            restore(old, new, &["status", "metadata"]);
+            let managed = metadata_mut(new).remove("managedFields");
+            let metadata = metadata_mut(new);
+            *metadata = old
+                .get("metadata")
+                .and_then(Value::as_object)
+                .cloned()
+                .unwrap_or_default();
             if let Some(managed) = managed {
-                metadata_mut(new).insert("managedFields".to_owned(), managed);
+                metadata.insert("managedFields".to_owned(), managed);
             }
         }
         Subresource::Finalize => {
@@ -68,15 +72,7 @@ pub(super) fn prepare_update(info: &ResourceInfo, subresource: Subresource, old:
 }
 
 fn changed(rule: Generation, old: &Value, new: &Value) -> bool {
-    let differs_but = |ignored: &[&str]| {
-        let fields = |value: &Value| -> Vec<(String, Value)> {
-            let all = value.as_object().into_iter().flatten();
-            all.filter(|(key, _)| !ignored.contains(&key.as_str()))
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect()
-        };
-        fields(old) != fields(new)
-    };
+    let differs_but = |ignored: &[&str]| !fields_but(old, ignored).eq(fields_but(new, ignored));
     match rule {
         Generation::None | Generation::Fixed => false,
         Generation::Spec => old.get("spec") != new.get("spec"),
@@ -85,8 +81,29 @@ fn changed(rule: Generation, old: &Value, new: &Value) -> bool {
     }
 }
 
+fn fields_but<'v>(value: &'v Value, ignored: &[&str]) -> impl Iterator<Item = (&'v String, &'v Value)> {
+    let all = value.as_object().into_iter().flatten();
+    all.filter(|(key, _)| !ignored.contains(&key.as_str()))
+}
+
+/// Makes every field as it was, but for `others`. What is as it was is not copied, and that is nearly everything.
+fn restore(old: &Value, new: &mut Value, others: &[&str]) {
+    let (Some(was), Some(is)) = (old.as_object(), new.as_object_mut()) else {
+        new.clone_from(old);
+        return;
+    };
+    is.retain(|field, _| others.contains(&field.as_str()) || was.contains_key(field));
+    for (field, value) in was {
+        if !others.contains(&field.as_str()) && is.get(field) != Some(value) {
+            is.insert(field.clone(), value.clone());
+        }
+    }
+}
+
 fn copy(from: &Value, to: &mut Value, field: &str) {
-    put(to, field, from.get(field).cloned());
+    if from.get(field) != to.get(field) {
+        put(to, field, from.get(field).cloned());
+    }
 }
 
 fn put(object: &mut Value, field: &str, value: Option<Value>) {

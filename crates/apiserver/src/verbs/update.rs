@@ -68,6 +68,8 @@ pub struct Change<'a> {
     pub track: bool,
     /// Whether the document must name the resource version that it is based on.
     pub versioned: bool,
+    /// By how many bytes a patch can make the object larger, about; none if that has to be measured.
+    pub adds: Option<usize>,
 }
 
 impl<'a> Change<'a> {
@@ -82,6 +84,7 @@ impl<'a> Change<'a> {
             creates: false,
             track: true,
             versioned: false,
+            adds: None,
         }
     }
 
@@ -281,7 +284,10 @@ async fn attempt(
     crds::prepare(target, Some(&old), &mut new)?;
     let addresses = target.cluster.services().for_update(info, &old, &mut new)?;
 
-    if target.is_patch {
+    let is_small = change
+        .adds
+        .is_some_and(|adds| 2 * (adds + current.json().len()) < BODY_LIMIT);
+    if target.is_patch && !is_small {
         check_size(&new)?;
     }
     let same = *old == new;

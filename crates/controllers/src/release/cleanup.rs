@@ -9,7 +9,6 @@ use choreo_api::v1alpha1::{DataPlane, DataPlaneIdentity, DataPlaneSpec, Inventor
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp, Unit};
 use kube::core::{ApiResource, DynamicObject};
-use kube::runtime::events::EventType;
 
 use super::apply::is_in;
 use super::build::{address_of, has_lost_its_mark, is_ours, phase_of};
@@ -21,6 +20,7 @@ use crate::planes::{Plane, PlaneId};
 use crate::runtime::{Next, Retry};
 use crate::view::ControlSnapshot;
 use crate::write::Failure;
+use crate::write::events::Weight;
 
 /// How soon a clean-up is looked at again when no event is to be expected.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -365,7 +365,7 @@ impl Releases {
         tracing::warn!(release = %subject.key, "{note}");
         self.context
             .events
-            .record(&subject.live, EventType::Warning, NAME, "Abandoned", &note);
+            .record(&subject.live, Weight::Warning, NAME, "Abandoned", &note);
         self.let_go(subject).await
     }
 }
