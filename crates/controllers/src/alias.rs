@@ -173,7 +173,7 @@ impl Aliases {
             .await?
         {
             Applied::Deleting => Err(Failure::Conflict("is being deleted".to_owned())),
-            Applied::Unchanged(_) | Applied::Written(_) => Ok(()),
+            Applied::Unchanged | Applied::Written => Ok(()),
         }
     }
 

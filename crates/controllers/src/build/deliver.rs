@@ -80,7 +80,7 @@ impl Builds {
                 .await
         };
         match write.await {
-            Ok(Applied::Written(_) | Applied::Unchanged(_)) => {
+            Ok(Applied::Written | Applied::Unchanged) => {
                 let mut message = format!("Workload {name:?} runs the image");
                 if !target.note.is_empty() {
                     message = format!("{message}; {}", target.note);

@@ -200,7 +200,7 @@ impl Builds {
                 .apply(&served.resource, &self.manager, &object, true)
                 .await?
             {
-                Applied::Written(_) | Applied::Unchanged(_) => {}
+                Applied::Written | Applied::Unchanged => {}
                 Applied::Deleting => {
                     return Err(Failure::Terminating(format!(
                         "{} {} of the build plane is being deleted",

@@ -10,22 +10,23 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::runtime::ObjectRef;
+use crate::runtime::packed::Kept;
 use crate::view::{ControlSnapshot, object_ref};
 use crate::write::Failure;
+use crate::write::applier::Slot;
 
 /// The owner as it is in the cluster; `None` if it is gone or going, so that nothing new is to be made for it.
-fn live_owner(snapshot: &ControlSnapshot, owner: &EngineRef) -> Option<Arc<DynamicObject>> {
-    let owner = snapshot.get(&object_ref(owner))?;
-    owner.metadata.deletion_timestamp.is_none().then_some(owner)
+fn live_owner<'s>(snapshot: &'s ControlSnapshot, owner: &EngineRef) -> Option<&'s Arc<Kept>> {
+    let owner = snapshot.kept(&object_ref(owner))?;
+    (!owner.is_deleting()).then_some(owner)
 }
 
-fn owner_reference(owner: &DynamicObject, controller: bool) -> Value {
-    let types = owner.types.clone().unwrap_or_default();
+fn owner_reference(owner: &Kept, controller: bool) -> Value {
     let mut reference = json!({
-        "apiVersion": types.api_version,
-        "kind": types.kind,
-        "name": owner.metadata.name,
-        "uid": owner.metadata.uid,
+        "apiVersion": owner.api_version(),
+        "kind": owner.address().kind.kind,
+        "name": owner.address().name,
+        "uid": owner.uid(),
     });
     if controller {
         reference["controller"] = Value::Bool(true);
@@ -35,13 +36,13 @@ fn owner_reference(owner: &DynamicObject, controller: bool) -> Value {
 }
 
 /// True if `owner` is an owner of the object.
-fn is_owned_by(object: &DynamicObject, owner: &DynamicObject) -> bool {
+fn is_owned_by(object: &DynamicObject, owner: &Kept) -> bool {
     object
         .metadata
         .owner_references
         .iter()
         .flatten()
-        .any(|reference| owner.metadata.uid.as_deref() == Some(reference.uid.as_str()))
+        .any(|reference| owner.uid() == Some(reference.uid.as_str()))
 }
 
 /// Makes a child what the plan says. An object of that name that does not belong to the owner is left alone.
@@ -54,13 +55,24 @@ pub(crate) async fn apply(
     let Some(owner) = live_owner(snapshot, &child.owner) else {
         return Ok(());
     };
-    let mut desired = child.object.clone();
-    let Some(address) = ObjectRef::of_value(&desired) else {
+    let Some(address) = ObjectRef::of_value(&child.object) else {
         return Err(Failure::Rejected(format!(
             "a {} without a name was planned",
             child.kind()
         )));
     };
+    // Most looks find what was made at an earlier one.
+    let control = &context.control;
+    let planned = (
+        Slot::Child(manager),
+        control.digest(&(&child.object, owner.uid())),
+    );
+    if let Some(kept) = context.snapshot().kept(&address)
+        && control.is_settled(kept, planned.0, planned.1)
+    {
+        return Ok(());
+    }
+    let mut desired = child.object.clone();
     let resource = context.resource(&address.kind)?;
     let live = match context.snapshot().get(&address) {
         Some(live) => Some(live),
@@ -74,7 +86,7 @@ pub(crate) async fn apply(
     };
     let shared = is_shared(&address);
     if let Some(live) = &live
-        && !is_owned_by(live, &owner)
+        && !is_owned_by(live, owner)
         && !shared
     {
         return Err(Failure::Foreign(format!(
@@ -83,20 +95,22 @@ pub(crate) async fn apply(
         )));
     }
     // A namespace that was there before its organization is used, and outlives it.
-    let adopted_namespace = shared && live.as_ref().is_some_and(|live| !is_owned_by(live, &owner));
+    let adopted_namespace = shared && live.as_ref().is_some_and(|live| !is_owned_by(live, owner));
     if !adopted_namespace {
-        desired["metadata"]["ownerReferences"] = json!([owner_reference(&owner, true)]);
+        desired["metadata"]["ownerReferences"] = json!([owner_reference(owner, true)]);
     }
     if address.kind.kind == Kind::Release.as_str() {
         // Set with the creation, so that there is no moment in which a release could go without cleaning up.
         desired["metadata"]["finalizers"] = json!([finalizers::RELEASE_CLEANUP]);
     }
     // Derived objects are ours as a whole: what somebody edited in them is put right.
-    context
-        .control
-        .apply(resource, manager, &desired, true)
-        .await
-        .map(drop)
+    control.apply(resource, manager, &desired, true).await?;
+    if let Some(kept) = context.snapshot().kept(&address)
+        && control.is_settled(kept, Slot::Object(manager), control.digest(&desired))
+    {
+        control.settle(kept, planned.0, planned.1);
+    }
+    Ok(())
 }
 
 /// Kinds of which the cache holds only what has our label.
@@ -126,7 +140,7 @@ pub(super) async fn adopt(
     let Some(live) = snapshot.get(&address) else {
         return Ok(());
     };
-    if live.metadata.deletion_timestamp.is_some() || is_owned_by(&live, &owner) {
+    if live.metadata.deletion_timestamp.is_some() || is_owned_by(&live, owner) {
         return Ok(());
     }
     let resource = context.resource(&address.kind)?;
@@ -135,7 +149,7 @@ pub(super) async fn adopt(
         "kind": resource.kind,
         // The UID makes the apply fail, instead of creating the object, if it has been deleted meanwhile.
         "metadata": {"name": address.name, "uid": live.metadata.uid,
-                     "ownerReferences": [owner_reference(&owner, false)]},
+                     "ownerReferences": [owner_reference(owner, false)]},
     });
     if !address.namespace.is_empty() {
         desired["metadata"]["namespace"] = Value::String(address.namespace.clone());
@@ -160,14 +174,14 @@ pub(super) async fn prune(
             namespace, project, ..
         } => EngineRef::new(Kind::Project, namespace.clone(), project.clone()),
     };
-    let Some(owner) = snapshot.get(&object_ref(&owner)) else {
+    let Some(owner) = snapshot.kept(&object_ref(&owner)) else {
         return Ok(());
     };
     let address = object_ref(object);
     let Some(live) = snapshot.get(&address) else {
         return Ok(());
     };
-    if live.metadata.deletion_timestamp.is_some() || !is_owned_by(&live, &owner) {
+    if live.metadata.deletion_timestamp.is_some() || !is_owned_by(&live, owner) {
         return Ok(());
     }
     let resource = context.resource(&address.kind)?;

@@ -29,6 +29,7 @@ use crate::context::Context;
 use crate::runtime::{Next, Reconcile, Retry};
 use crate::view::{ControlSnapshot, object_ref};
 use crate::write::Failure;
+use crate::write::applier::Slot;
 use crate::write::status::conditions_of;
 
 /// For how long a status that only tells of progress may wait for a newer one while there is little to do. A rollout passes through
@@ -117,18 +118,22 @@ impl Reconcile for Planner {
         let plan = choreo_engine::plan(&snapshot.view.world, target);
         let mistakes = self.carry_out(&snapshot, target, &plan).await?;
         if let Some(object) = target.as_object()
-            && let Some(live) = snapshot.get(&object_ref(object))
-            && live.metadata.deletion_timestamp.is_none()
+            && let Some(kept) = snapshot.kept(&object_ref(object))
+            && !kept.is_deleting()
+            && let Some(mut status) = plan.status
         {
-            let generation = live.metadata.generation;
-            if let Some(mut status) = plan.status {
-                status.observed_generation = status.observed_generation.or(generation);
-                let status = as_value(status, &mistakes);
-                if let Some(left) = self.untold_for(target, &live, &status) {
-                    return Ok(Next::After(left));
-                }
-                self.context.report(self.name, &live, status).await?;
+            status.observed_generation = status.observed_generation.or(kept.generation());
+            let status = as_value(status, &mistakes);
+            let control = &self.context.control;
+            if control.is_settled(kept, Slot::Told(&self.manager), control.digest(&status)) {
+                self.untold.lock().remove(target);
+                return Ok(Next::Settled);
             }
+            let live = kept.get();
+            if let Some(left) = self.untold_for(target, &live, &status) {
+                return Ok(Next::After(left));
+            }
+            self.context.report(self.name, &live, status).await?;
         }
         Ok(Next::Settled)
     }

@@ -17,6 +17,7 @@ use super::{NAME, Releases, Subject};
 use crate::planes::Plane;
 use crate::planes::plane::Served;
 use crate::runtime::{GroupKind, Next, ObjectRef, Retry};
+use crate::write::applier::Slot;
 use crate::write::{Applied, Failure};
 
 /// How soon a refused object is tried again.
@@ -239,6 +240,15 @@ impl Releases {
         };
         let address = &object.address;
         let applier = plane.applier();
+        let is_plain = !object.once && object.without_content.is_none() && address.kind.kind != "Secret";
+        if is_plain
+            && let Some(kept) = plane.snapshot().kept(address)
+            && !kept.is_deleting()
+            && applier.is_settled(kept, Slot::Object(&self.manager), applier.digest(&object.object))
+        {
+            // It is ours and as it should be, or it would not be known.
+            return Ok(());
+        }
         let live = match plane.snapshot().get(address) {
             Some(live) => Some(live),
             // Not among ours: it may not exist, be somebody else's, or have lost its label.
@@ -272,7 +282,7 @@ impl Releases {
             .apply(&served.resource, &self.manager, &object.object, exists)
             .await?
         {
-            Applied::Written(_) | Applied::Unchanged(_) => Ok(()),
+            Applied::Written | Applied::Unchanged => Ok(()),
             Applied::Deleting => Err(Failure::Conflict(format!(
                 "{address} is being deleted; it is made again once it is gone"
             ))),

@@ -49,6 +49,11 @@ impl<V> Snapshot<V> {
         self.objects.get(object).map(Kept::get)
     }
 
+    /// The object at this address, as it is kept: what it is called and what is known of it, without reading it.
+    pub fn kept(&self, object: &ObjectRef) -> Option<&Arc<Kept>> {
+        self.objects.get(object)
+    }
+
     /// Whether there is an object at this address.
     pub fn contains(&self, object: &ObjectRef) -> bool {
         self.objects.contains_key(object)
@@ -259,7 +264,9 @@ impl<V: View> State<V> {
         }
         let before = known.map(|(_, known)| known.get());
         let key = known.map_or_else(|| Arc::new(address.clone()), |(key, _)| Arc::clone(key));
-        let (kept, object) = self.warm.keep(Arc::clone(&key), object);
+        let older = known.zip(before.as_ref());
+        let older = older.map(|((_, known), before)| (&**known, &**before));
+        let (kept, object) = self.warm.keep(Arc::clone(&key), object, older);
         self.snapshot.view.upsert(&object);
         self.snapshot.objects.insert(key, kept);
         Some(Change {

@@ -20,10 +20,24 @@ use serde_json::Value;
 use super::decode::Whole;
 use super::object::{GroupKind, ObjectRef};
 
-/// Bytes of trees that are kept at most, about. A thousand objects are looked at in a burst without being read twice.
-const BUDGET: usize = 24 << 20;
+/// Bytes of trees that are kept at most, about. Thousands of objects are looked at in a burst without being read twice.
+const BUDGET: usize = 48 << 20;
 /// For how long an object stays a tree after it came or was last read back.
 const AGE: Duration = Duration::from_secs(3);
+/// Things known of one object that are remembered at most. Each writer knows one or two.
+const KNOWN: usize = 8;
+
+/// That a part of an object is as somebody wants it, found out once and true for as long as that part stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Who wants what of it, as a hash: there are few.
+    pub slot: u64,
+    /// What is wanted, as a hash.
+    pub wanted: u64,
+    /// Whether it is about the status, and not about everything else.
+    pub of_status: bool,
+}
+
 /// An object as the cache keeps it.
 #[derive(Debug)]
 pub struct Kept {
@@ -32,15 +46,18 @@ pub struct Kept {
     resource_version: Option<Box<str>>,
     uid: Option<Box<str>>,
     mark: Option<Box<str>>,
+    generation: Option<i64>,
+    is_deleting: bool,
     state: Mutex<State>,
     warm: Arc<Warm>,
 }
 
-/// One of the two is always there.
+/// The tree or the packed text is always there.
 #[derive(Debug)]
 struct State {
     tree: Option<Arc<DynamicObject>>,
     packed: Option<Packed>,
+    settled: Vec<Settled>,
 }
 
 impl Kept {
@@ -67,6 +84,51 @@ impl Kept {
     /// The value of the label that says which release the object belongs to.
     pub fn mark(&self) -> Option<&str> {
         self.mark.as_deref()
+    }
+
+    /// `apiVersion`.
+    pub fn api_version(&self) -> &str {
+        &self.api_version
+    }
+
+    /// `metadata.generation`.
+    pub fn generation(&self) -> Option<i64> {
+        self.generation
+    }
+
+    /// Whether the object is being deleted.
+    pub fn is_deleting(&self) -> bool {
+        self.is_deleting
+    }
+
+    /// Whether it is known that the object is as `slot` wants it.
+    pub fn is_settled(&self, slot: u64, wanted: u64) -> bool {
+        let state = self.state.lock();
+        let known = state.settled.iter().find(|settled| settled.slot == slot);
+        known.is_some_and(|settled| settled.wanted == wanted)
+    }
+
+    /// Remembers that the object is as somebody wants it.
+    pub fn settle(&self, settled: Settled) {
+        let mut state = self.state.lock();
+        state.settled.retain(|known| known.slot != settled.slot);
+        if state.settled.len() >= KNOWN {
+            state.settled.remove(0);
+        }
+        state.settled.push(settled);
+    }
+
+    /// Takes over what is known of an older state of the same object and cannot have changed since.
+    fn inherit(&self, older: &Kept, before: &DynamicObject, now: &DynamicObject) {
+        let mut settled = older.state.lock().settled.clone();
+        if settled.is_empty() {
+            return;
+        }
+        let (main, status) = (same_but_status(before, now), same_status(before, now));
+        settled.retain(|known| if known.of_status { status } else { main });
+        if !settled.is_empty() {
+            self.state.lock().settled = settled;
+        }
     }
 
     /// The object.
@@ -121,6 +183,28 @@ impl Kept {
     }
 }
 
+fn same_status(before: &DynamicObject, now: &DynamicObject) -> bool {
+    before.data.get("status") == now.data.get("status")
+}
+
+/// Whether nothing but the status differs. Who owns what is not looked at: whoever takes a field over gives it another value, or
+/// takes nothing away.
+fn same_but_status(before: &DynamicObject, now: &DynamicObject) -> bool {
+    fn rest(object: &DynamicObject) -> impl Iterator<Item = (&String, &Value)> {
+        let all = object.data.as_object().into_iter().flatten();
+        all.filter(|(name, _)| *name != "status")
+    }
+    let (old, new) = (&before.metadata, &now.metadata);
+    old.uid == new.uid
+        && old.generation == new.generation
+        && old.deletion_timestamp == new.deletion_timestamp
+        && old.labels == new.labels
+        && old.annotations == new.annotations
+        && old.finalizers == new.finalizers
+        && old.owner_references == new.owner_references
+        && rest(before).eq(rest(now))
+}
+
 fn read(packed: &Packed) -> Result<DynamicObject, String> {
     let text = packed.text().map_err(|error| error.to_string())?;
     serde_json::from_slice::<Whole>(&text)
@@ -152,11 +236,12 @@ struct Entry {
 }
 
 impl Warm {
-    /// Takes an object in.
+    /// Takes an object in; `older` is what it replaces.
     pub fn keep(
         self: &Arc<Self>,
         address: Arc<ObjectRef>,
         object: DynamicObject,
+        older: Option<(&Kept, &DynamicObject)>,
     ) -> (Arc<Kept>, Arc<DynamicObject>) {
         let text = |value: &Option<String>| value.as_deref().map(Box::from);
         let tree = Arc::new(object);
@@ -169,12 +254,18 @@ impl Warm {
             mark: labels
                 .and_then(|labels| labels.get(RELEASE))
                 .map(|value| value.as_str().into()),
+            generation: tree.metadata.generation,
+            is_deleting: tree.metadata.deletion_timestamp.is_some(),
             state: Mutex::new(State {
                 tree: Some(Arc::clone(&tree)),
                 packed: None,
+                settled: Vec::new(),
             }),
             warm: Arc::clone(self),
         });
+        if let Some((older, before)) = older {
+            kept.inherit(older, before, &tree);
+        }
         self.add(&kept, &tree);
         (kept, tree)
     }
@@ -289,7 +380,7 @@ mod tests {
     }
 
     fn keep(warm: &Arc<Warm>, object: DynamicObject) -> Arc<Kept> {
-        warm.keep(Arc::new(ObjectRef::of(&object)), object).0
+        warm.keep(Arc::new(ObjectRef::of(&object)), object, None).0
     }
 
     #[test]
@@ -337,16 +428,62 @@ mod tests {
     fn more_than_the_budget_is_not_kept_as_trees() {
         let warm = Arc::new(Warm::default());
         let large = "x".repeat(1 << 20);
-        let all: Vec<_> = (0..40)
+        let all: Vec<_> = (0..80)
             .map(|index| keep(&warm, object(&index.to_string(), &large)))
             .collect();
         let trees = all.iter().filter(|kept| kept.state.lock().tree.is_some()).count();
-        assert!((20..=24).contains(&trees), "{trees}");
+        assert!((40..=48).contains(&trees), "{trees}");
         assert!(warm.queue.lock().size <= BUDGET);
         // The oldest went first, and comes back when it is asked for.
         assert!(all[0].state.lock().tree.is_none());
         assert_eq!(all[0].get().metadata.name.as_deref(), Some("0"));
         assert!(all[0].state.lock().tree.is_some());
+    }
+
+    #[test]
+    fn what_is_known_stays_known_while_its_part_of_the_object_stays() {
+        let warm = Arc::new(Warm::default());
+        let of = |slot: u64, of_status: bool| Settled {
+            slot,
+            wanted: slot + 100,
+            of_status,
+        };
+        let known = |kept: &Arc<Kept>| [1, 2].map(|slot| kept.is_settled(slot, slot + 100));
+        let first = object("a", "text");
+        let kept = keep(&warm, first.clone());
+        kept.settle(of(1, false));
+        kept.settle(of(2, true));
+        assert_eq!(known(&kept), [true, true]);
+        assert!(!kept.is_settled(1, 7));
+        let next = |change: &dyn Fn(&mut DynamicObject)| {
+            let mut now = first.clone();
+            now.metadata.resource_version = Some("8".to_owned());
+            change(&mut now);
+            let older = Some((&*kept, &first));
+            known(&warm.keep(Arc::clone(kept.address()), now, older).0)
+        };
+        assert_eq!(next(&|_| {}), [true, true]);
+        assert_eq!(
+            next(&|now| now.data["status"] = json!({"ready": true})),
+            [true, false]
+        );
+        assert_eq!(
+            next(&|now| now.data["spec"]["text"] = json!("other")),
+            [false, true]
+        );
+        assert_eq!(next(&|now| now.metadata.finalizers = Some(vec![])), [false, true]);
+        assert_eq!(next(&|now| now.metadata.labels = None), [false, true]);
+        // What is wanted anew takes the place of what was wanted, and the oldest goes when it is too much.
+        kept.settle(Settled {
+            wanted: 7,
+            ..of(1, false)
+        });
+        assert_eq!(known(&kept), [false, true]);
+        for slot in 10..10 + KNOWN as u64 {
+            kept.settle(of(slot, false));
+        }
+        assert_eq!(kept.state.lock().settled.len(), KNOWN);
+        assert_eq!(known(&kept), [false, false]);
     }
 
     #[tokio::test]

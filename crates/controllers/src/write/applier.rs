@@ -1,28 +1,28 @@
 //! Server-side apply through a cache.
 
-use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher as _, Hash};
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::{ApiResource, DynamicObject, Request};
 use kube::{Client, ResourceExt};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::Failure;
 use super::diff::needs_apply;
 use crate::runtime::decode::Whole;
 use crate::runtime::metrics::Metrics;
+use crate::runtime::packed::{Kept, Settled};
 use crate::runtime::{Cache, ObjectRef, View};
 
 /// What an apply came to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
     /// The object is as wanted; nothing was sent.
-    Unchanged(Arc<DynamicObject>),
-    /// The object as it is after the write.
-    Written(Arc<DynamicObject>),
+    Unchanged,
+    /// It was written, and the cache has it.
+    Written,
     /// The object is being deleted: what is wanted can be made once it is gone.
     Deleting,
 }
@@ -33,9 +33,27 @@ pub struct Applier<V> {
     cache: Arc<Cache<V>>,
     plane: &'static str,
     metrics: Metrics,
-    /// Applies that the server accepted without any change although [`needs_apply`] could not see that (it wrote
-    /// `500m` as `0.5`, say): what was wanted, and the revision at which that was found.
-    settled: Mutex<BTreeMap<(ObjectRef, String), (u64, String)>>,
+    /// For what is remembered with cached objects ([`Kept::settle`]). Random for each process.
+    hasher: RandomState,
+}
+
+/// A part of an object that somebody wants in a certain way.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub enum Slot<'a> {
+    /// What a field manager applies to the object.
+    Object(&'a str),
+    /// What a field manager applies to the status.
+    Status(&'a str),
+    /// What a controller has to say in the status, before times are added.
+    Told(&'a str),
+    /// A planned object and its owner, before they are put together.
+    Child(&'a str),
+}
+
+impl Slot<'_> {
+    fn is_of_status(self) -> bool {
+        matches!(self, Slot::Status(_) | Slot::Told(_))
+    }
 }
 
 impl<V: View + Default> Applier<V> {
@@ -46,7 +64,7 @@ impl<V: View + Default> Applier<V> {
             cache,
             plane,
             metrics,
-            settled: Mutex::new(BTreeMap::new()),
+            hasher: RandomState::default(),
         }
     }
 
@@ -112,18 +130,21 @@ impl<V: View + Default> Applier<V> {
     ) -> Result<Applied, Failure> {
         let address = ObjectRef::of_value(desired)
             .ok_or_else(|| Failure::Rejected("an object without apiVersion, kind or name".to_owned()))?;
-        let live = self.cache.snapshot().get(&address);
-        let digest = digest(desired);
-        let slot = (address.clone(), format!("{manager}/{subresource}"));
-        if let Some(live) = &live {
-            if live.metadata.deletion_timestamp.is_some() && subresource.is_empty() {
+        let slot = match subresource {
+            "" => Slot::Object(manager),
+            _ => Slot::Status(manager),
+        };
+        let wanted = self.digest(desired);
+        if let Some(kept) = self.cache.snapshot().kept(&address) {
+            if kept.is_deleting() && subresource.is_empty() {
                 return Ok(Applied::Deleting);
             }
-            let settled = self.settled.lock().get(&slot).is_some_and(|(wanted, revision)| {
-                *wanted == digest && Some(revision.as_str()) == live.metadata.resource_version.as_deref()
-            });
-            if settled || !needs_apply(desired, live, manager, subresource) {
-                return Ok(Applied::Unchanged(Arc::clone(live)));
+            if self.is_settled(kept, slot, wanted) {
+                return Ok(Applied::Unchanged);
+            }
+            if !needs_apply(desired, &kept.get(), manager, subresource) {
+                self.settle(kept, slot, wanted);
+                return Ok(Applied::Unchanged);
             }
         }
         let params = PatchParams {
@@ -142,16 +163,34 @@ impl<V: View + Default> Applier<V> {
             Ok(request) => self.client.request::<Whole>(request).await.map(|whole| whole.0),
             Err(error) => Err(kube::Error::BuildRequest(error)),
         };
-        let object = self.answered(&address, answer)?;
-        let revision = object.metadata.resource_version.clone().unwrap_or_default();
-        let unchanged = live.is_some_and(|live| live.metadata.resource_version.as_deref() == Some(&revision));
-        let mut settled = self.settled.lock();
-        if unchanged {
-            settled.insert(slot, (digest, revision));
-        } else {
-            settled.remove(&slot);
+        let revision = self.answered(&address, answer)?;
+        // However the server has written it down (`500m` as `0.5`, say): this is what becomes of what is wanted.
+        if let Some(kept) = self.cache.snapshot().kept(&address)
+            && kept.resource_version().is_some()
+            && kept.resource_version() == revision.as_deref()
+        {
+            self.settle(kept, slot, wanted);
         }
-        Ok(Applied::Written(Arc::new(object)))
+        Ok(Applied::Written)
+    }
+
+    /// What is wanted, for [`Applier::is_settled`].
+    pub fn digest(&self, wanted: &impl Hash) -> u64 {
+        self.hasher.hash_one(wanted)
+    }
+
+    /// Whether it is known that a part of the object is as it is wanted, so that nobody needs to look.
+    pub fn is_settled(&self, kept: &Kept, slot: Slot<'_>, wanted: u64) -> bool {
+        kept.is_settled(self.digest(&slot), wanted)
+    }
+
+    /// Remembers that a part of the object is as it is wanted.
+    pub fn settle(&self, kept: &Kept, slot: Slot<'_>, wanted: u64) {
+        kept.settle(Settled {
+            slot: self.digest(&slot),
+            wanted,
+            of_status: slot.is_of_status(),
+        });
     }
 
     /// Reads an object from the API server, past the cache: for objects that the cache does not watch.
@@ -289,19 +328,21 @@ impl<V: View + Default> Applier<V> {
         self.answered(&address, answer).map(drop)
     }
 
+    /// Puts the answer to a write into the cache. Gives its revision.
     fn answered(
         &self,
         address: &ObjectRef,
         answer: kube::Result<DynamicObject>,
-    ) -> Result<DynamicObject, Failure> {
+    ) -> Result<Option<String>, Failure> {
         match answer {
             Ok(object) => {
+                let revision = object.metadata.resource_version.clone();
                 // The last finalizer of a deleted object was removed: the answer is its last state, not a live one.
                 let last = object.metadata.deletion_timestamp.is_some() && object.finalizers().is_empty();
                 if !last {
-                    self.cache.wrote(object.clone());
+                    self.cache.wrote(object);
                 }
-                Ok(object)
+                Ok(revision)
             }
             Err(error) => {
                 let failure = Failure::from(error);
@@ -310,10 +351,4 @@ impl<V: View + Default> Applier<V> {
             }
         }
     }
-}
-
-fn digest(value: &Value) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }

@@ -6,7 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
+use super::applier::Slot;
 use super::{Applied, Applier, Failure};
+use crate::runtime::packed::Kept;
 use crate::runtime::{ObjectRef, View};
 
 /// A change of an object's `Ready` condition, worth an event.
@@ -48,7 +50,13 @@ pub async fn write<V: View + Default>(
 ) -> Result<Option<Transition>, Failure> {
     let address = ObjectRef::of(live);
     // The newest that we know: `live` may be from before an earlier write of the same run.
-    let newest = applier.cache().snapshot().get(&address);
+    let snapshot = applier.cache().snapshot();
+    let told = (Slot::Told(manager), applier.digest(&status));
+    let newest = snapshot.kept(&address);
+    if newest.is_some_and(|kept| applier.is_settled(kept, told.0, told.1)) {
+        return Ok(None);
+    }
+    let newest = newest.map(Kept::get);
     let before = newest.as_deref().unwrap_or(live).data.get("status").cloned();
     // Times in Kubernetes' metadata are whole seconds.
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
@@ -63,12 +71,19 @@ pub async fn write<V: View + Default>(
         "status": status,
     });
     if !address.namespace.is_empty() {
-        desired["metadata"]["namespace"] = Value::String(address.namespace);
+        desired["metadata"]["namespace"] = Value::String(address.namespace.clone());
     }
-    match applier.apply_status(resource, manager, &desired).await {
-        Ok(Applied::Written(_)) => {}
-        Ok(Applied::Unchanged(_) | Applied::Deleting) | Err(Failure::NotFound(_)) => return Ok(None),
-        Err(failure) => return Err(failure),
+    let applied = match applier.apply_status(resource, manager, &desired).await {
+        Err(Failure::NotFound(_)) => return Ok(None),
+        applied => applied?,
+    };
+    if let Some(kept) = applier.cache().snapshot().kept(&address)
+        && applier.is_settled(kept, Slot::Status(manager), applier.digest(&desired))
+    {
+        applier.settle(kept, told.0, told.1);
+    }
+    if applied != Applied::Written {
+        return Ok(None);
     }
     let told = |condition: &Option<Condition>| {
         condition
