@@ -189,10 +189,9 @@ impl Review<'_> {
         if !steps.is_empty() {
             let snapshot = target.cluster.store().snapshot();
             for step in steps {
-                let before = object.clone();
-                let request = self.request(&snapshot, Some(&before));
-                if step.handles(&request) {
-                    step.mutate(&request, object)?;
+                if step.handles(&self.request(&snapshot, Some(&*object))) {
+                    let before = object.clone();
+                    step.mutate(&self.request(&snapshot, Some(&before)), object)?;
                     changed |= *object != before;
                 }
             }
