@@ -33,6 +33,9 @@ const COALESCE: Duration = Duration::from_millis(2);
 /// Longest pause between two tables while changes keep coming.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// How often connections are looked through for those that nobody uses.
+const SWEEP: Duration = Duration::from_secs(30);
+
 /// How the gateway runs.
 pub struct Options {
     /// How pods are reached.
@@ -127,6 +130,7 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = follower.follow() => {}
+        () = sweep(&shared) => {}
     }
     drop(feeds);
     follower.ports.close();
@@ -140,6 +144,24 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
             "connections that did not end within {:?} were cut off",
             server::DRAIN
         );
+    }
+}
+
+/// Closes connections to backends that nobody uses, so that a burst of requests leaves nothing behind.
+async fn sweep(shared: &Shared) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let world = shared.world.lock();
+        for port in world.services.values().flat_map(|service| &service.ports) {
+            port.endpoints.sweep();
+        }
+        for (endpoints, _) in world
+            .backends
+            .values()
+            .filter_map(|backend| backend.spec.as_ref().ok())
+        {
+            endpoints.sweep();
+        }
     }
 }
 

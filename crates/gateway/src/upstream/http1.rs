@@ -184,6 +184,12 @@ impl ResponseBody {
     }
 }
 
+/// Closes connections that nobody has used for too long. Those at the front are the oldest.
+pub(super) fn drop_old(idle: &mut Vec<Idle>) {
+    let old = idle.iter().take_while(|one| one.since.elapsed() > KEEP).count();
+    idle.drain(..old);
+}
+
 /// Gives the connection back to its endpoint if it can be used again.
 fn release(
     connection: &mut Option<Connection>,
@@ -201,6 +207,7 @@ fn release(
     }
     let endpoint: &Arc<Endpoint> = &active.0;
     let mut idle = endpoint.idle.lock();
+    drop_old(&mut idle);
     if idle.len() < MOST_IDLE {
         idle.push(Idle {
             connection,

@@ -136,6 +136,13 @@ impl Endpoints {
         self.list.store(Arc::new(list.collect()));
     }
 
+    /// Closes connections that nobody has used for a while.
+    pub(crate) fn sweep(&self) {
+        for endpoint in self.list.load().iter() {
+            http1::drop_old(&mut endpoint.idle.lock());
+        }
+    }
+
     /// An endpoint for the next attempt, other than those that were tried if there is one.
     pub(crate) fn pick(&self, how: LoadBalancerType, tried: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
         let list = self.list.load();
