@@ -11,6 +11,16 @@ use super::{Call, Refusal};
 /// Users and the digests of their passwords.
 pub(crate) struct Users(HashMap<String, Vec<u8>>);
 
+#[cfg(test)]
+impl Users {
+    /// Their names, in order.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.0.keys().cloned().collect();
+        names.sort();
+        names
+    }
+}
+
 impl Users {
     /// Reads a file of htpasswd.
     ///
