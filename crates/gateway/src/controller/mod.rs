@@ -25,6 +25,7 @@ use crate::config::policies::ClientSettings;
 use crate::config::table::Socket;
 use crate::config::world::World;
 use crate::dial::Dial;
+use crate::proxy::workers::Workers;
 use crate::proxy::{Proxy, fetch, server};
 
 /// Changes that come this soon after another are taken in with it.
@@ -132,6 +133,13 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
         sockets,
         address,
     } = options;
+    let workers = match Workers::start() {
+        Ok(workers) => workers,
+        Err(error) => {
+            tracing::error!("the gateway serves nothing: the system gives it no threads: {error}");
+            return;
+        }
+    };
     let proxy = Proxy::new(dial, authority);
     let shared = Arc::new(Shared {
         client,
@@ -144,7 +152,7 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     let mut follower = Follower {
         shared: Arc::clone(&shared),
         proxy: Arc::clone(&proxy),
-        ports: sockets::Ports::new(sockets, address),
+        ports: sockets::Ports::new(sockets, address, workers.turn()),
         memory: Memory::default(),
         settings: Settings {
             address: address.to_string(),

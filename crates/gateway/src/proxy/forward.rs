@@ -239,16 +239,16 @@ impl Outgoing<'_> {
     ) -> Result<Answer, Attempt> {
         let active = Active::new(Arc::clone(endpoint));
         for stale in 0.. {
-            let known = endpoint.shared.open();
+            let known = endpoint.shared().open();
             let mut sender = match known {
                 Some(sender) => sender,
                 None => {
-                    let _opening = endpoint.shared.opening.lock().await;
-                    match endpoint.shared.open() {
+                    let _opening = endpoint.shared().opening.lock().await;
+                    match endpoint.shared().open() {
                         Some(sender) => sender,
                         None => match self.open(endpoint, Protocol::Http2).await {
                             Err(error) => return Err(cannot_connect(error, body)),
-                            Ok(stream) => match endpoint.shared.start(stream).await {
+                            Ok(stream) => match endpoint.shared().start(stream).await {
                                 Ok(sender) => sender,
                                 Err(error) => {
                                     return Err(Attempt::Unsent(Failure::Reset(error.to_string()), body));
@@ -266,11 +266,11 @@ impl Outgoing<'_> {
                 }
                 Err(mut error) => {
                     if sender.is_closed() {
-                        endpoint.shared.forget();
+                        endpoint.shared().forget();
                     }
                     match error.take_message() {
                         Some(request) if stale < MOST_STALE => {
-                            endpoint.shared.forget();
+                            endpoint.shared().forget();
                             body = request.into_body();
                         }
                         Some(request) => {

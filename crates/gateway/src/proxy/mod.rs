@@ -14,6 +14,7 @@ pub(crate) mod rewind;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod udp;
+pub(crate) mod workers;
 
 use std::sync::Arc;
 

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::http::{Via, handle};
 use super::rewind::Rewind;
+use super::workers::Turn;
 use super::{Proxy, idle, raw, tls};
 use crate::config::table::{Port, Transport};
 
@@ -33,8 +34,14 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long requests under way may take to end when the gateway stops.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 
-/// Accepts connections until `stop`.
-pub(crate) async fn accept(proxy: Arc<Proxy>, listener: TcpListener, port: u16, stop: CancellationToken) {
+/// Accepts connections until `stop`, and hands them out.
+pub(crate) async fn accept(
+    proxy: Arc<Proxy>,
+    turn: Turn,
+    listener: TcpListener,
+    port: u16,
+    stop: CancellationToken,
+) {
     loop {
         // Who waits here waits in the kernel's queue, and costs nothing.
         let Ok(permit) = Arc::clone(&proxy.connections).acquire_owned().await else {
@@ -57,13 +64,26 @@ pub(crate) async fn accept(proxy: Arc<Proxy>, listener: TcpListener, port: u16, 
         // A client that is gone without a word is noticed, also where nothing is to be sent to it.
         let _ = socket2::SockRef::from(&stream)
             .set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE));
-        let connection = connection(Arc::clone(&proxy), stream, peer, port);
-        proxy.tasks.spawn(async move {
-            if let Err(error) = Box::pin(connection).await {
+        // Whoever serves it waits for it, too.
+        let stream = match stream.into_std() {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(port, "cannot hand a connection over: {error}");
+                continue;
+            }
+        };
+        let of_connection = Arc::clone(&proxy);
+        let serving = async move {
+            let outcome = match TcpStream::from_std(stream) {
+                Ok(stream) => Box::pin(connection(of_connection, stream, peer, port)).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = outcome {
                 tracing::debug!(%peer, port, "connection ended: {error}");
             }
             drop(permit);
-        });
+        };
+        drop(turn.next().spawn(proxy.tasks.track_future(serving)));
     }
 }
 

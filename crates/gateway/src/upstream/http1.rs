@@ -67,10 +67,10 @@ impl Connection {
     /// An idle connection of the endpoint that is still open.
     pub(crate) fn reuse(endpoint: &Endpoint) -> Option<Self> {
         loop {
-            let idle = endpoint.idle.lock().pop()?;
+            let idle = endpoint.idle().lock().pop()?;
             if idle.since.elapsed() > KEEP {
                 // The newest are taken first: all others are older.
-                endpoint.idle.lock().clear();
+                endpoint.idle().lock().clear();
                 return None;
             }
             let mut connection = idle.connection;
@@ -206,7 +206,7 @@ fn release(
         return;
     }
     let endpoint: &Arc<Endpoint> = &active.0;
-    let mut idle = endpoint.idle.lock();
+    let mut idle = endpoint.idle().lock();
     drop_old(&mut idle);
     if idle.len() < MOST_IDLE {
         idle.push(Idle {
