@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::Ipv4Net;
 use k8s_openapi::{
     api::core::v1::{Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo},
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
@@ -12,7 +13,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Agent, Runtime};
+use super::{Agent, Runtime, engine::EngineInfo};
 use crate::{
     NODE, SIMULATED,
     core::{Action, Context, Error, Name, Result, now},
@@ -20,6 +21,12 @@ use crate::{
 
 /// Address of the node; from the range for documentation: Pods do not reach this machine by any.
 pub(super) const ADDRESS: &str = "192.0.2.1";
+/// Annotation of the node: the socket of the engine that runs its Pods, for programs on the same machine.
+pub const ENGINE_SOCKET: &str = "openchoreo.dev/container-engine";
+/// Condition of the node: containers can connect to what listens on all addresses of this machine.
+pub const HOST_REACHABLE: &str = "HostReachableFromCells";
+/// Condition of the node: what of network policies does not hold here.
+pub const POLICY_PARTLY_ENFORCED: &str = "NetworkPolicyPartlyEnforced";
 /// As many Pods as a kubelet takes if nobody says otherwise.
 const PODS: u32 = 110;
 
@@ -55,6 +62,7 @@ pub(crate) async fn reconcile(context: &Context, agent: &Agent) -> Result<Action
                 metadata: ObjectMeta {
                     name: Some(NODE.into()),
                     labels: Some(labels),
+                    annotations: Some([(ENGINE_SOCKET.to_owned(), runtime.socket.clone())].into()),
                     ..ObjectMeta::default()
                 },
                 ..Node::default()
@@ -74,8 +82,10 @@ pub(crate) async fn reconcile(context: &Context, agent: &Agent) -> Result<Action
         .is_some_and(|all| all.contains_key(SIMULATED));
     let instance_type = "node.kubernetes.io/instance-type";
     let has = |key: &str| node.metadata.labels.as_ref().and_then(|all| all.get(key));
-    if was_simulated || has(instance_type) != labels.get(instance_type) {
-        let patch = json!({"metadata": {"annotations": {SIMULATED: null}, "labels": labels}});
+    let annotations = node.metadata.annotations.as_ref();
+    let same_engine = annotations.and_then(|all| all.get(ENGINE_SOCKET)) == Some(&runtime.socket);
+    if was_simulated || !same_engine || has(instance_type) != labels.get(instance_type) {
+        let patch = json!({"metadata": {"annotations": {SIMULATED: null, ENGINE_SOCKET: runtime.socket}, "labels": labels}});
         api.patch(NODE, &PatchParams::default(), &Patch::Merge(&patch))
             .await
             .map_err(failed("update"))?;
@@ -88,6 +98,17 @@ pub(crate) async fn reconcile(context: &Context, agent: &Agent) -> Result<Action
             .map_err(failed("update the status of"))?;
     }
     Ok(Action::Wait)
+}
+
+/// Whether containers can connect to this machine by the bridge of their network. An engine without root has its bridges in a network
+/// namespace of its own, where nobody listens.
+fn host_is_reachable(info: &EngineInfo) -> bool {
+    !info.rootless
+}
+
+/// The command that closes it. Connections that this machine begins, to reach Pods, go on.
+fn close_host(pool: Ipv4Net) -> String {
+    format!("iptables -I INPUT -s {pool} -m conntrack --ctstate NEW -j DROP")
 }
 
 fn status(runtime: &Runtime, before: Option<&NodeStatus>) -> NodeStatus {
@@ -152,6 +173,33 @@ fn status(runtime: &Runtime, before: Option<&NodeStatus>) -> NodeStatus {
             format!("containers run without limits of memory and processor: {why}"),
         ),
     };
+    let open = host_is_reachable(info);
+    let host = condition(
+        HOST_REACHABLE,
+        open,
+        if open {
+            "BridgeHasAddress"
+        } else {
+            "NetworksOfTheirOwn"
+        },
+        if open {
+            format!(
+                "the engine's bridge has an address in each cell: what listens on all addresses of this machine can be connected to from \
+                 containers, whatever policies say. Let it listen on 127.0.0.1, or close the way: {}",
+                close_host(runtime.options.pool)
+            )
+        } else {
+            "the engine's networks are not this machine's: nothing that listens here is reachable from containers".to_owned()
+        },
+    );
+    let policies = condition(
+        POLICY_PARTLY_ENFORCED,
+        true,
+        "NotInsideOfNamespaces",
+        "network policies hold between namespaces and to the outside; Pods of one namespace connect to each other whatever policies say, \
+         and a rule for some requests lets all through"
+            .to_owned(),
+    );
     let calm = |kind: &str, reason: &str, message: &str| condition(kind, false, reason, message.to_owned());
     let address = |kind: &str, value: &str| NodeAddress {
         type_: kind.into(),
@@ -178,6 +226,8 @@ fn status(runtime: &Runtime, before: Option<&NodeStatus>) -> NodeStatus {
                 "kubelet has sufficient PID available",
             ),
             limits,
+            host,
+            policies,
             ready,
         ]),
         daemon_endpoints: before
