@@ -125,6 +125,8 @@ fn held(policies: &mut Policies<'_>, listeners: &Listeners, route: &Route, attac
     all
 }
 
+/// A reference as it is written, and whether it attaches, or why not.
+type Parent<'r> = (&'r Value, Result<(), (&'static str, String)>);
 type Raw = HashMap<usize, (Name, Option<Arc<RawRoute>>)>;
 
 /// Works a route out.
@@ -139,11 +141,12 @@ pub(super) fn make(
 ) -> Cached {
     let label: Arc<str> = format!("{} {}", route.kind.as_str(), route.meta.name).into();
     let mut unresolved: Unresolved = None;
-    let mut parents: Vec<(&Value, Result<(), (&'static str, String)>)> = Vec::new();
+    let mut parents: Vec<Parent<'_>> = Vec::new();
     let mut leads: Vec<Name> = Vec::new();
     let mut attached_to = Vec::new();
     let mut entries = Vec::new();
-    (drop(memory.limits.asked()), drop(memory.limiters.asked()));
+    drop(memory.limits.asked());
+    drop(memory.limiters.asked());
     for (written, parent) in &route.parents {
         let Some(gateway) = gateway_of(route, parent).filter(|name| listeners.gateways.contains(name)) else {
             continue;
@@ -240,7 +243,7 @@ pub(super) fn make(
     }
 }
 
-fn verdict(parents: Vec<(&Value, Result<(), (&'static str, String)>)>, unresolved: Unresolved) -> Verdict {
+fn verdict(parents: Vec<Parent<'_>>, unresolved: Unresolved) -> Verdict {
     let resolved = match unresolved {
         None => Condition::new(
             "ResolvedRefs",

@@ -25,6 +25,7 @@ pub(crate) mod table;
 pub(crate) mod world;
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)]
 mod incremental_tests;
 #[cfg(test)]
 #[allow(clippy::needless_pass_by_value)]

@@ -169,11 +169,11 @@ impl World {
 
     /// Takes the labels of a namespace in. Whether the table may differ.
     pub(crate) fn apply_namespace(&mut self, name: &str, labels: Option<BTreeMap<String, String>>) -> bool {
-        let before = match labels.clone() {
-            Some(labels) => self.namespaces.insert(name.to_owned(), labels),
-            None => self.namespaces.remove(name),
-        };
-        let changed = before != labels;
+        let changed = self.namespaces.get(name) != labels.as_ref();
+        match labels {
+            Some(labels) => drop(self.namespaces.insert(name.to_owned(), labels)),
+            None => drop(self.namespaces.remove(name)),
+        }
         if changed {
             self.common += u64::from(self.looked_at.namespaces);
         }

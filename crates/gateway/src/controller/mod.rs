@@ -235,7 +235,7 @@ impl Follower {
             });
             self.statuses.write(writes.collect());
             // While many objects change, most of the time belongs to others.
-            let pause = began.elapsed().saturating_mul(4).min(LONGEST_PAUSE);
+            let pause = began.elapsed().saturating_mul(2).min(LONGEST_PAUSE);
             not_before = tokio::time::Instant::now() + pause;
         }
     }
