@@ -44,7 +44,7 @@ pub(crate) fn parts() -> anyhow::Result<Parts> {
     let layer = layer(&program)?;
     let config = json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
-        "config": {"Entrypoint": ["/probe"], "Cmd": ["serve"], "User": "1000:1000"},
+        "config": {"Entrypoint": ["/probe"], "Cmd": ["serve"], "User": "1000:1000", "ExposedPorts": {"8080/tcp": {}}},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(&layer))]},
     })
     .to_string();
