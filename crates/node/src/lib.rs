@@ -36,6 +36,7 @@
 
 mod agent;
 mod core;
+mod node;
 mod operators;
 pub mod relay;
 mod schedule;

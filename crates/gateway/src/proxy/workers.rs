@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::{Builder, Handle};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Most threads, each with its own connections to every backend.
 pub(crate) const MOST: usize = 4;
@@ -25,7 +25,7 @@ pub(crate) fn index() -> usize {
 /// The threads. They end when this is dropped, with whatever they still do.
 pub(crate) struct Workers {
     turn: Turn,
-    stop: CancellationToken,
+    _stop: DropGuard,
 }
 
 /// Hands connections out, one thread after the other. Clones do it together.
@@ -43,6 +43,8 @@ impl Workers {
     pub(crate) fn start() -> io::Result<Self> {
         let count = std::thread::available_parallelism().map_or(1, usize::from);
         let stop = CancellationToken::new();
+        // Also those that have begun when the system gives no more.
+        let guard = stop.clone().drop_guard();
         let mut handles = Vec::new();
         for i in 0..count.min(MOST) {
             let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -60,18 +62,12 @@ impl Workers {
                 handles: handles.into(),
                 next: Arc::default(),
             },
-            stop,
+            _stop: guard,
         })
     }
 
     pub(crate) fn turn(&self) -> Turn {
         self.turn.clone()
-    }
-}
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        self.stop.cancel();
     }
 }
 

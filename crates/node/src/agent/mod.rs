@@ -109,7 +109,7 @@ pub enum StartError {
 
 /// Runs the Pods of a node. Cheap to clone; all clones are the same agent.
 ///
-/// It works while [`crate::run`] runs with it among its options; before and after, what it is asked for is [`AccessError::Unavailable`].
+/// It works while [`crate::run`] runs with it among its options; before and after, what it is asked for is [`AccessError::Unavailable`](choreo_pod_access::AccessError::Unavailable).
 #[derive(Clone)]
 pub struct Agent {
     shared: Arc<Shared>,
@@ -360,7 +360,7 @@ impl Runtime {
 
     /// The address of this node in Pods' statuses: nothing of theirs is there.
     fn host_address(&self) -> &'static str {
-        node::ADDRESS
+        crate::node::ADDRESS
     }
 }
 

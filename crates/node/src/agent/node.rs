@@ -4,23 +4,18 @@ use std::collections::BTreeMap;
 
 use ipnet::Ipv4Net;
 use k8s_openapi::{
-    api::core::v1::{Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo},
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
-};
-use kube::{
-    Api,
-    api::{Patch, PatchParams, PostParams},
+    api::core::v1::{NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo},
+    apimachinery::pkg::api::resource::Quantity,
 };
 use serde_json::json;
 
 use super::{Agent, Runtime, engine::EngineInfo};
 use crate::{
-    NODE, SIMULATED,
-    core::{Action, Context, Error, Name, Result, now},
+    SIMULATED,
+    core::{Action, Context, Result, now},
+    node,
 };
 
-/// Address of the node; from the range for documentation: Pods do not reach this machine by any.
-pub(super) const ADDRESS: &str = "192.0.2.1";
 /// Annotation of the node: the socket of the engine that runs its Pods, for programs on the same machine.
 pub const ENGINE_SOCKET: &str = "openchoreo.dev/container-engine";
 /// Condition of the node: containers can connect to what listens on all addresses of this machine.
@@ -30,72 +25,31 @@ pub const POLICY_PARTLY_ENFORCED: &str = "NetworkPolicyPartlyEnforced";
 /// As many Pods as a kubelet takes if nobody says otherwise.
 const PODS: u32 = 110;
 
-fn labels(runtime: &Runtime) -> BTreeMap<String, String> {
-    let mut labels = crate::schedule::labels();
-    labels.insert(
-        "node.kubernetes.io/instance-type".to_owned(),
-        runtime.info.name.clone(),
-    );
-    labels
-}
-
 /// Makes sure that the node is there, and that it says how things are.
 pub(crate) async fn reconcile(context: &Context, agent: &Agent) -> Result<Action> {
     let Some(runtime) = agent.shared.runtime.load_full() else {
         return Ok(Action::Wait);
     };
-    let failed = |action| {
-        move |source| Error::Api {
-            action,
-            kind: "Node".into(),
-            name: Name::new("", NODE),
-            source: Box::new(source),
-        }
+    let labels = node::labels(&runtime.info.name);
+    let engine = (ENGINE_SOCKET, runtime.socket.as_str());
+    let Some(found) = node::get_or_create(context, &labels, engine).await? else {
+        return Ok(Action::Wait);
     };
-    let api = Api::<Node>::all(context.client.clone());
-    let labels = labels(&runtime);
-    let node = match context.world.nodes.get(&Name::new("", NODE)) {
-        Some(node) if node.metadata.deletion_timestamp.is_some() => return Ok(Action::Wait),
-        Some(node) => node,
-        None => {
-            let node = Node {
-                metadata: ObjectMeta {
-                    name: Some(NODE.into()),
-                    labels: Some(labels),
-                    annotations: Some([(ENGINE_SOCKET.to_owned(), runtime.socket.clone())].into()),
-                    ..ObjectMeta::default()
-                },
-                ..Node::default()
-            };
-            // Its event comes back as the next task, which sets the status.
-            return match api.create(&PostParams::default(), &node).await {
-                Ok(_) => Ok(Action::Wait),
-                Err(kube::Error::Api(status)) if status.code == 409 => Ok(Action::Wait),
-                Err(error) => Err(failed("create")(error)),
-            };
-        }
-    };
-    let was_simulated = node
-        .metadata
-        .annotations
-        .as_ref()
-        .is_some_and(|all| all.contains_key(SIMULATED));
-    let instance_type = "node.kubernetes.io/instance-type";
-    let has = |key: &str| node.metadata.labels.as_ref().and_then(|all| all.get(key));
-    let annotations = node.metadata.annotations.as_ref();
+    let annotations = found.metadata.annotations.as_ref();
+    let was_simulated = annotations.is_some_and(|all| all.contains_key(SIMULATED));
     let same_engine = annotations.and_then(|all| all.get(ENGINE_SOCKET)) == Some(&runtime.socket);
-    if was_simulated || !same_engine || has(instance_type) != labels.get(instance_type) {
-        let patch = json!({"metadata": {"annotations": {SIMULATED: null, ENGINE_SOCKET: runtime.socket}, "labels": labels}});
-        api.patch(NODE, &PatchParams::default(), &Patch::Merge(&patch))
-            .await
-            .map_err(failed("update"))?;
+    let of_type = found
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|all| all.get(node::INSTANCE_TYPE));
+    if was_simulated || !same_engine || of_type != Some(&runtime.info.name) {
+        let annotations = json!({SIMULATED: null, ENGINE_SOCKET: runtime.socket});
+        node::patch(context, &json!({"annotations": annotations, "labels": labels})).await?;
     }
-    let status = status(&runtime, node.status.as_ref());
-    if node.status.as_ref() != Some(&status) {
-        let patch = json!({"status": status});
-        api.patch_status(NODE, &PatchParams::default(), &Patch::Merge(&patch))
-            .await
-            .map_err(failed("update the status of"))?;
+    let status = status(&runtime, found.status.as_ref());
+    if found.status.as_ref() != Some(&status) {
+        node::set_status(context, &status).await?;
     }
     Ok(Action::Wait)
 }
@@ -200,36 +154,14 @@ fn status(runtime: &Runtime, before: Option<&NodeStatus>) -> NodeStatus {
          and a rule for some requests lets all through"
             .to_owned(),
     );
-    let calm = |kind: &str, reason: &str, message: &str| condition(kind, false, reason, message.to_owned());
-    let address = |kind: &str, value: &str| NodeAddress {
-        type_: kind.into(),
-        address: value.into(),
-    };
+    let mut conditions =
+        node::calm(|kind, reason, message| condition(kind, false, reason, message.to_owned()));
+    conditions.extend([limits, host, policies, ready]);
     NodeStatus {
         capacity: Some(resources.clone()),
         allocatable: Some(resources),
-        addresses: Some(vec![address("InternalIP", ADDRESS), address("Hostname", NODE)]),
-        conditions: Some(vec![
-            calm(
-                "MemoryPressure",
-                "KubeletHasSufficientMemory",
-                "kubelet has sufficient memory available",
-            ),
-            calm(
-                "DiskPressure",
-                "KubeletHasNoDiskPressure",
-                "kubelet has no disk pressure",
-            ),
-            calm(
-                "PIDPressure",
-                "KubeletHasSufficientPID",
-                "kubelet has sufficient PID available",
-            ),
-            limits,
-            host,
-            policies,
-            ready,
-        ]),
+        addresses: Some(node::addresses()),
+        conditions: Some(conditions),
         daemon_endpoints: before
             .and_then(|status| status.daemon_endpoints.clone())
             .or(None::<NodeDaemonEndpoints>),

@@ -35,7 +35,6 @@ use tokio::{
 use super::{
     Runtime,
     engine::{Container as Found, EngineError, Phase},
-    node,
 };
 use crate::core::{Error as ApiError, Name};
 use state::{PodState, Waiting};
@@ -410,7 +409,7 @@ impl Worker {
             world: &self.runtime.context.world,
             pod,
             pod_address: address.unwrap_or_default(),
-            host_address: node::ADDRESS,
+            host_address: crate::node::ADDRESS,
             cpus: self.runtime.info.cpus,
             memory: self.runtime.info.memory,
         }

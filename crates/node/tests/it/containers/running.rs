@@ -305,7 +305,7 @@ async fn hooks_run_after_the_start_and_before_the_end() {
     bed.until_event("FailedPostStartHook", "PostStartHook failed: ")
         .await;
     bed.until_pod("rude", |pod| {
-        container(pod, "main")["restartCount"] == 1 && !is_ready(pod)
+        container(pod, "main")["restartCount"].as_u64() >= Some(1) && !is_ready(pod)
     })
     .await;
     bed.pod(
