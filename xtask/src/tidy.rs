@@ -120,6 +120,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "pod-access",
+        &["kube", "choreo-apimachinery", "choreo-apiserver", "choreo-node"],
+    ),
+    (
         "reach",
         &["tokio", "kube", "k8s-openapi", "choreo-api", "choreo-engine"],
     ),

@@ -78,10 +78,16 @@ impl Health {
         Self::new(State::Missing, "Missing", "the object is not in the cluster")
     }
 
+    /// Whether the pods of a workload may say more than it does itself: while it progresses, and where all that it says is that none
+    /// of them is available.
+    pub fn is_explained_by_pods(&self) -> bool {
+        self.state == State::Progressing || (self.state == State::Degraded && self.reason == "Unavailable")
+    }
+
     /// Takes the pods of a workload into account: while the workload is progressing, a degraded pod decides.
     #[must_use]
     pub fn with_pods<'a>(self, pods: impl IntoIterator<Item = &'a Value>) -> Self {
-        if self.state != State::Progressing {
+        if !self.is_explained_by_pods() {
             return self;
         }
         let failed = pods.into_iter().find_map(|pod| {

@@ -36,6 +36,7 @@
 
 mod agent;
 mod core;
+mod node;
 mod operators;
 pub mod relay;
 mod schedule;
@@ -44,9 +45,9 @@ mod workloads;
 
 pub use crate::core::{Options, run};
 pub use agent::{
-    AccessError, Agent, AgentOptions, AsyncReadWrite, AttachRequest, ContainerStats, DEFAULT_POOL,
-    EngineError, ExecRequest, ExecSession, Finding, GatewayAddresses, LogQuery, Output, PodStats, StartError,
-    diagnose, diagnose_engine, install_hint,
+    Agent, AgentOptions, DEFAULT_POOL, EngineError, Finding, GatewayAddresses, ImageFacts, StartError,
+    diagnose, diagnose_engine, image_facts, install_hint,
+    node::{ENGINE_SOCKET, HOST_REACHABLE, POLICY_PARTLY_ENFORCED},
 };
 pub use relay::command;
 pub use simulator::{BEHAVIOR, CONTAINER, DELAY, NODE, SIMULATED};

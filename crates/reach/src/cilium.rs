@@ -162,6 +162,16 @@ impl Policy {
     }
 
     /// Adds the ports on which a rule lets `from` begin; whether the policy closes what it does not name.
+    pub(super) fn names_networks(&self, from: &Pod) -> bool {
+        let entity = |rule: &Rule| {
+            let mut names = rule.from_entities.iter().flatten();
+            names.any(|name| name == "all" || name.starts_with("world"))
+        };
+        selects(&self.endpoint_selector, &from.namespace, from)
+            && (self.egress.iter())
+                .any(|rule| rule.cidrs.is_some() || rule.cidr_sets.is_some() || entity(rule))
+    }
+
     pub(super) fn egress_ports(&self, from: &Pod, to: &Party, ports: &mut EgressPorts) -> bool {
         let namespace = &from.namespace;
         if !selects(&self.endpoint_selector, namespace, from) {

@@ -95,6 +95,15 @@ impl Policy {
         }
     }
 
+    /// Whether a rule lets `from` begin connections to addresses that no name tells of.
+    pub(super) fn names_networks(&self, from: &Pod) -> bool {
+        let of = |key: &str| from.labels.get(key).map(String::as_str);
+        self.pod_selector.matches(of)
+            && self.is_about(Direction::Egress)
+            && (self.egress.iter().flatten())
+                .any(|rule| rule.to.is_empty() || rule.to.iter().any(|peer| peer.ip_block.is_some()))
+    }
+
     /// Adds the ports on which a rule lets `from` begin; whether the policy closes what it does not name.
     pub(super) fn egress_ports(&self, from: &Pod, to: &Party, ports: &mut EgressPorts) -> bool {
         let of = |key: &str| from.labels.get(key).map(String::as_str);

@@ -341,6 +341,32 @@ impl Policies {
         ports
     }
 
+    /// Whether a pod may begin connections to addresses, rather than to names: it is open, or some rule names a network. If not,
+    /// nothing is allowed by what a name turns out to be.
+    pub fn reaches_networks(&self, from: &Pod) -> bool {
+        let mut closed = false;
+        for (reference, rules) in &self.all {
+            if reference.namespace != from.namespace {
+                continue;
+            }
+            let (names, closes) = match rules {
+                Rules::Kubernetes(policy) => (
+                    policy.names_networks(from),
+                    policy.egress_ports(from, &Party::Host(String::new()), &mut EgressPorts::default()),
+                ),
+                Rules::Cilium(policy) => (
+                    policy.names_networks(from),
+                    policy.egress_ports(from, &Party::Host(String::new()), &mut EgressPorts::default()),
+                ),
+            };
+            if names {
+                return true;
+            }
+            closed |= closes;
+        }
+        !closed
+    }
+
     fn side(&self, subject: &Party, other: &Party, direction: Direction, flow: &Flow<'_>) -> Side {
         // Policies are about pods only.
         let Party::Pod(pod) = subject else {
@@ -405,6 +431,32 @@ mod tests {
     fn policies(api: &str, kind: &str, spec: &Value) -> Policies {
         let object = json!({"apiVersion": api, "kind": kind, "metadata": {"name": "p", "namespace": "a"}, "spec": spec});
         Policies::of([&object]).unwrap()
+    }
+
+    #[test]
+    fn addresses_count_where_a_rule_names_networks_or_none_closes() {
+        let web = pod("a", "web");
+        assert!(Policies::default().reaches_networks(&web));
+        let select = json!({"matchLabels": {"app": "web"}});
+        let cilium = |egress: Value| {
+            let spec = json!({"endpointSelector": select, "egress": egress});
+            policies("cilium.io/v2", "CiliumNetworkPolicy", &spec)
+        };
+        assert!(!cilium(json!([{"toFQDNs": [{"matchName": "api.example.com"}]}])).reaches_networks(&web));
+        assert!(cilium(json!([{"toCIDR": ["203.0.113.0/24"]}])).reaches_networks(&web));
+        assert!(cilium(json!([{"toEntities": ["world-ipv4"]}])).reaches_networks(&web));
+        let other = cilium(json!([{"toFQDNs": [{"matchName": "api.example.com"}]}]));
+        assert!(other.reaches_networks(&pod("a", "other")), "nothing closes it");
+        let kubernetes = |egress: Value| {
+            let spec = json!({"podSelector": select, "policyTypes": ["Egress"], "egress": egress});
+            policies("networking.k8s.io/v1", "NetworkPolicy", &spec)
+        };
+        assert!(!kubernetes(json!([])).reaches_networks(&web));
+        assert!(!kubernetes(json!([{"to": [{"podSelector": {}}]}])).reaches_networks(&web));
+        assert!(
+            kubernetes(json!([{"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}])).reaches_networks(&web)
+        );
+        assert!(kubernetes(json!([{"ports": [{"port": 443}]}])).reaches_networks(&web));
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod gateway;
 mod platform;
 pub mod probe;
 mod proxy;
+pub mod registry;
 
 pub use bed::{Bed, KUBECONFIG, TOKENS};
 pub use cluster::{Cluster, conditions, is_ready, ready_message};

@@ -11,11 +11,14 @@ use sha2::{Digest as _, Sha256};
 /// Its name, once [`archive`] is loaded.
 pub const IMAGE: &str = "localhost/choreo-test-probe:1";
 
-/// Compiles the probe (`image/probe.rs`, which says what it can do) and packs it as the archive that engines load.
-///
-/// # Errors
-/// When there is no compiler, or it cannot link statically.
-pub fn archive() -> anyhow::Result<Vec<u8>> {
+/// An image's two parts: its configuration and its one layer.
+pub(crate) struct Parts {
+    pub(crate) config: Vec<u8>,
+    pub(crate) layer: Vec<u8>,
+}
+
+/// Compiles the probe (`image/probe.rs`, which says what it can do).
+pub(crate) fn parts() -> anyhow::Result<Parts> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("image/probe.rs");
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("probe");
@@ -41,18 +44,30 @@ pub fn archive() -> anyhow::Result<Vec<u8>> {
     let layer = layer(&program)?;
     let config = json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
-        "config": {"Entrypoint": ["/probe"], "Cmd": ["serve"], "User": "1000:1000"},
+        "config": {"Entrypoint": ["/probe"], "Cmd": ["serve"], "User": "1000:1000", "ExposedPorts": {"8080/tcp": {}}},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(&layer))]},
     })
     .to_string();
+    Ok(Parts {
+        config: config.into_bytes(),
+        layer,
+    })
+}
+
+/// The probe's image as the archive that engines load.
+///
+/// # Errors
+/// When there is no compiler, or it cannot link statically.
+pub fn archive() -> anyhow::Result<Vec<u8>> {
+    let Parts { config, layer } = parts()?;
     let (config_name, layer_name) = (
-        format!("{}.json", digest(config.as_bytes())),
+        format!("{}.json", digest(&config)),
         format!("{}.tar", digest(&layer)),
     );
     let manifest = json!([{"Config": config_name, "RepoTags": [IMAGE], "Layers": [layer_name]}]).to_string();
     let mut archive = tar::Builder::new(Vec::new());
     for (name, bytes) in [
-        (config_name.as_str(), config.as_bytes()),
+        (config_name.as_str(), config.as_slice()),
         ("manifest.json", manifest.as_bytes()),
         (layer_name.as_str(), &layer),
     ] {
@@ -76,6 +91,6 @@ fn layer(program: &Path) -> io::Result<Vec<u8>> {
     layer.into_inner()
 }
 
-fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }

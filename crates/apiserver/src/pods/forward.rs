@@ -17,7 +17,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::access::{Connection, PodAccess};
 use super::container;
 use super::spdy::{Session, Stream};
 use super::upgrade::{Lasting, Transport, agree, pending, switch};
@@ -25,6 +24,7 @@ use super::websocket::{self, Form};
 use crate::dispatch::Context;
 use crate::request::Query;
 use crate::verbs::text;
+use choreo_pod_access::{Connection, PodAccess};
 
 /// SPDY within the messages of a WebSocket, as kubectl asks for it since 1.31 (KEP-4006).
 const TUNNELLED: &str = "SPDY/3.1+portforward.k8s.io";

@@ -8,11 +8,11 @@ use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde_json::Value;
 
-use super::access::{LogQuery, PodAccess};
 use super::container;
 use crate::dispatch::Context;
 use crate::request::{Query, Verb};
 use crate::verbs::text;
+use choreo_pod_access::{LogQuery, LogSource, PodAccess};
 
 /// Answers with a container's log, as it comes.
 ///
@@ -28,7 +28,8 @@ pub(super) async fn answer(context: &Context, pod: &Value, access: &dyn PodAcces
     let body = if container::is_placed(pod) {
         container::check_logs(pod, &chosen, query.previous)?;
         query.container = Some(chosen);
-        Body::from_stream(access.logs(&context.info.namespace, name, query).await?)
+        let log = access.logs(&context.info.namespace, name, query).await;
+        Body::from_stream(log.map_err(|error| super::access::refused(&error))?)
     } else {
         // A Pod that is on no node has written nothing.
         Body::empty()
@@ -65,10 +66,19 @@ fn options(query: &Query, pod: &str, now: jiff::Timestamp) -> Result<LogQuery> {
         let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
         errors.push(FieldError::forbidden(&FieldPath::ROOT, why));
     }
-    let stream = query.text("stream").unwrap_or("All");
-    if stream != "All" {
-        // What containers write is kept in the order it comes, without which of the two it came by.
-        errors.push(FieldError::not_supported(&field("stream"), stream, &["All"]));
+    let stream = match query.text("stream").unwrap_or("All") {
+        "All" => LogSource::All,
+        "Stdout" => LogSource::Stdout,
+        "Stderr" => LogSource::Stderr,
+        other => {
+            let known = ["All", "Stderr", "Stdout"];
+            errors.push(FieldError::not_supported(&field("stream"), other, &known));
+            LogSource::All
+        }
+    };
+    if stream != LogSource::All && tail.is_some() {
+        let why = "`tailLines` and specific `stream` are mutually exclusive for now";
+        errors.push(FieldError::forbidden(&FieldPath::ROOT, why));
     }
     if !errors.is_empty() {
         return Err(ApiError::invalid("", "PodLogOptions", pod, &errors));
@@ -79,6 +89,7 @@ fn options(query: &Query, pod: &str, now: jiff::Timestamp) -> Result<LogQuery> {
         container: None,
         follow: query.flag("follow"),
         previous: query.flag("previous"),
+        stream,
         since: time.or(before),
         tail_lines: positive(tail),
         timestamps: query.flag("timestamps"),
@@ -118,6 +129,13 @@ mod tests {
                 },
             ),
             (
+                "stream=Stderr",
+                LogQuery {
+                    stream: LogSource::Stderr,
+                    ..LogQuery::default()
+                },
+            ),
+            (
                 "sinceTime=2025-12-31T00:00:00Z&stream=All",
                 LogQuery {
                     since: since("2025-12-31T00:00:00Z"),
@@ -139,8 +157,12 @@ mod tests {
                 "at most one of `sinceTime` or `sinceSeconds` may be specified",
             ),
             (
-                "stream=Stderr",
-                "stream: Unsupported value: \"Stderr\": supported values: \"All\"",
+                "stream=stderr",
+                "stream: Unsupported value: \"stderr\": supported values: \"All\", \"Stderr\", \"Stdout\"",
+            ),
+            (
+                "stream=Stderr&tailLines=1",
+                "`tailLines` and specific `stream` are mutually exclusive for now",
             ),
             ("sinceTime=yesterday", "400: sinceTime: \"yesterday\" is no time"),
             ("tailLines=many", "400: "),

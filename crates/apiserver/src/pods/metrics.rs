@@ -14,11 +14,11 @@ use choreo_store::{Key, Snapshot};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::access::{ContainerStats, PodAccess, PodStats};
 use crate::dispatch::Context;
 use crate::handlers;
 use crate::request::{ListOptions, Verb};
 use crate::verbs::{Filter, Listed, Target, View, now, text};
+use choreo_pod_access::{ContainerStats, PodAccess, PodStats};
 
 /// The group.
 pub(crate) const GROUP: &str = "metrics.k8s.io";
@@ -77,7 +77,10 @@ fn row(plural: &str, kind: &str, scope: &str) -> Vec<ResourceInfo> {
 /// # Errors
 /// 404 for a Pod or node that nothing is known of, 405 for what is not reading.
 pub(crate) async fn answer(context: &Context, target: &Target, access: &dyn PodAccess) -> Result<Response> {
-    let stats = access.stats().await?;
+    let stats = access
+        .stats()
+        .await
+        .map_err(|error| super::access::refused(&error))?;
     let snapshot = context.cluster.store().snapshot();
     let made = if target.resource.plural == "nodes" {
         nodes(&stats, &snapshot)

@@ -31,9 +31,9 @@ use axum::response::Response;
 use choreo_apimachinery::status::{ApiError, Result};
 use tokio_util::sync::CancellationToken;
 
-pub use access::{
-    AccessError, AttachRequest, Connection, ContainerStats, ExecRequest, ExecSession, LogQuery, LogStream,
-    Output, PodAccess, PodStats,
+pub use choreo_pod_access::{
+    AccessError, AttachRequest, Connection, ContainerStats, ExecRequest, ExecSession, LogQuery, LogSource,
+    LogStream, Output, PodAccess, PodStats,
 };
 pub(crate) use upgrade::Lasting;
 

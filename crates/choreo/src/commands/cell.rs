@@ -79,12 +79,14 @@ pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -
         .collect();
     let (from, to) = parties(&words)?;
     let request = args.request.as_deref().map(parse_request).transpose()?;
-    let (world, organization) = if args.filename.is_empty() {
+    let (world, organization, session) = if args.filename.is_empty() {
         let session = Session::open(connect).await?;
         let kinds = Kinds::fetch(&session).await?;
-        (online::world(&session, &kinds).await?, session.namespace.clone())
+        let world = online::world(&session, &kinds).await?;
+        (world, session.namespace.clone(), Some(session))
     } else {
-        offline(args, connect, printer)?
+        let (world, organization) = offline(args, connect, printer)?;
+        (world, organization, None)
     };
     let environment = match &args.environment {
         Some(name) => name.clone(),
@@ -106,13 +108,56 @@ pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -
             let value = serde_json::to_value(&found).map_err(std::io::Error::other)?;
             printer.text(yaml_documents(&[value])?)?;
         }
-        Format::Table | Format::Wide | Format::Name => printer.text(draw(&found, &environment))?,
+        Format::Table | Format::Wide | Format::Name => {
+            printer.text(draw(&found, &environment))?;
+            if is_more_than_policies(&found)
+                && let Some(session) = &session
+                && let Some(limits) = local_limits(session).await
+            {
+                printer.note(format!("on the local data plane, {limits}"))?;
+            }
+        }
     }
     Ok(if found.allowed() {
         ExitStatus::Success
     } else {
         ExitStatus::Failure
     })
+}
+
+/// Whether the answer is one that a network without all of a policy's rules gives differently: a direct connection that is denied, or
+/// one for some requests.
+fn is_more_than_policies(report: &Report) -> bool {
+    report.paths.iter().any(|path| {
+        let denied_directly = path.hops.len() == 1 && !path.allowed();
+        let some_requests = path.hops.iter().any(|hop| {
+            let partly = |side: &Side| {
+                matches!(
+                    side,
+                    Side::Allowed {
+                        some_requests: true,
+                        ..
+                    }
+                )
+            };
+            partly(&hop.explanation.egress) || partly(&hop.explanation.ingress)
+        });
+        denied_directly || some_requests
+    })
+}
+
+/// What the local data plane does not enforce, in its node's words; nothing where there is none.
+async fn local_limits(session: &Session) -> Option<String> {
+    let local = session.in_logical_cluster("local")?;
+    let nodes = local.get("/api/v1/nodes").await.ok()?;
+    let nodes = nodes["items"].as_array()?;
+    let mut conditions = nodes
+        .iter()
+        .flat_map(|node| node["status"]["conditions"].as_array().into_iter().flatten());
+    let found = conditions.find(|condition| {
+        condition["type"] == choreo_node::POLICY_PARTLY_ENFORCED && condition["status"] == "True"
+    })?;
+    found["message"].as_str().map(str::to_owned)
 }
 
 /// The two parties of a question, in any of the ways in which it may be written.

@@ -189,11 +189,20 @@ fn without_an_engine_it_says_what_to_do() {
         "up",
         "--api-port",
         "0",
+        "--http-port",
+        "0",
+        "--https-port",
+        "0",
         "--containers",
         "engine",
         "--data-dir",
         folder.path().join("a").to_str().unwrap(),
     ]);
+    assert!(
+        !said.out.contains("API server"),
+        "nothing has begun: {}",
+        said.out
+    );
     let error = said.fails(1);
     assert!(
         error.contains("no container engine answers") && error.contains("--containers simulated"),

@@ -230,6 +230,6 @@ fn a_dry_run_needs_no_server() {
     assert_eq!(self::json(&json)["items"].as_array().unwrap().len(), 3);
     let err = choreo(["run", "https://ghcr.io/a", "--dry-run"]).fails(2);
     assert!(err.contains("without the scheme"), "{err}");
-    let err = choreo(["run", IMAGE, "--public"]).fails(2);
+    let err = choreo(["run", IMAGE, "--public", "--dry-run"]).fails(2);
     assert!(err.contains("--port"), "{err}");
 }

@@ -250,7 +250,7 @@ fn judge(live: &DynamicObject, pods: &impl Deref<Target = Vec<Value>>, rules: &R
         return Health::new(State::Unknown, "Unreadable", "the object cannot be read");
     };
     let health = rules.assess(&value);
-    if health.state != State::Progressing {
+    if !health.is_explained_by_pods() {
         return health;
     }
     // A workload's pods are found by its selector.

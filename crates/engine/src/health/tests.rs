@@ -54,6 +54,17 @@ fn a_crashing_pod_decides_while_its_workload_progresses() {
             "pod d-1: back-off 10s restarting"
         )
     );
+    // It was available for a moment, and crashes since.
+    let available = json!([{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]);
+    let d = deployment(
+        &json!({"replicas": 1}),
+        &json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "conditions": available}),
+    );
+    assert_eq!(assess(&d).reason, "Unavailable");
+    assert_eq!(
+        assess(&d).with_pods([&pod]).message,
+        "pod d-1: back-off 10s restarting"
+    );
     // A healthy workload is not dragged down by a pod that is being replaced.
     let d = deployment(
         &json!({"replicas": 1}),

@@ -76,7 +76,7 @@ pub(crate) struct AllowedRoutes {
     pub(crate) kinds: Vec<RouteGroupKind>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RouteNamespaces {
     pub(crate) from: Option<String>,

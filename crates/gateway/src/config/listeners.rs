@@ -1,14 +1,14 @@
 //! Gateways: which of their listeners can be followed, and on which port.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use kube::core::SelectorExt;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::build::{Memory, Settings};
-use super::object::{Key, Kind, Name};
+use super::build::{Memory, Settings, Verdicts};
+use super::object::{Kind, Name};
 use super::policies::ClientSettings;
 use super::policy_index::{Index, Target};
 use super::route::is_hostname;
@@ -71,9 +71,69 @@ impl Live {
         }
     }
 
+    /// Everything of it that routes depend on.
+    pub(super) fn key(&self) -> ListenerKey {
+        let Self {
+            gateway,
+            name,
+            port,
+            protocol,
+            host,
+            kinds,
+            namespaces,
+            tls: _,
+            settings: _,
+            closed: _,
+            attached: _,
+        } = self;
+        ListenerKey {
+            gateway: gateway.clone(),
+            name: name.clone(),
+            port: *port,
+            protocol: protocol.clone(),
+            host: host.clone(),
+            kinds: kinds.clone(),
+            namespaces: namespaces.clone(),
+        }
+    }
+
     pub(crate) fn socket(&self) -> Socket {
         (transport(&self.protocol), self.port)
     }
+}
+
+/// What of a listener routes depend on.
+#[derive(Debug, PartialEq)]
+pub(super) struct ListenerKey {
+    gateway: Name,
+    name: String,
+    port: u16,
+    protocol: String,
+    host: HostPattern,
+    kinds: Vec<Kind>,
+    namespaces: RouteNamespaces,
+}
+
+/// The Secrets that certificates are taken from.
+pub(super) fn secrets(world: &World) -> HashSet<Name> {
+    let mut all = HashSet::new();
+    for gateway in world.gateways.values() {
+        let listeners = gateway
+            .listeners
+            .iter()
+            .filter_map(|(_, listener)| listener.as_ref().ok());
+        for reference in listeners
+            .flat_map(|listener| &listener.tls)
+            .flat_map(|tls| &tls.certificate_refs)
+        {
+            let own = &gateway.meta.name.namespace;
+            all.insert(Name::new(
+                reference.namespace.as_deref().unwrap_or(own),
+                &reference.name,
+            ));
+        }
+    }
+    all
 }
 
 fn transport(protocol: &str) -> Transport {
@@ -434,8 +494,14 @@ fn parse(secret: &SecretData) -> Result<Arc<rustls::sign::CertifiedKey>, String>
 }
 
 impl Listeners {
+    /// Whether a listener chooses the namespaces of its routes by labels.
+    pub(super) fn select_namespaces(&self) -> bool {
+        let selects = |live: &Live| live.namespaces.from.as_deref() == Some("Selector");
+        self.live.iter().any(selects)
+    }
+
     /// The statuses of the Gateways, once all routes are attached.
-    pub(crate) fn verdicts(&self, address: &str, verdicts: &mut BTreeMap<Key, Verdict>) {
+    pub(crate) fn verdicts(&self, address: &str, verdicts: &mut Verdicts) {
         for (name, states, problem) in &self.states {
             let listeners: Vec<ListenerStatus> = states.iter().map(|state| self.status(state)).collect();
             let holding = |kind: &str| {
@@ -477,7 +543,7 @@ impl Listeners {
                 conditions,
                 listeners,
             };
-            verdicts.insert((Kind::Gateway, name.clone()), verdict);
+            verdicts.insert((Kind::Gateway, name.clone()), Arc::new(verdict));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Policies as they are written, read once when they change.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -22,10 +23,14 @@ use crate::policy::jwt::Jwt;
 use crate::policy::{duration, rate_limit};
 use crate::upstream::{Address, Endpoint, Endpoints, Protocol};
 
+static STAMPS: AtomicU64 = AtomicU64::new(1);
+
 /// A policy with its targets. A `spec` that cannot be followed closes what the policy is about.
 #[derive(Debug)]
 pub(crate) struct Policy<T> {
     pub(crate) meta: Meta,
+    /// Which reading of which policy it is: no two have the same.
+    pub(crate) stamp: u64,
     pub(crate) targets: Vec<TargetRef>,
     pub(crate) spec: Result<T, String>,
 }
@@ -47,6 +52,7 @@ impl<T> Policy<T> {
         };
         Self {
             meta: Meta::of(object),
+            stamp: STAMPS.fetch_add(1, Ordering::Relaxed),
             targets: all,
             spec,
         }

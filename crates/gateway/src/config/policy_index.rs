@@ -1,8 +1,10 @@
 //! Which policy holds for what: the most specific one, and of several for one target the oldest.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
-use super::object::{Key, Kind, Name};
+use super::build::Verdicts;
+use super::object::{Kind, Name};
 use super::policies::Policy;
 use super::status::{Condition, Verdict};
 
@@ -105,6 +107,9 @@ impl<'w, T> Index<'w, T> {
     /// The policy for a rule of a route that is attached to a listener: the rule's, the route's, the listener's or the gateway's.
     /// Those that are passed over are told so.
     pub(crate) fn effective(&mut self, rule: &RuleOf<'_>) -> Option<usize> {
+        if self.by_target.is_empty() {
+            return None;
+        }
         let own = rule
             .rule
             .and_then(|name| self.position(&Target::new(rule.kind, rule.route, Some(name))));
@@ -141,7 +146,7 @@ impl<'w, T> Index<'w, T> {
     }
 
     /// The statuses of the policies.
-    pub(crate) fn verdicts(&self, verdicts: &mut BTreeMap<Key, Verdict>) {
+    pub(crate) fn verdicts(&self, verdicts: &mut Verdicts) {
         for indexed in &self.all {
             let mut conditions = Vec::new();
             conditions.push(match (&indexed.conflict, indexed.verdict()) {
@@ -175,7 +180,7 @@ impl<'w, T> Index<'w, T> {
                 .iter()
                 .map(|gateway| (gateway.clone(), conditions.clone()));
             let key = (self.kind, indexed.policy.meta.name.clone());
-            verdicts.insert(key, Verdict::Ancestors(entries.collect()));
+            verdicts.insert(key, Arc::new(Verdict::Ancestors(entries.collect())));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A route as it is written, read once when it changes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kube::core::DynamicObject;
@@ -7,7 +8,7 @@ use serde_json::Value;
 
 use super::filters::Filters;
 use super::matches::Match;
-use super::object::{Kind, Meta, spec};
+use super::object::{Kind, Meta, Name, spec};
 use crate::api::gateway::{BackendRef, HttpRule, ParentReference, RawRule, RouteSpec};
 use crate::api::read;
 use crate::policy::duration;
@@ -123,6 +124,29 @@ impl Route {
             None => Ok(()),
             Some(why) => Err(why),
         }
+    }
+}
+
+impl Route {
+    /// The Services that it names, each once.
+    pub(crate) fn services(&self) -> BTreeSet<Name> {
+        let own = &self.meta.name.namespace;
+        let mirrors = |filters: &Filters| {
+            filters
+                .mirrors
+                .iter()
+                .map(|mirror| mirror.backend.clone())
+                .collect::<Vec<_>>()
+        };
+        self.rules
+            .iter()
+            .flat_map(|rule| {
+                let backends = rule.backends.iter().map(|(backend, _)| backend.clone());
+                backends.chain(mirrors(&rule.filters)).collect::<Vec<_>>()
+            })
+            .filter(|backend| backend.kind.as_deref().unwrap_or("Service") == "Service")
+            .map(|backend| Name::new(backend.namespace.as_deref().unwrap_or(own), &backend.name))
+            .collect()
     }
 }
 

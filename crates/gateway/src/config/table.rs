@@ -169,7 +169,7 @@ struct PathTable {
 }
 
 /// A rule, and what a request must have besides its path.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) conditions: Conditions,
     pub(crate) rule: Arc<Rule>,
@@ -346,6 +346,74 @@ impl HostTable {
             }
         }
         find(&self.any)
+    }
+}
+
+#[cfg(test)]
+impl HostTable {
+    /// Everything in it, as text in a certain order.
+    pub(crate) fn dump(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut tables: Vec<(String, &PathTable)> = vec![("*".to_owned(), &self.any)];
+        tables.extend(self.exact.iter().map(|(host, table)| (host.to_string(), table)));
+        tables.extend(
+            self.suffixes
+                .iter()
+                .map(|(host, table)| (format!("*{host}"), table)),
+        );
+        for (host, table) in tables {
+            let mut lists: Vec<(String, Vec<&Entry>)> = Vec::new();
+            for (path, entries) in &table.exact {
+                lists.push((format!("={path}"), entries.iter().collect()));
+            }
+            for (path, entries) in &table.prefixes {
+                lists.push((format!("{path}/"), entries.iter().collect()));
+            }
+            let expressions = table.expressions.iter();
+            lists.push(("~".to_owned(), expressions.map(|(_, entry)| entry).collect()));
+            for (path, entries) in lists {
+                for entry in entries {
+                    all.push(format!(
+                        "{host} {path} {:?} {}",
+                        entry.order,
+                        entry.rule.describe()
+                    ));
+                }
+            }
+        }
+        all.sort();
+        all
+    }
+}
+
+#[cfg(test)]
+impl Rule {
+    fn describe(&self) -> String {
+        let action = match &self.action {
+            Action::Fail => "fails".to_owned(),
+            Action::Answer => "answers".to_owned(),
+            Action::Forward(cluster) => {
+                let targets = cluster.backends.iter().map(|backend| {
+                    let to = backend.target.as_ref();
+                    (
+                        backend.weight,
+                        to.map(|(to, protocol)| (Arc::as_ptr(to).addr(), *protocol)),
+                    )
+                });
+                format!("forwards {:?}", targets.collect::<Vec<_>>())
+            }
+        };
+        let security = self.security.as_ref().map(|security| {
+            let users = security.basic.as_ref().map(|(users, _)| users.describe());
+            (users, security.cors.is_some(), security.authorization.is_some())
+        });
+        format!(
+            "{} {:?} {action} {security:?} {} {:?}",
+            self.route,
+            self.name,
+            self.limiter.is_some(),
+            self.timeout
+        )
     }
 }
 

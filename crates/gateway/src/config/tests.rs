@@ -308,7 +308,7 @@ fn a_thousand_routes_are_put_together_again_in_little_time_and_space() {
     let mut memory = Memory::default();
     let built = build(&world, &mut memory, &BTreeMap::new(), &settings());
     let gateway = (Kind::Gateway, Name::new("default", "public"));
-    let super::status::Verdict::Gateway { listeners, .. } = &built.verdicts[&gateway] else {
+    let super::status::Verdict::Gateway { listeners, .. } = &*built.verdicts[&gateway] else {
         panic!("no verdict")
     };
     assert_eq!(listeners[0].attached, 1_000);

@@ -9,6 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
+use super::build::LookedAt;
 use super::filters::Extension;
 use super::object::{Key, Kind, Meta, Name, spec};
 use super::policies::{self, Backend, ClientSettings, Policy, SecuritySpec, TrafficSpec};
@@ -31,6 +32,8 @@ pub(crate) struct Gateway {
 /// A Service, as far as routes need it.
 #[derive(Debug)]
 pub(crate) struct ServiceEntry {
+    /// Another one whenever what routes know of it is.
+    pub(crate) version: u64,
     pub(crate) ports: Vec<ServicePort>,
     /// Why it cannot be a backend.
     pub(crate) problem: Option<&'static str>,
@@ -86,6 +89,12 @@ pub(crate) struct World {
     pub(crate) secrets: HashMap<Name, SecretData>,
     pub(crate) namespaces: HashMap<String, BTreeMap<String, String>>,
     pub(crate) written: BTreeMap<Key, Written>,
+    /// Grows with every change of what all routes depend on: grants, filters, Backends, and labels of namespaces.
+    pub(crate) common: u64,
+    /// Versions that Services were given.
+    versions: u64,
+    /// What the last table was made from, so far as most objects are not.
+    pub(crate) looked_at: LookedAt,
 }
 
 impl World {
@@ -113,6 +122,7 @@ impl World {
         if same && meta.generation > 0 {
             return false;
         }
+        self.note_common(kind);
         match kind {
             Kind::GatewayClass => {
                 let controller = spec(object)["controllerName"].as_str().unwrap_or_default();
@@ -151,10 +161,30 @@ impl World {
         true
     }
 
+    fn note_common(&mut self, kind: Kind) {
+        if matches!(kind, Kind::ReferenceGrant | Kind::Backend | Kind::HttpRouteFilter) {
+            self.common += 1;
+        }
+    }
+
+    /// Takes the labels of a namespace in. Whether the table may differ.
+    pub(crate) fn apply_namespace(&mut self, name: &str, labels: Option<BTreeMap<String, String>>) -> bool {
+        let changed = self.namespaces.get(name) != labels.as_ref();
+        match labels {
+            Some(labels) => drop(self.namespaces.insert(name.to_owned(), labels)),
+            None => drop(self.namespaces.remove(name)),
+        }
+        if changed {
+            self.common += u64::from(self.looked_at.namespaces);
+        }
+        changed && self.looked_at.namespaces
+    }
+
     /// Forgets an object.
     pub(crate) fn remove(&mut self, kind: Kind, name: &Name) -> bool {
         let key = (kind, name.clone());
         self.written.remove(&key);
+        self.note_common(kind);
         match kind {
             Kind::GatewayClass => self.classes.remove(name).is_some(),
             Kind::Gateway => self.gateways.remove(name).is_some(),
@@ -220,8 +250,17 @@ impl World {
         changed |= before
             .as_ref()
             .is_none_or(|before| before.ports.len() != ports.len() || before.problem != problem);
-        self.services
-            .insert(name.clone(), ServiceEntry { ports, problem });
+        self.versions += 1;
+        let version = match &before {
+            Some(before) if !changed => before.version,
+            _ => self.versions,
+        };
+        let entry = ServiceEntry {
+            version,
+            ports,
+            problem,
+        };
+        self.services.insert(name.clone(), entry);
         self.refresh(&name);
         changed
     }

@@ -19,19 +19,22 @@ use tokio_util::sync::CancellationToken;
 pub use sockets::Sockets;
 
 use crate::authority::Authority;
-use crate::config::build::{Built, Memory, Settings, build};
+use crate::config::build::{Built, Memory, Settings, Verdicts, build};
 use crate::config::object::{Key, Kind};
 use crate::config::policies::ClientSettings;
-use crate::config::status::Verdict;
 use crate::config::table::Socket;
 use crate::config::world::World;
 use crate::dial::Dial;
+use crate::proxy::workers::Workers;
 use crate::proxy::{Proxy, fetch, server};
 
 /// Changes that come this soon after another are taken in with it.
 const COALESCE: Duration = Duration::from_millis(2);
-/// Longest pause between two tables while changes keep coming.
+/// Longest pause between two tables while changes keep coming. The first change after a pause is taken in at once.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often connections are looked through for those that nobody uses.
+const SWEEP: Duration = Duration::from_secs(30);
 
 /// How the gateway runs.
 pub struct Options {
@@ -57,19 +60,43 @@ pub(crate) struct Shared {
     incomplete: AtomicUsize,
 }
 
+/// What may differ after a change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Differs {
+    /// The table.
+    table: bool,
+    /// Where Services' endpoints are found.
+    services: bool,
+}
+
+impl Differs {
+    pub(crate) fn table(table: bool) -> Self {
+        Self {
+            table,
+            services: false,
+        }
+    }
+}
+
+impl std::ops::BitOrAssign for Differs {
+    fn bitor_assign(&mut self, other: Self) {
+        self.table |= other.table;
+        self.services |= other.services;
+    }
+}
+
 #[derive(Default)]
 struct Changes {
-    /// Whether the table may differ.
-    table: bool,
+    differs: Differs,
     /// Objects whose status somebody may have changed.
     statuses: HashSet<Key>,
 }
 
 impl Shared {
     /// Notes a change.
-    pub(crate) fn note(&self, table: bool, key: Option<Key>) {
+    pub(crate) fn note(&self, differs: Differs, key: Option<Key>) {
         let mut changes = self.changes.lock();
-        changes.table |= table;
+        changes.differs |= differs;
         changes.statuses.extend(key);
         drop(changes);
         self.changed.notify_one();
@@ -83,7 +110,11 @@ impl Shared {
     /// A watch has given its first list.
     pub(crate) fn complete(&self) {
         self.incomplete.fetch_sub(1, Ordering::SeqCst);
-        self.note(true, None);
+        let all = Differs {
+            table: true,
+            services: true,
+        };
+        self.note(all, None);
     }
 }
 
@@ -102,6 +133,13 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
         sockets,
         address,
     } = options;
+    let workers = match Workers::start() {
+        Ok(workers) => workers,
+        Err(error) => {
+            tracing::error!("the gateway serves nothing: the system gives it no threads: {error}");
+            return;
+        }
+    };
     let proxy = Proxy::new(dial, authority);
     let shared = Arc::new(Shared {
         client,
@@ -114,7 +152,7 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     let mut follower = Follower {
         shared: Arc::clone(&shared),
         proxy: Arc::clone(&proxy),
-        ports: sockets::Ports::new(sockets, address),
+        ports: sockets::Ports::new(sockets, address, workers.turn()),
         memory: Memory::default(),
         settings: Settings {
             address: address.to_string(),
@@ -127,6 +165,7 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = follower.follow() => {}
+        () = sweep(&shared) => {}
     }
     drop(feeds);
     follower.ports.close();
@@ -143,38 +182,61 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     }
 }
 
+/// Closes connections to backends that nobody uses, so that a burst of requests leaves nothing behind.
+async fn sweep(shared: &Shared) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let world = shared.world.lock();
+        for port in world.services.values().flat_map(|service| &service.ports) {
+            port.endpoints.sweep();
+        }
+        for (endpoints, _) in world
+            .backends
+            .values()
+            .filter_map(|backend| backend.spec.as_ref().ok())
+        {
+            endpoints.sweep();
+        }
+    }
+}
+
 struct Follower {
     shared: Arc<Shared>,
     proxy: Arc<Proxy>,
     ports: sockets::Ports,
     memory: Memory,
     settings: Settings,
-    verdicts: BTreeMap<Key, Verdict>,
+    verdicts: Verdicts,
     statuses: statuses::Writer,
 }
 
 impl Follower {
     async fn follow(&mut self) {
+        let mut not_before = tokio::time::Instant::now();
         loop {
             self.shared.changed.notified().await;
-            tokio::time::sleep(COALESCE).await;
+            let soon = tokio::time::Instant::now() + COALESCE;
+            tokio::time::sleep_until(soon.max(not_before)).await;
             if self.shared.incomplete.load(Ordering::SeqCst) > 0 {
                 continue;
             }
             let changes = std::mem::take(&mut *self.shared.changes.lock());
             let began = Instant::now();
             let mut touched: Vec<Key> = changes.statuses.into_iter().collect();
-            if changes.table {
+            if changes.differs.services {
+                self.find_services();
+            }
+            if changes.differs.table {
                 touched.extend(self.renew());
             }
             let writes = touched.into_iter().filter_map(|key| {
-                let verdict = self.verdicts.get(&key)?.clone();
+                let verdict = Arc::clone(self.verdicts.get(&key)?);
                 Some((key, verdict))
             });
             self.statuses.write(writes.collect());
             // While many objects change, most of the time belongs to others.
-            let pause = began.elapsed().saturating_mul(4).min(LONGEST_PAUSE);
-            tokio::time::sleep(pause).await;
+            let pause = began.elapsed().saturating_mul(2).min(LONGEST_PAUSE);
+            not_before = tokio::time::Instant::now() + pause;
         }
     }
 
@@ -189,7 +251,10 @@ impl Follower {
         self.proxy.table.store(Arc::new(table));
         let touched = verdicts
             .iter()
-            .filter(|(key, verdict)| self.verdicts.get(*key) != Some(*verdict))
+            .filter(|(key, verdict)| {
+                let before = self.verdicts.get(*key);
+                before.is_none_or(|before| !Arc::ptr_eq(before, verdict) && before != *verdict)
+            })
             .map(|(key, _)| key.clone())
             .collect();
         self.verdicts = verdicts;
@@ -197,14 +262,21 @@ impl Follower {
     }
 
     fn build(&mut self, unbound: &BTreeMap<Socket, String>) -> Built {
+        let mut world = self.shared.world.lock();
+        let mut built = build(&world, &mut self.memory, unbound, &self.settings);
+        // Before anybody else sees the world: a change of what the table was made from must not be passed over.
+        world.looked_at = std::mem::take(&mut built.looked_at);
+        built
+    }
+
+    /// Tells who fetches key sets where Services are.
+    fn find_services(&self) {
         let world = self.shared.world.lock();
-        let mut services = fetch::Services::new();
-        for (name, entry) in &world.services {
-            for port in &entry.ports {
-                services.insert((name.clone(), port.number), Arc::clone(&port.endpoints));
-            }
-        }
+        let each = world.services.iter().flat_map(|(name, entry)| {
+            let ports = entry.ports.iter();
+            ports.map(|port| ((name.clone(), port.number), Arc::clone(&port.endpoints)))
+        });
+        let services: fetch::Services = each.collect();
         self.proxy.fetch.services.store(Arc::new(services));
-        build(&world, &mut self.memory, unbound, &self.settings)
     }
 }

@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::table::{Socket, Transport};
+use crate::proxy::workers::Turn;
 use crate::proxy::{Proxy, server, udp};
 
 /// Ports that are bound before any Gateway is known, so that nobody else takes them and a mistake shows at once.
@@ -48,15 +49,17 @@ impl Sockets {
 pub(crate) struct Ports {
     prepared: Sockets,
     address: IpAddr,
+    turn: Turn,
     open: BTreeMap<Socket, CancellationToken>,
     failed: BTreeMap<Socket, String>,
 }
 
 impl Ports {
-    pub(crate) fn new(prepared: Sockets, address: IpAddr) -> Self {
+    pub(crate) fn new(prepared: Sockets, address: IpAddr, turn: Turn) -> Self {
         Self {
             prepared,
             address,
+            turn,
             open: BTreeMap::new(),
             failed: BTreeMap::new(),
         }
@@ -127,9 +130,14 @@ impl Ports {
                     }
                 };
                 let listener = TcpListener::from_std(listener)?;
-                proxy
-                    .tasks
-                    .spawn(server::accept(Arc::clone(proxy), listener, port, stop.clone()));
+                let turn = self.turn.clone();
+                proxy.tasks.spawn(server::accept(
+                    Arc::clone(proxy),
+                    turn,
+                    listener,
+                    port,
+                    stop.clone(),
+                ));
             }
             Transport::Udp => {
                 let socket = match self.prepared.udp.remove(&port) {

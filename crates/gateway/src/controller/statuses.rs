@@ -27,7 +27,7 @@ const RETRY: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct Queue {
-    waiting: Mutex<BTreeMap<Key, Verdict>>,
+    waiting: Mutex<BTreeMap<Key, Arc<Verdict>>>,
     more: Notify,
 }
 
@@ -45,7 +45,7 @@ impl Writer {
     }
 
     /// Takes verdicts over. A newer one of an object replaces the one that waits.
-    pub(super) fn write(&self, verdicts: Vec<(Key, Verdict)>) {
+    pub(super) fn write(&self, verdicts: Vec<(Key, Arc<Verdict>)>) {
         if verdicts.is_empty() {
             return;
         }

@@ -15,94 +15,124 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::Shared;
+use super::{Differs, Shared};
 use crate::config::object::{Kind, Name};
 use crate::config::world::{World, name_of};
 
 /// A kind that is always there.
 trait BuiltIn: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static {
-    /// Takes an object in. Whether the table may differ.
-    fn apply(&self, world: &mut World) -> bool;
-    fn remove(&self, world: &mut World) -> bool;
+    /// Takes an object in. What may differ.
+    fn apply(&self, world: &mut World) -> Differs;
+    fn remove(&self, world: &mut World) -> Differs;
     /// What is known but was not listed goes.
-    fn retain(world: &mut World, listed: &HashSet<Name>) -> bool;
+    fn retain(world: &mut World, listed: &HashSet<Name>) -> Differs;
 }
 
 impl BuiltIn for Service {
-    fn apply(&self, world: &mut World) -> bool {
-        world.apply_service(self)
+    fn apply(&self, world: &mut World) -> Differs {
+        let changed = world.apply_service(self);
+        of_service(world, &name_of(&self.metadata), changed)
     }
 
-    fn remove(&self, world: &mut World) -> bool {
-        world.remove_service(&name_of(&self.metadata))
+    fn remove(&self, world: &mut World) -> Differs {
+        let name = name_of(&self.metadata);
+        let changed = world.remove_service(&name);
+        of_service(world, &name, changed)
     }
 
-    fn retain(world: &mut World, listed: &HashSet<Name>) -> bool {
+    fn retain(world: &mut World, listed: &HashSet<Name>) -> Differs {
         let gone: Vec<Name> = world
             .services
             .keys()
             .filter(|name| !listed.contains(*name))
             .cloned()
             .collect();
-        gone.iter().filter(|name| world.remove_service(name)).count() > 0
+        let mut all = Differs::default();
+        for name in gone {
+            let changed = world.remove_service(&name);
+            all |= of_service(world, &name, changed);
+        }
+        all
+    }
+}
+
+/// Most Services are in no route, but each may be where a key set is.
+fn of_service(world: &World, name: &Name, changed: bool) -> Differs {
+    Differs {
+        table: changed && world.looked_at.services.contains(name),
+        services: changed,
     }
 }
 
 impl BuiltIn for EndpointSlice {
-    fn apply(&self, world: &mut World) -> bool {
+    fn apply(&self, world: &mut World) -> Differs {
         world.apply_slice(self);
-        false
+        Differs::default()
     }
 
-    fn remove(&self, world: &mut World) -> bool {
+    fn remove(&self, world: &mut World) -> Differs {
         world.remove_slice(self);
-        false
+        Differs::default()
     }
 
-    fn retain(world: &mut World, listed: &HashSet<Name>) -> bool {
+    fn retain(world: &mut World, listed: &HashSet<Name>) -> Differs {
         for (service, slice) in world.slice_names() {
             if !listed.contains(&Name::new(&service.namespace, &slice)) {
                 world.remove_slice_by_name(&service, &slice);
             }
         }
-        false
+        Differs::default()
     }
 }
 
 impl BuiltIn for Secret {
-    fn apply(&self, world: &mut World) -> bool {
-        world.apply_secret(self)
+    fn apply(&self, world: &mut World) -> Differs {
+        let changed = world.apply_secret(self);
+        Differs::table(changed && world.looked_at.secrets.contains(&name_of(&self.metadata)))
     }
 
-    fn remove(&self, world: &mut World) -> bool {
-        world.secrets.remove(&name_of(&self.metadata)).is_some()
+    fn remove(&self, world: &mut World) -> Differs {
+        let name = name_of(&self.metadata);
+        let changed = world.secrets.remove(&name).is_some();
+        Differs::table(changed && world.looked_at.secrets.contains(&name))
     }
 
-    fn retain(world: &mut World, listed: &HashSet<Name>) -> bool {
-        let before = world.secrets.len();
-        world.secrets.retain(|name, _| listed.contains(name));
-        world.secrets.len() != before
+    fn retain(world: &mut World, listed: &HashSet<Name>) -> Differs {
+        let mut differs = false;
+        let looked_at = &world.looked_at.secrets;
+        world.secrets.retain(|name, _| {
+            let stays = listed.contains(name);
+            differs |= !stays && looked_at.contains(name);
+            stays
+        });
+        Differs::table(differs)
     }
 }
 
 impl BuiltIn for Namespace {
-    fn apply(&self, world: &mut World) -> bool {
-        let name = self.metadata.name.clone().unwrap_or_default();
-        let labels = self.metadata.labels.clone().unwrap_or_default();
-        world.namespaces.insert(name, labels.clone()) != Some(labels)
-    }
-
-    fn remove(&self, world: &mut World) -> bool {
+    fn apply(&self, world: &mut World) -> Differs {
         let name = self.metadata.name.as_deref().unwrap_or_default();
-        world.namespaces.remove(name).is_some()
+        let labels = self.metadata.labels.clone().unwrap_or_default();
+        Differs::table(world.apply_namespace(name, Some(labels)))
     }
 
-    fn retain(world: &mut World, listed: &HashSet<Name>) -> bool {
-        let before = world.namespaces.len();
-        world
+    fn remove(&self, world: &mut World) -> Differs {
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        Differs::table(world.apply_namespace(name, None))
+    }
+
+    fn retain(world: &mut World, listed: &HashSet<Name>) -> Differs {
+        let gone: Vec<String> = world
             .namespaces
-            .retain(|name, _| listed.contains(&Name::new("", name)));
-        world.namespaces.len() != before
+            .keys()
+            .filter(|name| !listed.contains(&Name::new("", name)))
+            .cloned()
+            .collect();
+        let mut all = Differs::default();
+        for name in gone {
+            all |= Differs::table(world.apply_namespace(&name, None));
+        }
+        all
     }
 }
 
@@ -131,7 +161,7 @@ async fn follow<K: BuiltIn>(shared: Arc<Shared>) {
         let changed = match event {
             Ok(watcher::Event::Init) => {
                 listed.clear();
-                false
+                Differs::default()
             }
             Ok(watcher::Event::InitApply(object)) => {
                 listed.insert(name_of(object.meta()));
@@ -149,11 +179,11 @@ async fn follow<K: BuiltIn>(shared: Arc<Shared>) {
             Ok(watcher::Event::Delete(object)) => object.remove(&mut shared.world.lock()),
             Err(error) => {
                 tracing::debug!("watch of {} will be tried again: {error}", K::plural(&()));
-                false
+                Differs::default()
             }
         };
-        if changed {
-            shared.note(true, None);
+        if changed != Differs::default() {
+            shared.note(changed, None);
         }
     }
 }
@@ -171,7 +201,7 @@ async fn follow_kind(shared: Arc<Shared>, kind: Kind, resource: ApiResource) {
                 let name = name_of(&object.metadata);
                 let changed = shared.world.lock().apply(kind, &object);
                 listed.insert(name.clone());
-                shared.note(changed, Some((kind, name)));
+                shared.note(Differs::table(changed), Some((kind, name)));
             }
             Ok(watcher::Event::InitDone) => {
                 let mut world = shared.world.lock();
@@ -187,17 +217,17 @@ async fn follow_kind(shared: Arc<Shared>, kind: Kind, resource: ApiResource) {
                     shared.complete();
                 }
                 if changed {
-                    shared.note(true, None);
+                    shared.note(Differs::table(true), None);
                 }
             }
             Ok(watcher::Event::Apply(object)) => {
                 let changed = shared.world.lock().apply(kind, &object);
-                shared.note(changed, Some((kind, name_of(&object.metadata))));
+                shared.note(Differs::table(changed), Some((kind, name_of(&object.metadata))));
             }
             Ok(watcher::Event::Delete(object)) => {
                 let name = name_of(&object.metadata);
                 if shared.world.lock().remove(kind, &name) {
-                    shared.note(true, None);
+                    shared.note(Differs::table(true), None);
                 }
             }
             Err(error) => tracing::debug!("watch of {} will be tried again: {error}", kind.plural()),
@@ -253,7 +283,7 @@ async fn follow_definitions(shared: Arc<Shared>) {
                         world.remove(kind, &name);
                     }
                     drop(world);
-                    shared.note(true, None);
+                    shared.note(Differs::table(true), None);
                 }
             }
             Ok(watcher::Event::Init) => {}

@@ -113,6 +113,10 @@ impl Sources {
                 }
             }
         }
+        // Nobody else says who the client is, not even where the name fits no header.
+        if let Some(name) = &self.forward {
+            headers.remove(name);
+        }
         if let Some(name) = &self.forward
             && let Ok(value) = HeaderValue::from_str(client)
         {

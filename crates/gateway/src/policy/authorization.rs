@@ -164,16 +164,27 @@ impl Rule {
                 .as_ref()
                 .is_none_or(|path| path.matches(call.path_and_query, false))
             && self.is_from(call.client)
-            && self.headers.iter().all(|(name, values)| {
-                let mut given = headers.get_all(name).iter();
-                given.any(|value| {
-                    values
-                        .iter()
-                        .any(|accepted| accepted.as_bytes() == value.as_bytes())
-                })
-            })
+            && self
+                .headers
+                .iter()
+                .all(|(name, values)| is_one_of(headers, name, values))
             && self.token.as_ref().is_none_or(|token| token.matches(claims))
     }
+}
+
+/// Whether a header has one of these values. Several lines count as one whose values are joined by commas (RFC 9110, section 5.3):
+/// a second line must not add what the first one, which a proxy in front may have written, does not say.
+fn is_one_of(headers: &HeaderMap, name: &HeaderName, values: &[String]) -> bool {
+    let lines: Vec<&[u8]> = headers
+        .get_all(name)
+        .iter()
+        .map(http::HeaderValue::as_bytes)
+        .collect();
+    if lines.is_empty() {
+        return false;
+    }
+    let whole = lines.join(&b","[..]);
+    values.iter().any(|accepted| accepted.as_bytes() == whole)
 }
 
 impl TokenRule {
@@ -257,6 +268,25 @@ mod tests {
                 .is_err()
         );
         assert!(authorization.admits([192, 0, 3, 1].into()));
+    }
+
+    #[test]
+    fn a_second_line_of_a_header_adds_no_value() {
+        let authorization = rules(
+            json!({"rules": [{"action": "Allow", "principal": {"headers": [{"name": "x-role", "values": ["admin"]}]}}]}),
+        );
+        let ask = |lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("x-role", line.parse().unwrap());
+            }
+            authorization
+                .check(&call(&Method::GET, "/"), &headers, &None)
+                .is_ok()
+        };
+        assert!(ask(&["admin"]));
+        assert!(!ask(&["guest", "admin"]));
+        assert!(!ask(&[]));
     }
 
     #[test]

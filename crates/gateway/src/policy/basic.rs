@@ -11,6 +11,16 @@ use super::{Call, Refusal};
 /// Users and the digests of their passwords.
 pub(crate) struct Users(HashMap<String, Vec<u8>>);
 
+#[cfg(test)]
+impl Users {
+    /// Their names, in order.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.0.keys().cloned().collect();
+        names.sort();
+        names
+    }
+}
+
 impl Users {
     /// Reads a file of htpasswd.
     ///
@@ -81,6 +91,10 @@ impl Users {
         if !same || known.is_none() {
             return Err(refused(wrong));
         }
+        // Nobody else says who the user is, not even where the name fits no header.
+        if let Some(name) = forward {
+            headers.remove(name);
+        }
         if let Some(name) = forward
             && let Ok(value) = HeaderValue::from_str(user)
         {
@@ -114,6 +128,21 @@ mod tests {
         assert_eq!(try_with("ada:Lovelace"), Err(StatusCode::UNAUTHORIZED));
         assert_eq!(try_with("eve:lovelace"), Err(StatusCode::UNAUTHORIZED));
         assert_eq!(try_with("eve:"), Err(StatusCode::UNAUTHORIZED));
+    }
+
+    #[test]
+    fn only_the_checked_user_is_told() {
+        // The digest is that of `printf x | openssl dgst -sha1 -binary | base64`; no header may hold the name.
+        let users = Users::parse("a\u{1}b:{SHA}EfatjsUqKYSrqv18O1FlA3hcIHI=").unwrap();
+        let name = HeaderName::from_static("x-user");
+        let value = format!("Basic {}", STANDARD.encode("a\u{1}b:x"));
+        let mut headers = HeaderMap::from_iter([
+            (header::AUTHORIZATION, value.parse().unwrap()),
+            (name.clone(), "root".parse().unwrap()),
+        ]);
+        let call = super::super::testing::call(&Method::GET, "/");
+        let checked = users.check(&call, &mut headers, Some(&name));
+        assert!(checked.is_ok() && !headers.contains_key(&name), "{headers:?}");
     }
 
     #[test]

@@ -75,6 +75,16 @@ impl Detection {
         }
     }
 
+    /// Whether the peer of a connection is one whose word about the client counts.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        match self {
+            Self::Peer => false,
+            Self::Trusted(networks) => networks.iter().any(|network| network.contains(&peer)),
+            // Who configures these says that there is always a proxy in front.
+            Self::Hops(_) | Self::Header { .. } => true,
+        }
+    }
+
     /// The client's address.
     ///
     /// # Errors
@@ -93,7 +103,7 @@ impl Detection {
             }
             Self::Trusted(networks) => {
                 let trusted = |ip: &IpAddr| networks.iter().any(|network| network.contains(ip));
-                if !trusted(&peer) {
+                if !self.trusts(peer) {
                     return Ok(peer);
                 }
                 let mut client = peer;

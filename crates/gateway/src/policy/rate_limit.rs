@@ -97,7 +97,7 @@ impl Rules {
             }
         };
         let rules = of_type.rules.iter().enumerate();
-        let rules = rules.map(|(i, rule)| Rule::new(rule, &format!("{at}.{key}.rules[{i}]")));
+        let rules = rules.map(|(i, rule)| Rule::new(rule, global, &format!("{at}.{key}.rules[{i}]")));
         Ok(Self {
             global,
             rules: rules.collect::<Result<_, _>>()?,
@@ -106,12 +106,13 @@ impl Rules {
 }
 
 impl Rule {
-    fn new(spec: &envoy::RateLimitRule, at: &str) -> Result<Self, String> {
+    fn new(spec: &envoy::RateLimitRule, global: bool, at: &str) -> Result<Self, String> {
         let selectors = spec.client_selectors.iter().enumerate();
         let selectors =
             selectors.map(|(i, selector)| Selector::new(selector, &format!("{at}.clientSelectors[{i}]")));
         let mut identity = std::hash::DefaultHasher::new();
-        format!("{spec:?}").hash(&mut identity);
+        // A local count is of tokens that are left, a global one of requests that came.
+        format!("{global} {spec:?}").hash(&mut identity);
         Ok(Self {
             requests: spec.limit.requests,
             unit: spec.limit.unit,
@@ -395,7 +396,8 @@ fn count(counts: &Counts, key: Vec<u8>, rule: &Rule, global: bool, now: f64) -> 
     if by_client.len() >= MOST_CLIENTS && !by_client.contains_key(&key) {
         // Whoever has not been seen for a whole unit begins anew anyway.
         by_client.retain(|_, count| now - count.at < window);
-        if by_client.len() >= MOST_CLIENTS {
+        // If that frees little, nearly every new client would have to look through all of them again.
+        if by_client.len() > MOST_CLIENTS / 8 * 7 {
             by_client.clear();
         }
     }

@@ -12,8 +12,12 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use super::clock::Clock;
+use super::idle::{self, Activity};
 use crate::upstream::limits::Counted;
 use crate::upstream::{Active, http1};
+
+/// The error of a body that the client does not send on.
+pub(crate) const TOO_SLOW: &str = "the request was not received in time";
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -35,6 +39,8 @@ pub(crate) struct StreamBody {
     pub(crate) copies: Vec<mpsc::Sender<Bytes>>,
     /// Told when all of it has come.
     pub(crate) clock: Option<Arc<Clock>>,
+    /// Bytes of the answer count, too.
+    pub(crate) idle: idle::Watch,
 }
 
 impl StreamBody {
@@ -86,6 +92,7 @@ impl Body for RequestBody {
                     body,
                     deadline,
                     copies,
+                    idle,
                     ..
                 } = &mut **stream;
                 match Pin::new(body).poll_frame(context) {
@@ -93,11 +100,15 @@ impl Body for RequestBody {
                         if let Some(deadline) = deadline
                             && deadline.as_mut().poll(context).is_ready()
                         {
-                            return Poll::Ready(Some(Err("the request was not received in time".into())));
+                            return Poll::Ready(Some(Err(TOO_SLOW.into())));
+                        }
+                        if idle.poll_over(idle::STREAM, context) {
+                            return Poll::Ready(Some(Err(TOO_SLOW.into())));
                         }
                         Poll::Pending
                     }
                     Poll::Ready(frame) => {
+                        idle.activity.note();
                         if let Some(Ok(frame)) = &frame
                             && let Some(data) = frame.data_ref()
                         {
@@ -140,6 +151,7 @@ pin_project_lite::pin_project! {
         source: Source,
         clock: Option<Arc<Clock>>,
         sleep: Option<Pin<Box<Sleep>>>,
+        idle: Option<idle::Watch>,
         request: Option<Counted>,
     }
 }
@@ -159,6 +171,7 @@ impl AnswerBody {
             source,
             clock: None,
             sleep: None,
+            idle: None,
             request: None,
         }
     }
@@ -182,8 +195,14 @@ impl AnswerBody {
     }
 
     /// Ends the answer with an error when its time is over, and counts the request as under way until it ends.
-    pub(crate) fn guarded(mut self, clock: Option<Arc<Clock>>, request: Counted) -> Self {
+    pub(crate) fn guarded(
+        mut self,
+        clock: Option<Arc<Clock>>,
+        activity: Option<Activity>,
+        request: Counted,
+    ) -> Self {
         self.clock = clock;
+        self.idle = activity.map(idle::Watch::new);
         self.request = Some(request);
         self
     }
@@ -214,7 +233,12 @@ impl Body for AnswerBody {
             SourceProjection::Http2 { body, .. } => body.poll_frame(context),
         };
         match frame {
-            Poll::Ready(Some(frame)) => Poll::Ready(Some(frame.map_err(Into::into))),
+            Poll::Ready(Some(frame)) => {
+                if let Some(idle) = this.idle {
+                    idle.activity.note();
+                }
+                Poll::Ready(Some(frame.map_err(Into::into)))
+            }
             Poll::Ready(None) => {
                 this.request.take();
                 Poll::Ready(None)
@@ -230,6 +254,10 @@ impl Body for AnswerBody {
                     if sleep.as_mut().poll(context).is_ready() {
                         return Poll::Ready(Some(Err("the answer did not end in time".into())));
                     }
+                }
+                let idle = this.idle.get_or_insert_with(|| idle::Watch::new(Activity::new()));
+                if idle.poll_over(idle::STREAM, context) {
+                    return Poll::Ready(Some(Err("the answer does not go on".into())));
                 }
                 Poll::Pending
             }

@@ -86,7 +86,7 @@ impl Fetch for Fetcher {
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
                 .await
                 .map_err(|error| error.to_string())?;
-            let driver = tokio::spawn(connection);
+            let _driver = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
             let path = match uri.query() {
                 Some(query) => format!("{}?{query}", uri.path()),
                 None => uri.path().to_owned(),
@@ -108,7 +108,6 @@ impl Fetch for Fetcher {
                 return Err(format!("the server answered {}", response.status()));
             }
             let body = Limited::new(response.into_body(), LARGEST).collect().await;
-            driver.abort();
             body.map(|body| body.to_bytes())
                 .map_err(|error| error.to_string())
         };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Proxy;
 use super::body::{AnswerBody, RequestBody};
 use super::clock::Clock;
+use super::idle::Activity;
 use super::reply::{Answer, Failure};
 use crate::config::policies::RetryPolicy;
 use crate::config::table::{Cluster, Rule};
@@ -32,6 +33,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) parts: &'a Parts,
     pub(crate) host: &'a HeaderValue,
     pub(crate) clock: Option<Arc<Clock>>,
+    /// Of the request's body, if it is one that comes bit by bit.
+    pub(crate) activity: Option<Activity>,
 }
 
 /// How an attempt ended without an answer.
@@ -62,7 +65,7 @@ impl Outgoing<'_> {
         let (parts, body) = answer.into_parts();
         Ok(Response::from_parts(
             parts,
-            body.guarded(self.clock.clone(), request),
+            body.guarded(self.clock.clone(), self.activity.clone(), request),
         ))
     }
 
@@ -236,16 +239,16 @@ impl Outgoing<'_> {
     ) -> Result<Answer, Attempt> {
         let active = Active::new(Arc::clone(endpoint));
         for stale in 0.. {
-            let known = endpoint.shared.open();
+            let known = endpoint.shared().open();
             let mut sender = match known {
                 Some(sender) => sender,
                 None => {
-                    let _opening = endpoint.shared.opening.lock().await;
-                    match endpoint.shared.open() {
+                    let _opening = endpoint.shared().opening.lock().await;
+                    match endpoint.shared().open() {
                         Some(sender) => sender,
                         None => match self.open(endpoint, Protocol::Http2).await {
                             Err(error) => return Err(cannot_connect(error, body)),
-                            Ok(stream) => match endpoint.shared.start(stream).await {
+                            Ok(stream) => match endpoint.shared().start(stream).await {
                                 Ok(sender) => sender,
                                 Err(error) => {
                                     return Err(Attempt::Unsent(Failure::Reset(error.to_string()), body));
@@ -263,11 +266,11 @@ impl Outgoing<'_> {
                 }
                 Err(mut error) => {
                     if sender.is_closed() {
-                        endpoint.shared.forget();
+                        endpoint.shared().forget();
                     }
                     match error.take_message() {
                         Some(request) if stale < MOST_STALE => {
-                            endpoint.shared.forget();
+                            endpoint.shared().forget();
                             body = request.into_body();
                         }
                         Some(request) => {
@@ -344,7 +347,7 @@ fn cannot_connect(error: io::Error, body: RequestBody) -> Attempt {
 fn reset(error: &hyper::Error) -> Failure {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(inner) = cause {
-        if inner.to_string() == "the request was not received in time" {
+        if inner.to_string() == super::body::TOO_SLOW {
             return Failure::RequestTimeout;
         }
         cause = inner.source();
@@ -392,6 +395,7 @@ pub(crate) async fn mirror(
         parts: &parts,
         host: &host,
         clock: Some(clock),
+        activity: None,
     };
     if let Ok(answer) = outgoing.send(body).await {
         let mut body = answer.into_body();

@@ -10,6 +10,8 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// What a proxy in front says of a client's certificate. Nobody in front is known to check one, so that nobody's word counts.
+const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Removes what is said to the next hop only (RFC 9110, section 7.6.1). `te: trailers` stays: gRPC needs it.
@@ -85,6 +87,7 @@ pub(crate) fn forwarded(
             headers.remove(name);
         }
     }
+    headers.remove(X_FORWARDED_CLIENT_CERT);
     let mut chain = String::new();
     for value in headers.get_all(X_FORWARDED_FOR) {
         if let Ok(text) = value.to_str() {
@@ -92,13 +95,12 @@ pub(crate) fn forwarded(
             chain.push_str(", ");
         }
     }
-    let peer = peer.to_canonical().to_string();
-    chain.push_str(&peer);
+    let peer = peer.to_canonical();
+    chain.push_str(&peer.to_string());
     if let Ok(value) = HeaderValue::try_from(chain) {
         headers.insert(X_FORWARDED_FOR, value);
     }
-    let trusting = !matches!(detection, Detection::Peer);
-    if !trusting || !headers.contains_key(X_FORWARDED_PROTO) {
+    if !detection.trusts(peer) || !headers.contains_key(X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
     let given = headers.contains_key(X_REQUEST_ID);
@@ -147,6 +149,7 @@ mod tests {
         headers.insert("x-envoy-original-path", "/".parse().unwrap());
         headers.insert("x-forwarded-for", "203.0.113.1".parse().unwrap());
         headers.insert("x-forwarded-proto", "https".parse().unwrap());
+        headers.insert("x-forwarded-client-cert", "Subject=\"CN=admin\"".parse().unwrap());
         forwarded(
             &mut headers,
             [127, 0, 0, 1].into(),
@@ -157,6 +160,24 @@ mod tests {
         assert_eq!(headers["x-forwarded-for"], "203.0.113.1, 127.0.0.1");
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert!(!headers.contains_key("x-envoy-original-path"));
+        assert!(!headers.contains_key("x-forwarded-client-cert"));
         assert_eq!(headers["x-request-id"].len(), 36);
+    }
+
+    #[test]
+    fn only_a_trusted_peer_says_how_the_client_came() {
+        let trusted = Detection::Trusted(vec!["10.0.0.0/8".parse().unwrap()]);
+        for (peer, scheme) in [([10, 1, 2, 3], "https"), ([192, 0, 2, 1], "http")] {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-proto", "https".parse().unwrap());
+            forwarded(
+                &mut headers,
+                peer.into(),
+                "http",
+                &trusted,
+                RequestIdAction::Disable,
+            );
+            assert_eq!(headers["x-forwarded-proto"], scheme, "{peer:?}");
+        }
     }
 }

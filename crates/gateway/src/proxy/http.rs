@@ -14,9 +14,10 @@ use tokio::sync::mpsc;
 use super::body::{AnswerBody, RequestBody, StreamBody};
 use super::clock::Clock;
 use super::forward::{self, Outgoing};
+use super::idle::Activity;
 use super::path::{Normalized, normalize};
 use super::reply::{self, Answer};
-use super::{Proxy, headers};
+use super::{Proxy, headers, idle};
 use crate::config::filters::HostChange;
 use crate::config::table::{Action, Found, HttpListener, HttpPort, Port, Rule, Transport};
 use crate::policy::cors::{self, Verdict};
@@ -161,7 +162,8 @@ fn host_of(request: &Request<Incoming>) -> Result<String, ()> {
         (None, None) if request.version() == Version::HTTP_11 => return Err(()),
         (None, None) => "",
     };
-    if text.contains('@') {
+    // What cannot be a host could mean another one to whoever reads it next (RFC 9112, section 3.2).
+    if text.contains('@') || !text.is_empty() && text.parse::<http::uri::Authority>().is_err() {
         return Err(());
     }
     let host = match text.rsplit_once(':') {
@@ -307,7 +309,11 @@ impl Ready<'_> {
             parts.extensions.remove::<hyper::upgrade::OnUpgrade>()
         });
         let clock = rule.timeout.map(Clock::new);
-        let body = match self.body(&parts, &host, body, clock.as_ref()).await {
+        let mut activity = None;
+        let body = match self
+            .body(&parts, &host, body, clock.as_ref(), &mut activity)
+            .await
+        {
             Ok(body) => body,
             Err(status) => return reply::text(self.grpc, status, ""),
         };
@@ -318,6 +324,7 @@ impl Ready<'_> {
             parts: &parts,
             host: &host,
             clock,
+            activity,
         };
         let mut answer = match outgoing.send(body).await {
             Ok(answer) => answer,
@@ -345,6 +352,7 @@ impl Ready<'_> {
         host: &HeaderValue,
         body: Incoming,
         clock: Option<&Arc<Clock>>,
+        activity: &mut Option<Activity>,
     ) -> Result<RequestBody, StatusCode> {
         let complete = || clock.iter().for_each(|clock| clock.begin());
         let mut copies = Vec::new();
@@ -403,6 +411,7 @@ impl Ready<'_> {
             deadline: received.map(|limit| Box::pin(tokio::time::sleep(limit))),
             copies,
             clock: clock.map(Arc::clone),
+            idle: idle::Watch::new(activity.get_or_insert_with(Activity::new).clone()),
         })))
     }
 
@@ -455,7 +464,7 @@ impl Ready<'_> {
             let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
             tokio::select! {
                 // Either side may end it as it likes.
-                _ = tokio::io::copy_bidirectional(&mut client, &mut backend) => {}
+                _ = idle::join(&mut client, &mut backend, idle::STREAM) => {}
                 () = draining.cancelled() => {}
             }
         });

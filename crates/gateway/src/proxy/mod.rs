@@ -6,6 +6,7 @@ pub(crate) mod fetch;
 pub(crate) mod forward;
 pub(crate) mod headers;
 pub(crate) mod http;
+pub(crate) mod idle;
 pub(crate) mod path;
 pub(crate) mod raw;
 pub(crate) mod reply;
@@ -13,6 +14,7 @@ pub(crate) mod rewind;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod udp;
+pub(crate) mod workers;
 
 use std::sync::Arc;
 

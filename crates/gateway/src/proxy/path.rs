@@ -43,7 +43,10 @@ pub(crate) fn normalize(path: &str, slashes: EscapedSlashes, merge: bool) -> Nor
         return Normalized::Reject;
     };
     match (escaped, slashes) {
-        (true, EscapedSlashes::UnescapeAndRedirect) => Normalized::Redirect(text),
+        // Two slashes at the beginning of an address are a host's.
+        (true, EscapedSlashes::UnescapeAndRedirect) => {
+            Normalized::Redirect(format!("/{}", text.trim_start_matches('/')))
+        }
         _ => Normalized::Path(Cow::Owned(text)),
     }
 }
@@ -153,6 +156,16 @@ mod tests {
             Some(text) => assert_eq!(found, Normalized::Path(text.into())),
             None => assert_eq!(found, Normalized::Reject),
         }
+    }
+
+    #[test]
+    fn a_redirect_never_leads_to_another_host() {
+        let found = normalize(
+            "//evil.example.com/%2f",
+            EscapedSlashes::UnescapeAndRedirect,
+            false,
+        );
+        assert_eq!(found, Normalized::Redirect("/evil.example.com//".to_owned()));
     }
 
     #[rstest]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::Proxy;
+use super::{Proxy, idle};
 use crate::config::table::RawRoute;
 use crate::dial::Stream;
 use crate::upstream::{Active, Endpoint, Protocol, connect};
@@ -37,7 +37,7 @@ pub(crate) async fn forward(
     let (mut backend, _active) = open(proxy, route).await?;
     backend.write_all(&first).await?;
     tokio::select! {
-        copied = tokio::io::copy_bidirectional(&mut client, &mut backend) => copied.map(drop),
+        joined = idle::join(&mut client, &mut backend, idle::CONNECTION) => joined,
         () = proxy.draining.cancelled() => Ok(()),
     }
 }

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::http::{Via, handle};
 use super::rewind::Rewind;
-use super::{Proxy, raw, tls};
+use super::workers::Turn;
+use super::{Proxy, idle, raw, tls};
 use crate::config::table::{Port, Transport};
 
 /// How long a client may take for the head of a request, and between requests of one connection. It is what ends connections of
@@ -26,13 +27,21 @@ const MOST_HEADERS: usize = 100;
 const LARGEST_HEAD: usize = 60 * 1024;
 /// Most requests at a time over one connection of HTTP/2, Envoy Gateway's default.
 const MOST_STREAMS: u32 = 100;
+/// Silence after which the system asks whether a client is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How connections of HTTP/2 begin (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long requests under way may take to end when the gateway stops.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 
-/// Accepts connections until `stop`.
-pub(crate) async fn accept(proxy: Arc<Proxy>, listener: TcpListener, port: u16, stop: CancellationToken) {
+/// Accepts connections until `stop`, and hands them out.
+pub(crate) async fn accept(
+    proxy: Arc<Proxy>,
+    turn: Turn,
+    listener: TcpListener,
+    port: u16,
+    stop: CancellationToken,
+) {
     loop {
         // Who waits here waits in the kernel's queue, and costs nothing.
         let Ok(permit) = Arc::clone(&proxy.connections).acquire_owned().await else {
@@ -52,13 +61,29 @@ pub(crate) async fn accept(proxy: Arc<Proxy>, listener: TcpListener, port: u16, 
             }
         };
         let _ = stream.set_nodelay(true);
-        let connection = connection(Arc::clone(&proxy), stream, peer, port);
-        proxy.tasks.spawn(async move {
-            if let Err(error) = Box::pin(connection).await {
+        // A client that is gone without a word is noticed, also where nothing is to be sent to it.
+        let _ = socket2::SockRef::from(&stream)
+            .set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE));
+        // Whoever serves it waits for it, too.
+        let stream = match stream.into_std() {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(port, "cannot hand a connection over: {error}");
+                continue;
+            }
+        };
+        let of_connection = Arc::clone(&proxy);
+        let serving = async move {
+            let outcome = match TcpStream::from_std(stream) {
+                Ok(stream) => Box::pin(connection(of_connection, stream, peer, port)).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = outcome {
                 tracing::debug!(%peer, port, "connection ended: {error}");
             }
             drop(permit);
-        });
+        };
+        drop(turn.next().spawn(proxy.tasks.track_future(serving)));
     }
 }
 
@@ -83,6 +108,8 @@ async fn connection(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr, port
 /// Serves HTTP of the version that the first bytes are of.
 async fn serve_detected(proxy: Arc<Proxy>, mut stream: TcpStream, via: Via) -> io::Result<()> {
     let mut first = BytesMut::with_capacity(PREFACE.len());
+    // One limit for all of it: a byte now and then does not put it off.
+    let until = tokio::time::Instant::now() + HEAD_TIMEOUT;
     let version2 = loop {
         let seen = first.len();
         if first[..] != PREFACE[..seen] {
@@ -93,7 +120,7 @@ async fn serve_detected(proxy: Arc<Proxy>, mut stream: TcpStream, via: Via) -> i
         }
         let mut rest = (&mut stream).take((PREFACE.len() - seen) as u64);
         let read = tokio::select! {
-            read = tokio::time::timeout(HEAD_TIMEOUT, rest.read_buf(&mut first)) => read,
+            read = tokio::time::timeout_at(until, rest.read_buf(&mut first)) => read,
             () = proxy.draining.cancelled() => return Ok(()),
         };
         if read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? == 0 {
@@ -113,7 +140,7 @@ where
         let proxy = Arc::clone(&proxy);
         async move { Ok::<_, Infallible>(handle(proxy, via, request).await) }
     });
-    let stream = TokioIo::new(stream);
+    let stream = TokioIo::new(idle::WriteLimit::new(stream, idle::STREAM));
     let result = if version2 {
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         builder

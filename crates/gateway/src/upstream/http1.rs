@@ -67,10 +67,10 @@ impl Connection {
     /// An idle connection of the endpoint that is still open.
     pub(crate) fn reuse(endpoint: &Endpoint) -> Option<Self> {
         loop {
-            let idle = endpoint.idle.lock().pop()?;
+            let idle = endpoint.idle().lock().pop()?;
             if idle.since.elapsed() > KEEP {
                 // The newest are taken first: all others are older.
-                endpoint.idle.lock().clear();
+                endpoint.idle().lock().clear();
                 return None;
             }
             let mut connection = idle.connection;
@@ -184,6 +184,12 @@ impl ResponseBody {
     }
 }
 
+/// Closes connections that nobody has used for too long. Those at the front are the oldest.
+pub(super) fn drop_old(idle: &mut Vec<Idle>) {
+    let old = idle.iter().take_while(|one| one.since.elapsed() > KEEP).count();
+    idle.drain(..old);
+}
+
 /// Gives the connection back to its endpoint if it can be used again.
 fn release(
     connection: &mut Option<Connection>,
@@ -200,7 +206,8 @@ fn release(
         return;
     }
     let endpoint: &Arc<Endpoint> = &active.0;
-    let mut idle = endpoint.idle.lock();
+    let mut idle = endpoint.idle().lock();
+    drop_old(&mut idle);
     if idle.len() < MOST_IDLE {
         idle.push(Idle {
             connection,

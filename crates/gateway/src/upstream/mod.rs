@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use crate::api::envoy::LoadBalancerType;
 use crate::dial::Target;
+use crate::proxy::workers;
 
 /// How long an endpoint that could not be reached is passed over while others are there.
 const PENALTY: Duration = Duration::from_secs(1);
@@ -49,8 +50,9 @@ pub(crate) struct Endpoint {
     pub(crate) active: AtomicU32,
     /// When it could not be reached for the last time, in milliseconds since [`epoch`]; 0 is never.
     failed: AtomicU64,
-    pub(crate) idle: Mutex<Vec<http1::Idle>>,
-    pub(crate) shared: http2::Shared,
+    /// Of each thread of the proxy its own.
+    idle: [Mutex<Vec<http1::Idle>>; workers::MOST],
+    shared: [http2::Shared; workers::MOST],
 }
 
 fn epoch() -> Instant {
@@ -70,9 +72,19 @@ impl Endpoint {
             address,
             active: AtomicU32::new(0),
             failed: AtomicU64::new(0),
-            idle: Mutex::default(),
-            shared: http2::Shared::default(),
+            idle: Default::default(),
+            shared: Default::default(),
         })
+    }
+
+    /// The idle connections of this thread.
+    pub(crate) fn idle(&self) -> &Mutex<Vec<http1::Idle>> {
+        &self.idle[workers::index()]
+    }
+
+    /// The connection of this thread that requests share.
+    pub(crate) fn shared(&self) -> &http2::Shared {
+        &self.shared[workers::index()]
     }
 
     pub(crate) fn mark_failed(&self) {
@@ -134,6 +146,15 @@ impl Endpoints {
             })),
         });
         self.list.store(Arc::new(list.collect()));
+    }
+
+    /// Closes connections that nobody has used for a while.
+    pub(crate) fn sweep(&self) {
+        for endpoint in self.list.load().iter() {
+            for idle in &endpoint.idle {
+                http1::drop_old(&mut idle.lock());
+            }
+        }
     }
 
     /// An endpoint for the next attempt, other than those that were tried if there is one.

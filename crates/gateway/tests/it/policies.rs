@@ -97,6 +97,8 @@ async fn tokens_are_checked_against_the_key_set() {
     for (token, status, body) in [
         (with("exp", json!(now() - 600)), 401, "Jwt is expired"),
         (with("nbf", json!(now() + 600)), 401, "Jwt not yet valid"),
+        // What is no time must not be taken for no end.
+        (with("exp", json!("never")), 401, "Jwt verification fails"),
         (
             with("iss", json!("https://evil.example.com")),
             401,

@@ -393,6 +393,10 @@ async fn malformed_requests_are_refused() {
             "above the root",
             "GET /../../etc/passwd HTTP/1.1\r\nhost: web.localhost\r\n\r\n",
         ),
+        (
+            "a path in host",
+            "GET / HTTP/1.1\r\nhost: web.localhost/..\r\n\r\n",
+        ),
         ("user in host", "GET / HTTP/1.1\r\nhost: a@web.localhost\r\n\r\n"),
     ] {
         let answer = ask(request.as_bytes()).await;

@@ -2,13 +2,18 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt, io,
+    io,
     net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use choreo_pod_access::{
+    AccessError, AttachRequest, Connection, ContainerStats, ExecRequest, ExecSession, LogQuery, LogSource,
+    LogStream, Output, PodAccess, PodStats,
+};
 use futures::{
     FutureExt, StreamExt,
     future::BoxFuture,
@@ -16,148 +21,25 @@ use futures::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
-use tokio::{io::AsyncWrite, sync::mpsc, time::Instant};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    Agent, AsyncReadWrite, Runtime,
-    engine::{EngineError, ExecSpec, LogOptions, Output, Streams},
+    Agent, Runtime,
+    engine::{EngineError, ExecSpec, LogOptions, Streams},
 };
 use crate::{NODE, core::Name};
 
-/// Why somebody does not get what he asks for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AccessError {
-    /// There is no such Pod or container.
-    #[error("{what} not found")]
-    NotFound {
-        /// Which.
-        what: String,
-    },
-    /// It is there, and does not run (yet, or any longer).
-    #[error("{what} is not running: {why}")]
-    NotRunning {
-        /// Which.
-        what: String,
-        /// What it waits for, or how it ended.
-        why: String,
-    },
-    /// The agent or the engine cannot be asked.
-    #[error("{why}")]
-    Unavailable {
-        /// Why.
-        why: String,
-    },
-    /// The Pod has several containers, and none was named.
-    #[error("a container name must be specified, choose one of: [{}]", .names.join(" "))]
-    ContainerRequired {
-        /// Those that there are.
-        names: Vec<String>,
-    },
-}
-
-impl From<EngineError> for AccessError {
-    fn from(error: EngineError) -> Self {
-        Self::Unavailable {
-            why: error.to_string(),
-        }
+fn refused(error: &EngineError) -> AccessError {
+    AccessError::Unavailable {
+        why: error.to_string(),
     }
-}
-
-/// Which part of a container's log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LogQuery {
-    /// Which container; may be left out where there is one.
-    pub container: Option<String>,
-    /// Goes on with what comes.
-    pub follow: bool,
-    /// Of the run before the present one.
-    pub previous: bool,
-    /// Nothing before this time.
-    pub since: Option<Timestamp>,
-    /// This many of the last lines.
-    pub tail_lines: Option<u64>,
-    /// Each line begins with its time (RFC 3339).
-    pub timestamps: bool,
-    /// Ends after so many bytes.
-    pub limit_bytes: Option<u64>,
-}
-
-/// A command in a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExecRequest {
-    /// Which container; may be left out where there is one.
-    pub container: Option<String>,
-    /// The program and its arguments. There is no shell.
-    pub command: Vec<String>,
-    /// Whether it gets an input.
-    pub stdin: bool,
-    /// Whether its output is wanted.
-    pub stdout: bool,
-    /// Whether its errors are wanted.
-    pub stderr: bool,
-    /// Whether it runs in a terminal, where output and errors are one.
-    pub tty: bool,
-}
-
-/// The streams of a container's own process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AttachRequest {
-    /// Which container; may be left out where there is one.
-    pub container: Option<String>,
-    /// Whether its input is wanted.
-    pub stdin: bool,
-    /// Whether its output is wanted.
-    pub stdout: bool,
-    /// Whether its errors are wanted.
-    pub stderr: bool,
-    /// Whether it runs in a terminal.
-    pub tty: bool,
-}
-
-/// A process and its streams.
-pub struct ExecSession {
-    /// Its input, if it has one. Dropping it ends the input.
-    pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
-    /// What it writes, until it ends.
-    pub output: BoxStream<'static, io::Result<Output>>,
-    /// Columns and rows of its terminal.
-    pub resize: mpsc::Sender<(u16, u16)>,
-    /// The exit code, once the output has ended.
-    pub exit: BoxFuture<'static, io::Result<i64>>,
-}
-
-impl fmt::Debug for ExecSession {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ExecSession")
-            .field("stdin", &self.stdin.is_some())
-            .finish_non_exhaustive()
-    }
-}
-
-/// What the containers of a Pod use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodStats {
-    /// The Pod's namespace.
-    pub namespace: String,
-    /// Its name.
-    pub pod: String,
-    /// Those that run.
-    pub containers: Vec<ContainerStats>,
-}
-
-/// What a container uses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContainerStats {
-    /// Its name.
-    pub name: String,
-    /// Processor time, in billionths of a processor.
-    pub cpu_nanos_per_second: u64,
-    /// Memory that cannot be taken back (the working set).
-    pub memory_bytes: u64,
 }
 
 /// The time over which the use of the processor is measured.
 const MEASURED: Duration = Duration::from_millis(500);
+
+/// The longest piece of a line that is kept until its end comes.
+const LONGEST_LINE: usize = 1 << 20;
 
 /// A container of a Pod as it is now.
 struct Chosen {
@@ -294,22 +176,18 @@ impl Agent {
             status: statuses.find(|status| status.name == wanted),
         })
     }
+}
 
-    /// The log of a container: what it wrote to both streams, as it came.
-    ///
-    /// # Errors
-    /// When there is no such run, or its log cannot be read.
-    pub async fn logs(
-        &self,
-        namespace: &str,
-        pod: &str,
-        query: LogQuery,
-    ) -> Result<BoxStream<'static, io::Result<Bytes>>, AccessError> {
+#[async_trait]
+impl PodAccess for Agent {
+    async fn logs(&self, namespace: &str, pod: &str, query: LogQuery) -> Result<LogStream, AccessError> {
         let runtime = self.at_work()?;
         let chosen = Self::choose(&runtime, namespace, pod, query.container.as_deref())?;
         let id = chosen.logged(query.previous)?;
         let options = LogOptions {
             follow: query.follow && !query.previous,
+            stdout: query.stream != LogSource::Stderr,
+            stderr: query.stream != LogSource::Stdout,
             since: query.since,
             tail: query.tail_lines,
             // Engines take whole seconds: what is before the time within its second is left out here.
@@ -323,7 +201,7 @@ impl Agent {
                 EngineError::NotFound(_) => AccessError::NotFound {
                     what: format!("log of {}", chosen.what),
                 },
-                other => other.into(),
+                other => refused(&other),
             })?;
         let bytes = pieces.map(|piece| {
             piece.map(|piece| match piece {
@@ -340,11 +218,7 @@ impl Agent {
         })
     }
 
-    /// Runs a command in a container.
-    ///
-    /// # Errors
-    /// When it does not run, or the engine cannot start the command.
-    pub async fn exec(
+    async fn exec(
         &self,
         namespace: &str,
         pod: &str,
@@ -359,8 +233,16 @@ impl Agent {
             stderr: request.stderr && !request.tty,
             tty: request.tty,
         };
-        let exec = runtime.engine.create_exec(&id, &spec).await?;
-        let streams = runtime.engine.start_exec(&exec, spec.tty).await?;
+        let exec = runtime
+            .engine
+            .create_exec(&id, &spec)
+            .await
+            .map_err(|error| refused(&error))?;
+        let streams = runtime
+            .engine
+            .start_exec(&exec, spec.tty)
+            .await
+            .map_err(|error| refused(&error))?;
         let (resize, sizes) = mpsc::channel(4);
         let (engine, of_resize) = (runtime.engine.clone(), exec.clone());
         tokio::spawn(follow_size(sizes, move |columns, rows| {
@@ -383,11 +265,7 @@ impl Agent {
         Ok(session(streams, request.stdin, resize, exit.boxed()))
     }
 
-    /// Joins the streams of a container's own process.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub async fn attach(
+    async fn attach(
         &self,
         namespace: &str,
         pod: &str,
@@ -397,7 +275,11 @@ impl Agent {
         let chosen = Self::choose(&runtime, namespace, pod, request.container.as_deref())?;
         let id = chosen.running()?;
         let stdin = request.stdin && chosen.spec.stdin == Some(true);
-        let mut streams = runtime.engine.attach(&id, stdin).await?;
+        let mut streams = runtime
+            .engine
+            .attach(&id, stdin)
+            .await
+            .map_err(|error| refused(&error))?;
         let (stdout, stderr) = (request.stdout || request.tty, request.stderr);
         streams.output = streams
             .output
@@ -428,16 +310,12 @@ impl Agent {
         Ok(session(streams, stdin, resize, exit.boxed()))
     }
 
-    /// A connection to a port of a Pod.
-    ///
-    /// # Errors
-    /// When the Pod does not run, or nothing listens there.
-    pub async fn port_forward(
+    async fn port_forward(
         &self,
         namespace: &str,
         pod: &str,
         port: u16,
-    ) -> Result<Box<dyn AsyncReadWrite>, AccessError> {
+    ) -> Result<Box<dyn Connection>, AccessError> {
         let runtime = self.at_work()?;
         let found = Self::pod(&runtime, namespace, pod)?;
         let what = format!("pod {namespace}/{pod}");
@@ -457,11 +335,7 @@ impl Agent {
         })
     }
 
-    /// What the containers of all Pods use. It takes half a second, over which the processor's use is measured.
-    ///
-    /// # Errors
-    /// When the agent does not run, or the engine does not answer.
-    pub async fn stats(&self) -> Result<Vec<PodStats>, AccessError> {
+    async fn stats(&self) -> Result<Vec<PodStats>, AccessError> {
         let runtime = self.at_work()?;
         let mut running: Vec<(Name, String, String)> = Vec::new();
         for pod in runtime.context.world.pods.all() {
@@ -553,6 +427,8 @@ fn lines_since(
             let at = rest.iter().position(|byte| *byte == b'\n');
             let line = match at {
                 Some(at) => rest.split_to(at + 1),
+                // A line without an end is given in pieces. Those after the first have no time, and follow it.
+                None if rest.len() >= LONGEST_LINE => rest.split(),
                 None if over && !rest.is_empty() => rest.split(),
                 None if over => return Ok(None),
                 None => {
@@ -633,6 +509,20 @@ mod tests {
             text(lines_since(pieces(&log), since, true)).await,
             "2026-11-30T01:00:00.900Z two\n2026-11-30T01:00:01Z three"
         );
+    }
+
+    #[tokio::test]
+    async fn a_line_without_an_end_is_not_collected_for_ever() {
+        let piece = Ok(Bytes::from("x".repeat(LONGEST_LINE / 4)));
+        let endless = stream::repeat_with(move || {
+            piece
+                .as_ref()
+                .map(Clone::clone)
+                .map_err(|e: &io::Error| e.kind().into())
+        });
+        let since: Timestamp = "2026-11-30T01:00:00Z".parse().unwrap();
+        let mut lines = lines_since(endless.boxed(), since, true);
+        assert_eq!(lines.next().await.unwrap().unwrap().len(), LONGEST_LINE);
     }
 
     #[tokio::test]

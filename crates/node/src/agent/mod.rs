@@ -12,6 +12,7 @@ mod cell;
 mod diagnose;
 mod egress;
 mod engine;
+mod facts;
 mod labels;
 pub(crate) mod node;
 mod pod;
@@ -19,6 +20,7 @@ mod quantity;
 mod registry;
 mod relay_image;
 mod run;
+mod services;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -35,26 +37,19 @@ use std::{
 use arc_swap::ArcSwapOption;
 use ipnet::Ipv4Net;
 use parking_lot::{Mutex, RwLock};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::{Notify, mpsc, watch},
-};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use access::{AccessError, AttachRequest, ContainerStats, ExecRequest, ExecSession, LogQuery, PodStats};
 pub use diagnose::{Finding, diagnose, diagnose_engine, install_hint};
 pub use egress::GatewayAddresses;
-pub use engine::{EngineError, Output};
+pub use engine::EngineError;
+pub use facts::{ImageFacts, image_facts};
 pub(crate) use run::{perform_cell, perform_claim, perform_contents, perform_pod};
 
 use crate::core::{Context, Name, Task};
 use cell::Cells;
+use choreo_pod_access::Connection;
 use engine::{ContainerEngine, ContainerSpec, EngineInfo};
-
-/// A stream of bytes in both directions.
-pub trait AsyncReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> AsyncReadWrite for T {}
 
 /// The addresses that cells get their networks from, a /24 each.
 pub const DEFAULT_POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 210, 0, 0), 16);
@@ -114,7 +109,7 @@ pub enum StartError {
 
 /// Runs the Pods of a node. Cheap to clone; all clones are the same agent.
 ///
-/// It works while [`crate::run`] runs with it among its options; before and after, what it is asked for is [`AccessError::Unavailable`].
+/// It works while [`crate::run`] runs with it among its options; before and after, what it is asked for is [`AccessError::Unavailable`](choreo_pod_access::AccessError::Unavailable).
 #[derive(Clone)]
 pub struct Agent {
     shared: Arc<Shared>,
@@ -202,7 +197,7 @@ impl Agent {
     ///
     /// # Errors
     /// As of a TCP connection; `NotConnected` while the agent does not run.
-    pub async fn dial(&self, namespace: &str, address: SocketAddr) -> io::Result<Box<dyn AsyncReadWrite>> {
+    pub async fn dial(&self, namespace: &str, address: SocketAddr) -> io::Result<Box<dyn Connection>> {
         let runtime = self.shared.runtime.load_full();
         let runtime = runtime
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the node agent does not run"))?;
@@ -255,6 +250,7 @@ pub(crate) struct Runtime {
     gateway: Arc<ArcSwapOption<GatewayAddresses>>,
     info: EngineInfo,
     instance: String,
+    socket: String,
     cells: Cells,
     limits: Limits,
     workers: Mutex<BTreeMap<String, Worker>>,
@@ -286,6 +282,7 @@ impl Runtime {
             gateway: shared.gateway.clone(),
             info: shared.info.clone(),
             instance: shared.instance.clone(),
+            socket: shared.socket.clone(),
             cells: Cells::default(),
             limits: Limits::default(),
             workers: Mutex::default(),
@@ -321,11 +318,7 @@ impl Runtime {
     }
 
     /// See [`Agent::dial`].
-    pub(crate) async fn dial(
-        &self,
-        namespace: &str,
-        address: SocketAddr,
-    ) -> io::Result<Box<dyn AsyncReadWrite>> {
+    pub(crate) async fn dial(&self, namespace: &str, address: SocketAddr) -> io::Result<Box<dyn Connection>> {
         let unreachable = |why: &str| io::Error::new(io::ErrorKind::HostUnreachable, why.to_owned());
         let cell = self
             .cells
@@ -367,7 +360,7 @@ impl Runtime {
 
     /// The address of this node in Pods' statuses: nothing of theirs is there.
     fn host_address(&self) -> &'static str {
-        node::ADDRESS
+        crate::node::ADDRESS
     }
 }
 

@@ -2,92 +2,67 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::Ipv4Net;
 use k8s_openapi::{
-    api::core::v1::{Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo},
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
-};
-use kube::{
-    Api,
-    api::{Patch, PatchParams, PostParams},
+    api::core::v1::{NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo},
+    apimachinery::pkg::api::resource::Quantity,
 };
 use serde_json::json;
 
-use super::{Agent, Runtime};
+use super::{Agent, Runtime, engine::EngineInfo};
 use crate::{
-    NODE, SIMULATED,
-    core::{Action, Context, Error, Name, Result, now},
+    SIMULATED,
+    core::{Action, Context, Result, now},
+    node,
 };
 
-/// Address of the node; from the range for documentation: Pods do not reach this machine by any.
-pub(super) const ADDRESS: &str = "192.0.2.1";
+/// Annotation of the node: the socket of the engine that runs its Pods, for programs on the same machine.
+pub const ENGINE_SOCKET: &str = "openchoreo.dev/container-engine";
+/// Condition of the node: containers can connect to what listens on all addresses of this machine.
+pub const HOST_REACHABLE: &str = "HostReachableFromCells";
+/// Condition of the node: what of network policies does not hold here.
+pub const POLICY_PARTLY_ENFORCED: &str = "NetworkPolicyPartlyEnforced";
 /// As many Pods as a kubelet takes if nobody says otherwise.
 const PODS: u32 = 110;
-
-fn labels(runtime: &Runtime) -> BTreeMap<String, String> {
-    let mut labels = crate::schedule::labels();
-    labels.insert(
-        "node.kubernetes.io/instance-type".to_owned(),
-        runtime.info.name.clone(),
-    );
-    labels
-}
 
 /// Makes sure that the node is there, and that it says how things are.
 pub(crate) async fn reconcile(context: &Context, agent: &Agent) -> Result<Action> {
     let Some(runtime) = agent.shared.runtime.load_full() else {
         return Ok(Action::Wait);
     };
-    let failed = |action| {
-        move |source| Error::Api {
-            action,
-            kind: "Node".into(),
-            name: Name::new("", NODE),
-            source: Box::new(source),
-        }
+    let labels = node::labels(&runtime.info.name);
+    let engine = (ENGINE_SOCKET, runtime.socket.as_str());
+    let Some(found) = node::get_or_create(context, &labels, engine).await? else {
+        return Ok(Action::Wait);
     };
-    let api = Api::<Node>::all(context.client.clone());
-    let labels = labels(&runtime);
-    let node = match context.world.nodes.get(&Name::new("", NODE)) {
-        Some(node) if node.metadata.deletion_timestamp.is_some() => return Ok(Action::Wait),
-        Some(node) => node,
-        None => {
-            let node = Node {
-                metadata: ObjectMeta {
-                    name: Some(NODE.into()),
-                    labels: Some(labels),
-                    ..ObjectMeta::default()
-                },
-                ..Node::default()
-            };
-            // Its event comes back as the next task, which sets the status.
-            return match api.create(&PostParams::default(), &node).await {
-                Ok(_) => Ok(Action::Wait),
-                Err(kube::Error::Api(status)) if status.code == 409 => Ok(Action::Wait),
-                Err(error) => Err(failed("create")(error)),
-            };
-        }
-    };
-    let was_simulated = node
+    let annotations = found.metadata.annotations.as_ref();
+    let was_simulated = annotations.is_some_and(|all| all.contains_key(SIMULATED));
+    let same_engine = annotations.and_then(|all| all.get(ENGINE_SOCKET)) == Some(&runtime.socket);
+    let of_type = found
         .metadata
-        .annotations
+        .labels
         .as_ref()
-        .is_some_and(|all| all.contains_key(SIMULATED));
-    let instance_type = "node.kubernetes.io/instance-type";
-    let has = |key: &str| node.metadata.labels.as_ref().and_then(|all| all.get(key));
-    if was_simulated || has(instance_type) != labels.get(instance_type) {
-        let patch = json!({"metadata": {"annotations": {SIMULATED: null}, "labels": labels}});
-        api.patch(NODE, &PatchParams::default(), &Patch::Merge(&patch))
-            .await
-            .map_err(failed("update"))?;
+        .and_then(|all| all.get(node::INSTANCE_TYPE));
+    if was_simulated || !same_engine || of_type != Some(&runtime.info.name) {
+        let annotations = json!({SIMULATED: null, ENGINE_SOCKET: runtime.socket});
+        node::patch(context, &json!({"annotations": annotations, "labels": labels})).await?;
     }
-    let status = status(&runtime, node.status.as_ref());
-    if node.status.as_ref() != Some(&status) {
-        let patch = json!({"status": status});
-        api.patch_status(NODE, &PatchParams::default(), &Patch::Merge(&patch))
-            .await
-            .map_err(failed("update the status of"))?;
+    let status = status(&runtime, found.status.as_ref());
+    if found.status.as_ref() != Some(&status) {
+        node::set_status(context, &status).await?;
     }
     Ok(Action::Wait)
+}
+
+/// Whether containers can connect to this machine by the bridge of their network. An engine without root has its bridges in a network
+/// namespace of its own, where nobody listens.
+fn host_is_reachable(info: &EngineInfo) -> bool {
+    !info.rootless
+}
+
+/// The command that closes it. Connections that this machine begins, to reach Pods, go on.
+fn close_host(pool: Ipv4Net) -> String {
+    format!("iptables -I INPUT -s {pool} -m conntrack --ctstate NEW -j DROP")
 }
 
 fn status(runtime: &Runtime, before: Option<&NodeStatus>) -> NodeStatus {
@@ -152,34 +127,41 @@ fn status(runtime: &Runtime, before: Option<&NodeStatus>) -> NodeStatus {
             format!("containers run without limits of memory and processor: {why}"),
         ),
     };
-    let calm = |kind: &str, reason: &str, message: &str| condition(kind, false, reason, message.to_owned());
-    let address = |kind: &str, value: &str| NodeAddress {
-        type_: kind.into(),
-        address: value.into(),
-    };
+    let open = host_is_reachable(info);
+    let host = condition(
+        HOST_REACHABLE,
+        open,
+        if open {
+            "BridgeHasAddress"
+        } else {
+            "NetworksOfTheirOwn"
+        },
+        if open {
+            format!(
+                "the engine's bridge has an address in each cell: what listens on all addresses of this machine can be connected to from \
+                 containers, whatever policies say. Let it listen on 127.0.0.1, or close the way: {}",
+                close_host(runtime.options.pool)
+            )
+        } else {
+            "the engine's networks are not this machine's: nothing that listens here is reachable from containers".to_owned()
+        },
+    );
+    let policies = condition(
+        POLICY_PARTLY_ENFORCED,
+        true,
+        "NotInsideOfNamespaces",
+        "network policies hold between namespaces and to the outside; Pods of one namespace connect to each other whatever policies say, \
+         and a rule for some requests lets all through"
+            .to_owned(),
+    );
+    let mut conditions =
+        node::calm(|kind, reason, message| condition(kind, false, reason, message.to_owned()));
+    conditions.extend([limits, host, policies, ready]);
     NodeStatus {
         capacity: Some(resources.clone()),
         allocatable: Some(resources),
-        addresses: Some(vec![address("InternalIP", ADDRESS), address("Hostname", NODE)]),
-        conditions: Some(vec![
-            calm(
-                "MemoryPressure",
-                "KubeletHasSufficientMemory",
-                "kubelet has sufficient memory available",
-            ),
-            calm(
-                "DiskPressure",
-                "KubeletHasNoDiskPressure",
-                "kubelet has no disk pressure",
-            ),
-            calm(
-                "PIDPressure",
-                "KubeletHasSufficientPID",
-                "kubelet has sufficient PID available",
-            ),
-            limits,
-            ready,
-        ]),
+        addresses: Some(node::addresses()),
+        conditions: Some(conditions),
         daemon_endpoints: before
             .and_then(|status| status.daemon_endpoints.clone())
             .or(None::<NodeDaemonEndpoints>),

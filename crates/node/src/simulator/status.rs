@@ -14,7 +14,6 @@ use k8s_openapi::{
 use super::{
     behavior::Behavior,
     kubelet::{back_off, behavior, completes},
-    node,
 };
 use crate::core::{Action, now, set_condition};
 
@@ -119,9 +118,9 @@ pub(super) fn next(pod: &Pod) -> Next {
     let address = before.pod_ip.clone().unwrap_or_else(|| address(pod));
     status.phase = Some(phase.into());
     status.start_time = Some(start);
-    status.host_ip = Some(node::ADDRESS.into());
+    status.host_ip = Some(crate::node::ADDRESS.into());
     status.host_ips = Some(vec![HostIP {
-        ip: node::ADDRESS.into(),
+        ip: crate::node::ADDRESS.into(),
     }]);
     status.pod_ips = Some(vec![PodIP { ip: address.clone() }]);
     status.pod_ip = Some(address);

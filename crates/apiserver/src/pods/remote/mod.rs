@@ -15,11 +15,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::access::{AttachRequest, ExecRequest, ExecSession, Output, PodAccess};
 use super::container;
 use super::spdy::Session;
 use super::upgrade::{Lasting, Transport, agree, pending, switch};
 use super::websocket;
+use choreo_pod_access::{AttachRequest, ExecRequest, ExecSession, Output, PodAccess};
 use socket::over_websocket;
 use streams::over_spdy;
 
@@ -117,7 +117,7 @@ pub(super) async fn answer(context: &Context, pod: &Value, access: Arc<dyn PodAc
             stderr,
             tty,
         };
-        access.attach(namespace, name, request).await?
+        access.attach(namespace, name, request).await
     } else {
         let command: Vec<String> = query.all("command").map(str::to_owned).collect();
         if command.is_empty() {
@@ -132,8 +132,9 @@ pub(super) async fn answer(context: &Context, pod: &Value, access: Arc<dyn PodAc
             stderr,
             tty,
         };
-        access.exec(namespace, name, request).await?
+        access.exec(namespace, name, request).await
     };
+    let session = session.map_err(|error| super::access::refused(&error))?;
     let lasting = Lasting::default();
     let response = switch(&agreed, lasting.clone())?;
     let (transport, protocol) = (agreed.transport, agreed.protocol);

@@ -36,6 +36,7 @@ pub(crate) async fn run(_: &Args, connect: &Connect, printer: &mut Printer) -> O
             let found = choreo_node::diagnose().await;
             missing.extend(found.into_iter().map(machine::Finding::from));
         }
+        missing.extend(machine::open_to_containers(&nodes, &machine::listening()));
         machine::print(&missing, printer)?;
     }
     let findings = doctor::examine(&session.client(), &connector).await;

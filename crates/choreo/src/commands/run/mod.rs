@@ -1,6 +1,7 @@
 //! `choreo run`.
 
 mod image;
+mod inspect;
 mod manifests;
 
 use std::io::{BufRead as _, IsTerminal as _};
@@ -43,14 +44,17 @@ pub(crate) struct Args {
     /// Name of the component [default: the last part of the repository]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// The port that it answers HTTP on; without one it is a worker, which nothing can call
+    /// The port that it answers HTTP on [default: the one that the image exposes; without one it is a worker]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
+    /// Nothing calls it, whatever the image exposes
+    #[arg(long, conflicts_with_all = ["port", "public", "organization"])]
+    worker: bool,
     /// Everybody may call it, through the public gateway
-    #[arg(long, requires = "port", conflicts_with = "organization")]
+    #[arg(long, conflicts_with = "organization")]
     public: bool,
     /// All projects of the organization may call it [default: only its own project]
-    #[arg(long, requires = "port")]
+    #[arg(long)]
     organization: bool,
     /// An environment variable; may be given several times. Not for secrets: whoever reads Workloads reads it
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
@@ -100,9 +104,10 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -> Outcome {
     let image = ImageReference::parse(&args.image)
         .map_err(|why| Failure::usage(format!("`{}` is no image reference: {why}", args.image)))?;
-    let wanted = wanted(args, image);
+    let mut wanted = wanted(args, image);
     check_name(&wanted.name)?;
     if args.dry_run {
+        inspect::port(args, None)?;
         let objects = wanted.manifests(connect.namespace.as_deref());
         match args.output {
             Format::Json => print_objects(printer, Format::Json, objects.to_vec(), false, &[])?,
@@ -122,7 +127,15 @@ pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -
     };
     let environment = crate::running::environment_of(&world, &session.namespace, &args.project, &target)?;
     let before = Before::read(&world, &session.namespace, &wanted)?;
-    explain(args, &wanted, &before, &environment, printer)?;
+    let facts = inspect::look(&session, args, printer).await?;
+    let port = inspect::port(args, facts.as_ref())?;
+    wanted.port = port.number;
+    explain(args, &wanted, port, &before, &environment, printer)?;
+    if let Some(why) = facts.as_ref().and_then(choreo_node::ImageFacts::root) {
+        printer.warning(format!(
+            "pods of cells must not run as root, and will refuse this image: {why}. `USER 1000` in its Dockerfile helps"
+        ))?;
+    }
     if !args.yes && !confirmed(printer)? {
         printer.note("nothing was made")?;
         return Ok(ExitStatus::Success);
@@ -251,6 +264,7 @@ impl Before {
 fn explain(
     args: &Args,
     wanted: &Wanted,
+    port: inspect::Port,
     before: &Before,
     environment: &str,
     printer: &mut Printer,
@@ -300,14 +314,10 @@ fn explain(
         let keys: Vec<&str> = wanted.env.iter().map(|(key, _)| key.as_str()).collect();
         line("variables", &keys.join(", "), "")?;
     }
-    match wanted.port {
-        Some(port) => line("port", &port.to_string(), "HTTP")?,
-        None => line(
-            "port",
-            "none",
-            "a worker: nothing calls it; --port says which one it answers on",
-        )?,
-    }
+    let number = wanted
+        .port
+        .map_or_else(|| "none".to_owned(), |port| port.to_string());
+    line("port", &number, port.why)?;
     if wanted.port.is_some() {
         let (who, why) = match wanted.level {
             Some("Public") => ("everybody", ""),

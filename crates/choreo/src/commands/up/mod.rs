@@ -7,7 +7,6 @@ mod first_run;
 mod folder;
 mod gateway;
 mod platform;
-mod pods;
 
 use std::path::PathBuf;
 

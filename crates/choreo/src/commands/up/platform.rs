@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::admission::Rules;
 use super::banner::{Facts, Progress};
 use super::folder::DataFolder;
-use super::{Args, DEFAULT_PORT, containers, first_run, gateway, pods};
+use super::{Args, DEFAULT_PORT, containers, first_run, gateway};
 use crate::failure::Failure;
 use crate::text::count;
 
@@ -62,6 +62,7 @@ impl Platform {
         let listener = listen(args.api_port).await?;
         let gateway = gateway::Prepared::open(args, &folder.pki())?;
         let (ports, authority_file) = (gateway.ports, gateway.authority_file.clone());
+        let containers = containers::choose(args, folder, gateway::addresses(&ports)).await?;
         let address = listener
             .local_addr()
             .map_err(|error| Failure::new("cannot listen").because(&error))?;
@@ -113,7 +114,6 @@ impl Platform {
             format!("{} here, {} in the data plane", ours.len(), foreign.len()),
         )?;
 
-        let containers = containers::choose(args, folder, gateway::addresses(&ports)).await?;
         let described = containers.agent.as_ref().map(choreo_node::Agent::describe);
         match (&described, &containers.hint) {
             (Some(engine), _) => progress.done("Containers", engine)?,
@@ -121,9 +121,7 @@ impl Platform {
             (None, None) => progress.done("Containers", "simulated")?,
         }
         if let (Some(agent), Some(cluster)) = (&containers.agent, api.cluster(LOCAL)) {
-            cluster
-                .connect_pods(Arc::new(pods::Containers(agent.clone())))
-                .await;
+            cluster.connect_pods(Arc::new(agent.clone())).await;
         }
         let node_options = choreo_node::Options {
             simulator: containers.agent.is_none(),

@@ -1,115 +1,45 @@
 //! The Docker Engine API, as Docker and Podman speak it.
 
-use std::{collections::BTreeMap, collections::HashMap, env, io, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bollard::{
     Docker,
     auth::DockerCredentials,
-    container::LogOutput,
-    errors::Error,
     exec::{StartExecOptions, StartExecResults},
-    models::{
-        ContainerCreateBody, EndpointIpamConfig, EndpointSettings, ExecConfig, HostConfig, Ipam, IpamConfig,
-        Mount as DockerMount, MountType, NetworkCreateRequest, NetworkingConfig, ResourcesUlimits,
-        VolumeCreateRequest,
-    },
+    models::{ExecConfig, Ipam, IpamConfig, NetworkCreateRequest, ResourcesUlimits, VolumeCreateRequest},
     query_parameters as query,
 };
 use bytes::Bytes;
+use choreo_pod_access::Output;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
-use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::{
     Container, ContainerEngine, ContainerSpec, EngineError, EngineEvent, EngineInfo, ExecSpec, Image,
-    LogOptions, Mount, MountSource, Network, NetworkMode, NetworkSpec, Output, RegistryAuth, Result, Streams,
-    Usage, plain,
+    LogOptions, Network, NetworkSpec, RegistryAuth, Result, Streams, Usage, plain,
+    words::{body, failed, filter, is_of_this_machine, output, sorted, ulimits},
 };
 
 /// How long an engine may think about an answer. Pulls and logs answer at once and then stream.
-const TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long an engine may take to say which version of the API it speaks.
 const ANSWER: Duration = Duration::from_secs(20);
-
-/// Resource limits that are given to every container, with their lines in `/proc/self/limits`. Some hosts let an engine start nothing when it
-/// has to take over its own configuration's (`error setting rlimit type 7`), and none lets it exceed its own.
-const ULIMITS: [(&str, &str, i64); 2] = [
-    ("nofile", "Max open files", 65_536),
-    ("nproc", "Max processes", 16_384),
-];
-
-/// The limits to give: those wanted, or what this process itself may have if that is less. Engines on the same machine rarely have less.
-fn ulimits(limits: &str) -> Vec<ResourcesUlimits> {
-    let own = |line: &str| {
-        let line = limits.lines().find_map(|found| found.strip_prefix(line))?;
-        // Soft and hard limit, and the unit.
-        line.split_whitespace().nth(1)?.parse::<i64>().ok()
-    };
-    let each = ULIMITS.into_iter().map(|(name, line, wanted)| {
-        let value = own(line).map_or(wanted, |own| own.min(wanted));
-        ResourcesUlimits {
-            name: Some(name.to_owned()),
-            soft: Some(value),
-            hard: Some(value),
-        }
-    });
-    each.collect()
-}
-
-/// Where engines usually listen, in the order in which they are tried. Where the environment names one, no other will do.
-pub(crate) fn sockets() -> Vec<PathBuf> {
-    let named = ["CONTAINER_HOST", "DOCKER_HOST"]
-        .into_iter()
-        .filter_map(|name| env::var(name).ok())
-        .filter_map(|value| value.strip_prefix("unix://").map(PathBuf::from));
-    let named: Vec<PathBuf> = named.collect();
-    if !named.is_empty() {
-        return named;
-    }
-    let runtime = env::var("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let home = env::var("HOME").map(PathBuf::from);
-    let of_user = runtime
-        .iter()
-        .flat_map(|dir| [dir.join("podman/podman.sock"), dir.join("docker.sock")])
-        .chain(home.iter().map(|home| home.join(".docker/run/docker.sock")));
-    let of_system = [
-        "/run/podman/podman.sock",
-        "/var/run/docker.sock",
-        "/run/docker.sock",
-    ]
-    .map(PathBuf::from);
-    let mut all: Vec<PathBuf> = Vec::new();
-    for path in of_user.chain(of_system) {
-        if !all.contains(&path) {
-            all.push(path);
-        }
-    }
-    all
-}
-
-/// The first engine that answers, or what each socket said. `wanted` is the only one tried if given.
-pub(crate) async fn find(wanted: Option<&str>) -> std::result::Result<DockerEngine, Vec<(PathBuf, String)>> {
-    let candidates = match wanted {
-        Some(wanted) => vec![PathBuf::from(wanted.strip_prefix("unix://").unwrap_or(wanted))],
-        None => sockets(),
-    };
-    let mut failed = Vec::new();
-    for path in candidates {
-        match DockerEngine::connect(&path.to_string_lossy()).await {
-            Ok(engine) => return Ok(engine),
-            Err(error) => failed.push((path, error)),
-        }
-    }
-    Err(failed)
-}
 
 /// An engine behind a Unix socket.
 pub(crate) struct DockerEngine {
     docker: Docker,
     socket: PathBuf,
     ulimits: Vec<ResourcesUlimits>,
+    /// Whether it has said that it is Podman.
+    podman: AtomicBool,
     /// Changes that are asked for at once: engines do not get faster by more, and those who wait wait in turn.
     changes: Semaphore,
 }
@@ -137,157 +67,13 @@ impl DockerEngine {
             docker,
             socket: PathBuf::from(socket),
             ulimits: ulimits(&std::fs::read_to_string("/proc/self/limits").unwrap_or_default()),
+            podman: AtomicBool::new(false),
             changes: Semaphore::new(CHANGES),
         })
     }
 
     pub(crate) fn socket(&self) -> &std::path::Path {
         &self.socket
-    }
-}
-
-fn failed(error: Error) -> EngineError {
-    match error {
-        Error::DockerResponseServerError { status_code, message } => {
-            let message = message.trim().to_owned();
-            match status_code {
-                404 => EngineError::NotFound(message),
-                409 => EngineError::Conflict(message),
-                _ => EngineError::Refused(message),
-            }
-        }
-        Error::RequestTimeoutError => EngineError::Away(format!("no answer within {} s", TIMEOUT.as_secs())),
-        Error::HyperResponseError { .. } | Error::HyperLegacyError { .. } | Error::IOError { .. } => {
-            EngineError::Away(chain(&error))
-        }
-        Error::SocketNotFoundError(path) => EngineError::Away(format!("there is no socket {path}")),
-        Error::DockerStreamError { error } => EngineError::Refused(error),
-        other => EngineError::Refused(chain(&other)),
-    }
-}
-
-/// An error and what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
-fn filter(label: &str) -> HashMap<String, Vec<String>> {
-    HashMap::from([("label".to_owned(), vec![label.to_owned()])])
-}
-
-fn sorted(labels: Option<HashMap<String, String>>) -> BTreeMap<String, String> {
-    labels.unwrap_or_default().into_iter().collect()
-}
-
-/// A time as engines write it; what was not yet is the year 1.
-pub(super) fn time(text: Option<&str>) -> Option<Timestamp> {
-    let time: Timestamp = text?.parse().ok()?;
-    (time > Timestamp::UNIX_EPOCH).then_some(time)
-}
-
-fn output(piece: LogOutput) -> Output {
-    match piece {
-        LogOutput::StdErr { message } => Output::Stderr(message),
-        LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message } => {
-            Output::Stdout(message)
-        }
-    }
-}
-
-fn mount(mount: &Mount) -> DockerMount {
-    let (typ, source) = match &mount.source {
-        MountSource::Bind(path) => (MountType::BIND, path.to_string_lossy().into_owned()),
-        MountSource::Volume(name) => (MountType::VOLUME, name.clone()),
-    };
-    DockerMount {
-        target: Some(mount.target.clone()),
-        source: Some(source),
-        typ: Some(typ),
-        read_only: Some(mount.read_only),
-        ..DockerMount::default()
-    }
-}
-
-fn some<T>(list: &[T]) -> Option<Vec<T>>
-where
-    T: Clone,
-{
-    (!list.is_empty()).then(|| list.to_vec())
-}
-
-fn body(spec: &ContainerSpec, ulimits: Vec<ResourcesUlimits>) -> ContainerCreateBody {
-    let mut networking = None;
-    let network_mode = match &spec.network {
-        NetworkMode::None => "none".to_owned(),
-        NetworkMode::Container(id) => format!("container:{id}"),
-        NetworkMode::Network(name, address) => {
-            let settings = EndpointSettings {
-                ipam_config: address.map(|address| EndpointIpamConfig {
-                    ipv4_address: Some(address.to_string()),
-                    ..EndpointIpamConfig::default()
-                }),
-                ..EndpointSettings::default()
-            };
-            networking = Some(NetworkingConfig {
-                endpoints_config: Some(HashMap::from([(name.clone(), settings)])),
-            });
-            name.clone()
-        }
-    };
-    let mut security = Vec::new();
-    if spec.no_new_privileges {
-        security.push("no-new-privileges".to_owned());
-    }
-    if spec.seccomp_unconfined {
-        security.push("seccomp=unconfined".to_owned());
-    }
-    let host = HostConfig {
-        network_mode: Some(network_mode),
-        ipc_mode: spec.ipc_of.as_ref().map(|id| {
-            if id.is_empty() {
-                "shareable".to_owned()
-            } else {
-                format!("container:{id}")
-            }
-        }),
-        pid_mode: spec.pid_of.as_ref().map(|id| format!("container:{id}")),
-        mounts: some(&spec.mounts.iter().map(mount).collect::<Vec<_>>()),
-        cap_add: some(&spec.capabilities_add),
-        cap_drop: some(&spec.capabilities_drop),
-        group_add: some(&spec.groups),
-        security_opt: some(&security),
-        readonly_rootfs: Some(spec.read_only_root),
-        ulimits: Some(ulimits),
-        memory: spec.memory,
-        nano_cpus: spec.nano_cpus,
-        cpu_shares: spec.cpu_shares,
-        sysctls: Some(spec.sysctls.clone().into_iter().collect()).filter(|s: &HashMap<_, _>| !s.is_empty()),
-        ..HostConfig::default()
-    };
-    ContainerCreateBody {
-        image: Some(spec.image.clone()),
-        labels: Some(spec.labels.clone().into_iter().collect()),
-        entrypoint: spec.entrypoint.clone(),
-        cmd: spec.command.clone(),
-        env: Some(spec.env.clone()),
-        working_dir: spec.working_dir.clone(),
-        user: spec.user.clone(),
-        hostname: spec.hostname.clone(),
-        tty: Some(spec.tty),
-        open_stdin: Some(spec.stdin),
-        stop_signal: spec.stop_signal.clone(),
-        host_config: Some(host),
-        networking_config: networking,
-        ..ContainerCreateBody::default()
     }
 }
 
@@ -300,6 +86,7 @@ impl ContainerEngine for DockerEngine {
         let podman = components
             .iter()
             .any(|component| component.name.starts_with("Podman"));
+        self.podman.store(podman, Ordering::Relaxed);
         Ok(EngineInfo {
             name: if podman { "podman" } else { "docker" }.to_owned(),
             version: version.version.unwrap_or_default(),
@@ -439,6 +226,7 @@ impl ContainerEngine for DockerEngine {
             id: found.id.unwrap_or_default(),
             digest: found.repo_digests.into_iter().flatten().next(),
             user: config.user.unwrap_or_default(),
+            exposed: config.exposed_ports.unwrap_or_default(),
             entrypoint: config.entrypoint.unwrap_or_default(),
             command: config.cmd.unwrap_or_default(),
             size: found.size.unwrap_or_default(),
@@ -446,6 +234,10 @@ impl ContainerEngine for DockerEngine {
     }
 
     async fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
+        // Docker lets registries of this machine speak plain HTTP; Podman does where it is told to, which this API cannot say.
+        if self.podman.load(Ordering::Relaxed) && is_of_this_machine(reference) {
+            return plain::pull(&self.socket, reference, auth).await;
+        }
         let options = query::CreateImageOptions {
             from_image: Some(reference.to_owned()),
             ..query::CreateImageOptions::default()
@@ -548,8 +340,8 @@ impl ContainerEngine for DockerEngine {
     async fn logs(&self, id: &str, options: &LogOptions) -> Result<BoxStream<'static, io::Result<Output>>> {
         let options = query::LogsOptions {
             follow: options.follow,
-            stdout: true,
-            stderr: true,
+            stdout: options.stdout,
+            stderr: options.stderr,
             since: options
                 .since
                 .map(|since| i32::try_from(since.as_second()).unwrap_or_default())
@@ -686,44 +478,5 @@ impl ContainerEngine for DockerEngine {
             })
         });
         Ok(events.boxed())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_of_engines() {
-        assert_eq!(time(Some("0001-01-01T00:00:00Z")), None);
-        assert_eq!(time(Some("")), None);
-        assert_eq!(
-            time(Some("2026-11-30T02:19:52.146521449Z")).map(|time| time.as_second()),
-            Some(1_796_005_192)
-        );
-        // Docker writes the offset of its host.
-        assert!(time(Some("2026-11-30T03:19:52.1+01:00")).is_some());
-    }
-
-    #[test]
-    fn a_container_joins_another_one_and_always_has_ulimits() {
-        let spec = ContainerSpec {
-            network: NetworkMode::Container("abc".into()),
-            ipc_of: Some("abc".into()),
-            no_new_privileges: true,
-            ..ContainerSpec::default()
-        };
-        let limits = "Limit  Soft Limit  Hard Limit  Units\nMax processes  unlimited  unlimited  processes\nMax open files  1024  4096  files\n";
-        let host = body(&spec, ulimits(limits)).host_config.unwrap();
-        assert_eq!(host.network_mode.as_deref(), Some("container:abc"));
-        assert_eq!(host.ipc_mode.as_deref(), Some("container:abc"));
-        assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_owned()]));
-        let limits: Vec<_> = host
-            .ulimits
-            .unwrap()
-            .into_iter()
-            .filter_map(|limit| limit.hard)
-            .collect();
-        assert_eq!(limits, [4096, 16_384]);
     }
 }

@@ -1,18 +1,22 @@
 //! What the agent asks of a container engine, and nothing more. The words are the Docker Engine API's.
 
 mod docker;
+mod find;
 mod plain;
+mod words;
 
 use std::{collections::BTreeMap, fmt, io, net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use choreo_pod_access::Output;
 use futures::stream::BoxStream;
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use tokio::io::AsyncWrite;
 
-pub(crate) use docker::{DockerEngine, find};
+pub(crate) use docker::DockerEngine;
+pub(crate) use find::find;
 
 /// Why the engine did not do what it was asked to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -211,6 +215,8 @@ pub(crate) struct Image {
     /// `repository@sha256:…`, where it came from a registry.
     pub(crate) digest: Option<String>,
     pub(crate) user: String,
+    /// As its `EXPOSE` lines say them: `8080/tcp`.
+    pub(crate) exposed: Vec<String>,
     pub(crate) entrypoint: Vec<String>,
     pub(crate) command: Vec<String>,
     /// Bytes.
@@ -249,15 +255,8 @@ pub(crate) struct LogOptions {
     pub(crate) since: Option<Timestamp>,
     pub(crate) tail: Option<u64>,
     pub(crate) timestamps: bool,
-}
-
-/// A piece of what a process wrote.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// To standard output, or to its terminal.
-    Stdout(Bytes),
-    /// To standard error.
-    Stderr(Bytes),
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
 }
 
 /// A process to be run in a container.

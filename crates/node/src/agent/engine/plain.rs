@@ -3,14 +3,16 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{Container, EngineError, Phase, Result, docker::time};
+use super::{Container, EngineError, Phase, RegistryAuth, Result, words::time};
 
 /// The oldest version of the API that has all of this; every engine of the last years speaks it.
 const VERSION: &str = "v1.41";
@@ -64,6 +66,62 @@ pub(super) async fn get(socket: &Path, path: &str, timeout: Duration) -> Result<
             timeout.as_secs()
         )))
     })
+}
+
+/// How long a pull may take.
+const PULL: Duration = Duration::from_secs(30 * 60);
+
+/// Pulls an image by Podman's own API, from a registry that may speak plain HTTP.
+pub(super) async fn pull(socket: &Path, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
+    let away = |error: &dyn std::fmt::Display| EngineError::Away(error.to_string());
+    let work = async {
+        let stream = UnixStream::connect(socket).await.map_err(|error| away(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| away(&error))?;
+        let _driver = AbortOnDropHandle::new(tokio::spawn(connection));
+        let path = format!(
+            "/v4.0.0/libpod/images/pull?reference={}&tlsVerify=false",
+            quoted(reference)
+        );
+        let mut request = Request::post(path).header(hyper::header::HOST, "engine");
+        if let Some(auth) = auth {
+            let text = serde_json::json!({"username": auth.username, "password": auth.password}).to_string();
+            request = request.header("X-Registry-Auth", URL_SAFE.encode(text));
+        }
+        let request = request
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| EngineError::Refused(error.to_string()))?;
+        let answer = sender.send_request(request).await.map_err(|error| away(&error))?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), LIMIT)
+            .collect()
+            .await
+            .map_err(|error| away(&error))?
+            .to_bytes();
+        let text = String::from_utf8_lossy(&body);
+        outcome_of_pull(status, &text)
+    };
+    tokio::time::timeout(PULL, work).await.unwrap_or_else(|_| {
+        Err(EngineError::Refused(format!(
+            "the image was not pulled within {} minutes",
+            PULL.as_secs() / 60
+        )))
+    })
+}
+
+/// What a pull came to: an answer of good status tells an error in one of its lines.
+fn outcome_of_pull(status: StatusCode, text: &str) -> Result<()> {
+    let said = |line: &str| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let text = line["error"].as_str().or(line["message"].as_str())?;
+        Some(text.to_owned())
+    };
+    match text.lines().filter(|line| !line.is_empty()).find_map(said) {
+        Some(error) => Err(EngineError::Refused(error)),
+        None if status.is_success() => Ok(()),
+        None => Err(EngineError::Refused(format!("the engine answered {status}"))),
+    }
 }
 
 /// Text for a place in a URL.
@@ -140,6 +198,21 @@ mod tests {
         assert!(matches!(found.phase, Phase::Exited { code: 3, .. }), "{found:?}");
         assert_eq!((found.name.as_str(), found.addresses.len()), ("one", 1));
         assert_eq!(found.labels["a"], "b");
+    }
+
+    #[test]
+    fn errors_of_a_pull_are_in_its_lines() {
+        let bad = "{\"stream\":\"Trying to pull a:1...\\n\"}\n{\"error\":\"unauthorized: authentication required\"}\n\n";
+        let error = outcome_of_pull(StatusCode::OK, bad).unwrap_err();
+        assert_eq!(error.to_string(), "unauthorized: authentication required");
+        let good = "{\"stream\":\"Copying blob\"}\n{\"images\":[\"abc\"],\"id\":\"abc\"}\n";
+        assert_eq!(outcome_of_pull(StatusCode::OK, good), Ok(()));
+        let error = outcome_of_pull(
+            StatusCode::BAD_REQUEST,
+            "{\"cause\":\"x\",\"message\":\"invalid reference\"}",
+        );
+        assert_eq!(error.unwrap_err().to_string(), "invalid reference");
+        assert!(outcome_of_pull(StatusCode::BAD_GATEWAY, "").is_err());
     }
 
     #[test]

@@ -307,7 +307,8 @@ impl Worker {
                 "Killing",
                 format!("FailedPostStartHook, will restart container {name}"),
             );
-            self.begin_stop(container, self.grace()).await?;
+            // A container that is told to end becomes neither ready nor healthy any more.
+            return self.begin_stop(container, self.grace()).await;
         }
         self.watch_health(container, None);
         Ok(())

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
+use choreo_pod_access::{Connection, Output};
 use futures::StreamExt;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, header};
@@ -17,10 +18,7 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use crate::agent::{
-    AsyncReadWrite, Runtime,
-    engine::{ExecSpec, Output},
-};
+use crate::agent::{Runtime, engine::ExecSpec};
 
 /// How much of an answer is looked at.
 const ANSWER_LIMIT: usize = 10 << 10;
@@ -154,7 +152,7 @@ async fn dial(
     runtime: &Runtime,
     target: &Target,
     address: SocketAddr,
-) -> Result<Box<dyn AsyncReadWrite>, String> {
+) -> Result<Box<dyn Connection>, String> {
     runtime
         .dial(&target.namespace, address)
         .await
@@ -339,7 +337,7 @@ mod tls {
     };
     use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-    use crate::agent::AsyncReadWrite;
+    use choreo_pod_access::Connection;
 
     #[derive(Debug)]
     struct Any(CryptoProvider);
@@ -390,9 +388,9 @@ mod tls {
     }
 
     pub(super) async fn connect(
-        stream: Box<dyn AsyncReadWrite>,
+        stream: Box<dyn Connection>,
         address: IpAddr,
-    ) -> Result<Box<dyn AsyncReadWrite>, String> {
+    ) -> Result<Box<dyn Connection>, String> {
         let provider = ring::default_provider();
         let config = ClientConfig::builder_with_provider(Arc::new(provider.clone()))
             .with_safe_default_protocol_versions()

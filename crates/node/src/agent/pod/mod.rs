@@ -1,10 +1,14 @@
 //! One worker for each Pod: it compares what the Pod says with what there is, does what is missing, and writes down how things are.
 
+mod adopt;
 mod containers;
 mod env;
+mod folder;
 mod handler;
 mod image;
 mod probes;
+mod refuse;
+mod sandbox;
 mod start;
 mod state;
 mod status;
@@ -13,8 +17,6 @@ mod volumes;
 
 use std::{
     collections::BTreeSet,
-    net::Ipv4Addr,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,7 +25,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
@@ -32,15 +34,13 @@ use tokio::{
 
 use super::{
     Runtime,
-    engine::{Container as Found, ContainerSpec, EngineError, Mount, MountSource, NetworkMode, Phase},
-    labels::{self, Role},
-    node,
-    relay_image::PROGRAM,
+    engine::{Container as Found, EngineError, Phase},
 };
 use crate::core::{Error as ApiError, Name};
-use state::{PodState, Run, Sandbox, Waiting};
+use state::{PodState, Waiting};
 use volumes::{VolumeError, Volumes};
 
+pub(super) use folder::remove_folder;
 pub(crate) use volumes::make_folder;
 
 /// First and longest wait after something that the worker could not do.
@@ -187,156 +187,6 @@ impl Worker {
         Ok(Step::Wait)
     }
 
-    /// Takes over what was there before this worker.
-    async fn adopt(&mut self) -> Result<(), Failed> {
-        self.state = PodState::default();
-        let ids = self
-            .runtime
-            .found
-            .lock()
-            .get(&self.desk.uid)
-            .cloned()
-            .unwrap_or_default();
-        let simulated = |status: &ContainerStatus| {
-            let id = status.container_id.as_deref().unwrap_or_default();
-            id.starts_with("simulated://")
-        };
-        let status = self.pod.status.clone().unwrap_or_default();
-        let known: Vec<ContainerStatus> = status
-            .container_statuses
-            .into_iter()
-            .chain(status.init_container_statuses)
-            .flatten()
-            .filter(|status| !simulated(status))
-            .collect();
-        self.state.start_time = status.start_time.map(|time| time.0);
-        for status in &known {
-            let record = self.state.record(&status.name);
-            record.next_attempt = u32::try_from(status.restart_count).unwrap_or_default();
-            record.crashes = record.next_attempt;
-            if status.container_id.is_some() {
-                // The next one is another run.
-                record.next_attempt += 1;
-            }
-        }
-        let mut sandboxes = Vec::new();
-        for id in ids {
-            let found = match self.runtime.engine.inspect(&id).await {
-                Ok(found) => found,
-                Err(error) if error.is_not_found() => continue,
-                Err(error) => return Err(error.into()),
-            };
-            if found.labels.get(labels::ROLE).map(String::as_str) == Some(Role::SANDBOX) {
-                sandboxes.push(found);
-            } else {
-                self.adopt_container(&found);
-            }
-        }
-        self.adopt_sandbox(sandboxes).await?;
-        let spec = state::spec(&self.pod);
-        let was_started = |name: &String| {
-            self.state
-                .get(name)
-                .is_some_and(|record| record.current.is_some())
-        };
-        self.state.initialized = spec.init_containers.iter().flatten().next().is_none()
-            || spec
-                .containers
-                .iter()
-                .any(|container| was_started(&container.name));
-        let all = spec
-            .containers
-            .iter()
-            .chain(spec.init_containers.iter().flatten());
-        for container in all {
-            if self
-                .state
-                .get(&container.name)
-                .is_some_and(state::Record::is_running)
-            {
-                let before = known.iter().find(|status| status.name == container.name);
-                let before = before.map(|status| (status.started == Some(true), status.ready));
-                self.watch_health(container, before);
-            }
-        }
-        self.runtime.found.lock().remove(&self.desk.uid);
-        Ok(())
-    }
-
-    fn adopt_container(&mut self, found: &Found) {
-        let name = found.labels.get(labels::CONTAINER).cloned().unwrap_or_default();
-        let attempt = found
-            .labels
-            .get(labels::ATTEMPT)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0);
-        let mut run = Run {
-            id: found.id.clone(),
-            attempt,
-            image_id: found.image_id.clone(),
-            phase: found.phase.clone(),
-            started: found.started,
-            problem: None,
-            message: None,
-        };
-        if run.phase == Phase::Created {
-            // It was made and never started: this program ended in between.
-            run.phase = Phase::Exited {
-                code: 128,
-                oom_killed: false,
-                finished: Some(Timestamp::now()),
-                error: String::new(),
-            };
-            run.problem = Some((
-                "ContainerCannotRun",
-                "it was not started before the node agent ended".to_owned(),
-            ));
-        } else if run.code().is_some() {
-            run.message = start::message(&self.runtime, &self.pod, &name, attempt);
-        }
-        let record = self.state.record(&name);
-        record.next_attempt = record.next_attempt.max(attempt + 1);
-        record.crashes = record.crashes.max(attempt);
-        match &record.current {
-            Some(known) if known.attempt > attempt => record.previous = Some(run),
-            _ => record.previous = record.current.replace(run),
-        }
-        let ended = record.current.as_ref().and_then(Run::finished);
-        if let Some(ended) = ended {
-            let wait = state::back_off(record.crashes);
-            let passed = Duration::try_from(ended.duration_until(Timestamp::now())).unwrap_or_default();
-            record.not_before = Some(Instant::now() + wait.saturating_sub(passed));
-            record.crashes += 1;
-        }
-    }
-
-    async fn adopt_sandbox(&mut self, mut sandboxes: Vec<Found>) -> Result<(), Failed> {
-        let attempt = |found: &Found| -> u32 {
-            let text = found.labels.get(labels::ATTEMPT);
-            text.and_then(|text| text.parse().ok()).unwrap_or_default()
-        };
-        sandboxes.sort_by_key(attempt);
-        self.state.next_sandbox = sandboxes.last().map_or(0, |found| attempt(found) + 1);
-        if let Some(newest) = sandboxes.last()
-            && let Some(address) = newest.addresses.values().next()
-            && newest.phase == Phase::Running
-        {
-            self.state.sandbox = Some(Sandbox {
-                id: newest.id.clone(),
-                address: *address,
-            });
-            sandboxes.pop();
-        }
-        if self.state.sandbox.is_none() {
-            // Their network is gone with it.
-            self.drop_runs().await?;
-        }
-        for old in sandboxes {
-            self.runtime.engine.remove(&old.id).await?;
-        }
-        Ok(())
-    }
-
     /// Looks at the containers that something has happened to.
     async fn refresh(&mut self) -> Result<(), Failed> {
         let everything = self.desk.resync.swap(false, Ordering::SeqCst);
@@ -472,10 +322,10 @@ impl Worker {
             return self.stop_all().await;
         }
         self.unmark().await?;
-        for message in start::ignored(&pod) {
+        for message in refuse::ignored(&pod) {
             self.warn_once("FieldNotSupported", message);
         }
-        if let Some(message) = start::refusal(&pod) {
+        if let Some(message) = refuse::refusal(&pod) {
             self.block("CreateContainerConfigError", message);
             return Ok(());
         }
@@ -513,91 +363,6 @@ impl Worker {
             let patch = serde_json::json!({"metadata": {"annotations": {crate::SIMULATED: null}}});
             let context = &self.runtime.context;
             self.pod = context.merge::<Pod>(&self.desk.name, &patch).await?;
-        }
-        Ok(())
-    }
-
-    /// Whether the Pod has its network.
-    async fn ensure_sandbox(&mut self) -> Result<bool, Failed> {
-        if self.state.sandbox.is_some() {
-            // Found running after a restart: nobody has made the cell known yet.
-            let namespace = &self.desk.name.namespace;
-            if self.runtime.cells.get(namespace).is_none() {
-                self.runtime.cells.ensure(&self.runtime, namespace).await?;
-            }
-            return Ok(true);
-        }
-        if let Some(at) = self.sandbox_not_before.filter(|at| *at > Instant::now()) {
-            self.look_again(at);
-            return Ok(false);
-        }
-        match self.make_sandbox().await {
-            Ok(()) => {
-                self.sandbox_failures = 0;
-                Ok(true)
-            }
-            Err(error) if error.is_away() => Err(error.into()),
-            Err(error) => {
-                self.warn(
-                    "FailedCreatePodSandBox",
-                    format!("Failed to create pod sandbox: {error}"),
-                );
-                self.sandbox_failures += 1;
-                let at = Instant::now() + state::back_off(self.sandbox_failures).min(Duration::from_secs(60));
-                self.sandbox_not_before = Some(at);
-                self.look_again(at);
-                // An image that was removed behind our back is made anew.
-                self.runtime.cells.forget_image().await;
-                let _ = self
-                    .runtime
-                    .cells
-                    .renew_relay(&self.runtime, &self.desk.name.namespace)
-                    .await;
-                Ok(false)
-            }
-        }
-    }
-
-    async fn make_sandbox(&mut self) -> Result<(), EngineError> {
-        let runtime = self.runtime.clone();
-        let engine = &runtime.engine;
-        let image = runtime.cells.image(&runtime).await?;
-        let cell = runtime.cells.ensure(&runtime, &self.desk.name.namespace).await?;
-        let attempt = self.state.next_sandbox;
-        let spec = start::sandbox(&runtime, &self.pod, &cell, image, attempt);
-        let id = runtime.create(&spec).await?;
-        if let Err(error) = engine.start(&id).await {
-            let _ = engine.remove(&id).await;
-            return Err(error);
-        }
-        let found = engine.inspect(&id).await?;
-        let address: Option<Ipv4Addr> = found
-            .addresses
-            .get(&cell.network)
-            .or(found.addresses.values().next())
-            .copied();
-        let Some(address) = address else {
-            let _ = engine.remove(&id).await;
-            return Err(EngineError::Refused(format!(
-                "the engine gave the sandbox no address in {}",
-                cell.network
-            )));
-        };
-        let sandbox = Sandbox { id, address };
-        if let Err(error) = start::write_identity(&runtime, &self.pod, &cell, &sandbox) {
-            let _ = engine.remove(&sandbox.id).await;
-            return Err(EngineError::Refused(format!(
-                "cannot write the Pod's hosts file: {error}"
-            )));
-        }
-        self.state.next_sandbox = attempt + 1;
-        if let Err(error) = cell.in_force().await {
-            let _ = engine.remove(&sandbox.id).await;
-            return Err(error);
-        }
-        self.state.sandbox = Some(sandbox);
-        if let Some(message) = super::egress::closed_inside(&runtime, &self.pod) {
-            self.warn_once("NetworkPolicyNotEnforced", message);
         }
         Ok(())
     }
@@ -644,7 +409,7 @@ impl Worker {
             world: &self.runtime.context.world,
             pod,
             pod_address: address.unwrap_or_default(),
-            host_address: node::ADDRESS,
+            host_address: crate::node::ADDRESS,
             cpus: self.runtime.info.cpus,
             memory: self.runtime.info.memory,
         }
@@ -670,58 +435,4 @@ impl Worker {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// Removes a folder of a Pod or claim. Files that belong to a container's user may be out of this process' reach: then the engine does it.
-pub(super) async fn remove_folder(runtime: &Runtime, path: &Path) {
-    let own = path.to_owned();
-    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(own)).await;
-    match removed {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => return,
-        _ => {}
-    }
-    let work = async {
-        let image = runtime.cells.image(runtime).await?;
-        let spec = ContainerSpec {
-            name: format!(
-                "choreo-{}_clean_{:08x}",
-                labels::short(&runtime.instance),
-                rand::random::<u32>()
-            ),
-            image,
-            labels: [
-                (labels::INSTANCE.to_owned(), runtime.instance.clone()),
-                (labels::ROLE.to_owned(), Role::HELPER.to_owned()),
-            ]
-            .into(),
-            entrypoint: Some(vec![PROGRAM.into()]),
-            command: Some(vec!["empty".into(), "/volume".into()]),
-            user: Some("0:0".into()),
-            network: NetworkMode::None,
-            mounts: vec![Mount {
-                source: MountSource::Bind(path.to_owned()),
-                target: "/volume".into(),
-                read_only: false,
-            }],
-            ..ContainerSpec::default()
-        };
-        let id = runtime.engine.create(&spec).await?;
-        let outcome = runtime.engine.start(&id).await;
-        for _ in 0..100 {
-            match runtime.engine.inspect(&id).await {
-                Ok(found) if found.phase == Phase::Running => {
-                    tokio::time::sleep(Duration::from_millis(50)).await
-                }
-                _ => break,
-            }
-        }
-        runtime.engine.remove(&id).await?;
-        outcome
-    };
-    let outcome: Result<(), EngineError> = work.await;
-    if let Err(error) = outcome {
-        tracing::warn!(path = %path.display(), "cannot be removed: {error}");
-    }
-    let _ = std::fs::remove_dir_all(path);
 }

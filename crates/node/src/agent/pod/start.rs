@@ -25,78 +25,7 @@ use crate::agent::{
 use crate::relay::protocol::DOMAIN;
 
 /// How much of a termination message counts.
-const MESSAGE_LIMIT: usize = 4096;
-
-/// What of a Pod the local data plane refuses, in words, or `None`.
-pub(super) fn refusal(pod: &Pod) -> Option<String> {
-    let spec = pod.spec.as_ref()?;
-    let host = [
-        (spec.host_network, "hostNetwork"),
-        (spec.host_pid, "hostPID"),
-        (spec.host_ipc, "hostIPC"),
-    ];
-    if let Some((_, field)) = host.iter().find(|(value, _)| *value == Some(true)) {
-        return Some(format!(
-            "spec.{field} is refused by the local data plane: Pods get nothing of this machine's own"
-        ));
-    }
-    let all = spec
-        .containers
-        .iter()
-        .chain(spec.init_containers.iter().flatten());
-    for container in all {
-        let name = &container.name;
-        let context = container.security_context.as_ref();
-        if context.and_then(|context| context.privileged) == Some(true) {
-            return Some(format!(
-                "container {name:?}: securityContext.privileged is refused by the local data plane"
-            ));
-        }
-        if container.volume_devices.iter().flatten().next().is_some() {
-            return Some(format!(
-                "container {name:?}: volumeDevices are not supported by the local data plane"
-            ));
-        }
-        let seccomp = context.and_then(|context| context.seccomp_profile.as_ref());
-        if seccomp.is_some_and(|profile| profile.type_ == "Localhost") {
-            return Some(format!(
-                "container {name:?}: a seccomp profile of type Localhost is not supported by the local data plane"
-            ));
-        }
-    }
-    None
-}
-
-/// Fields that are passed over, each with what happens instead.
-pub(super) fn ignored(pod: &Pod) -> Vec<String> {
-    let mut all = Vec::new();
-    let Some(spec) = &pod.spec else { return all };
-    for container in &spec.containers {
-        if container
-            .ports
-            .iter()
-            .flatten()
-            .any(|port| port.host_port.is_some_and(|port| port > 0))
-        {
-            all.push(format!(
-                "container {:?}: hostPort is not opened on this machine; use a Service, a route or `kubectl port-forward`",
-                container.name
-            ));
-        }
-    }
-    if spec.ephemeral_containers.iter().flatten().next().is_some() {
-        all.push(
-            "ephemeral containers are not supported by the local data plane, and are not started".to_owned(),
-        );
-    }
-    if matches!(
-        spec.dns_policy.as_deref(),
-        Some("Default" | "ClusterFirstWithHostNet")
-    ) {
-        all.push("dnsPolicy: the cell's DNS server is used whatever it says, unless it is None".to_owned());
-    }
-    all
-}
+const MESSAGE_LIMIT: u64 = 4096;
 
 /// The name that the containers of a Pod see themselves under.
 pub(super) fn hostname(pod: &Pod) -> String {
@@ -214,9 +143,19 @@ pub(super) fn message(runtime: &Runtime, pod: &Pod, container: &str, attempt: u3
     let path = message_file(runtime, pod, container, attempt);
     // The container could have put anything there.
     let is_file = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
-    let bytes = is_file.then(|| fs::read(&path).ok()).flatten()?;
-    let from = bytes.len().saturating_sub(MESSAGE_LIMIT);
-    Some(String::from_utf8_lossy(&bytes[from..]).into_owned()).filter(|text| !text.is_empty())
+    let bytes = is_file.then(|| end_of(&path).ok()).flatten()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned()).filter(|text| !text.is_empty())
+}
+
+/// The last bytes of a file, however long it is.
+fn end_of(path: &Path) -> io::Result<Vec<u8>> {
+    use io::{Read, Seek};
+    let mut file = fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(io::SeekFrom::Start(length.saturating_sub(MESSAGE_LIMIT)))?;
+    let mut bytes = Vec::new();
+    file.take(MESSAGE_LIMIT).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Everything that a container is made from.
@@ -320,7 +259,11 @@ impl Request<'_> {
             pid_of: (spec.share_process_namespace == Some(true)).then(|| sandbox.clone()),
             mounts,
             capabilities_add: plain(capabilities.add),
-            capabilities_drop: plain(capabilities.drop),
+            // Who may make packets can speak for its neighbours, and what leaves a cell is judged by the address that asks.
+            capabilities_drop: plain(capabilities.drop)
+                .into_iter()
+                .chain(["NET_RAW".to_owned()])
+                .collect(),
             no_new_privileges: own.allow_privilege_escalation == Some(false),
             seccomp_unconfined: seccomp.is_some_and(|profile| profile.type_ == "Unconfined"),
             read_only_root: own.read_only_root_filesystem == Some(true),
@@ -484,13 +427,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused() {
-        let container = json!([{"name": "main"}]);
-        assert_eq!(refusal(&pod(&json!({"containers": container}))), None);
-        let host = refusal(&pod(&json!({"containers": container, "hostNetwork": true}))).unwrap();
-        assert!(host.contains("spec.hostNetwork"), "{host}");
-        let privileged = json!({"containers": [{"name": "main", "securityContext": {"privileged": true}}]});
-        assert!(refusal(&pod(&privileged)).unwrap().contains("privileged"));
+    fn last_words_are_the_end_of_a_file_of_any_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("words");
+        fs::write(&file, "x".repeat(10_000) + "end").unwrap();
+        let found = end_of(&file).unwrap();
+        assert_eq!(found.len(), 4096);
+        assert!(found.ends_with(b"xend"));
+        fs::write(&file, "short").unwrap();
+        assert_eq!(end_of(&file).unwrap(), b"short");
     }
 
     /// As `runc` and `crun` say it.

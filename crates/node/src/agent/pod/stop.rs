@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::{
     Failed, Step, Worker,
+    folder::remove_folder,
     handler::{Action, perform},
-    remove_folder,
     state::{self, Record, is_sidecar},
     volumes::folder,
 };

@@ -537,25 +537,34 @@ impl Volumes {
     }
 }
 
-/// A path in a volume. Links must not lead out of it: the container could have made them.
+/// A path in a volume, made if it is not there. Links must not lead out of it, not even to make a folder there: the container could have
+/// made them.
 fn below(volume: &Path, sub: &str) -> Result<PathBuf, String> {
-    let inside = Path::new(sub)
-        .components()
-        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if !inside {
-        return Err(format!("subPath {sub:?} does not stay inside the volume"));
+    let failed = |error: io::Error| format!("subPath {sub:?}: {error}");
+    let root = fs::canonicalize(volume).map_err(failed)?;
+    let mut found = root.clone();
+    for part in Path::new(sub).components() {
+        let name = match part {
+            Component::Normal(name) => name,
+            Component::CurDir => continue,
+            _ => return Err(format!("subPath {sub:?} does not stay inside the volume")),
+        };
+        let next = found.join(name);
+        found = match fs::symlink_metadata(&next) {
+            Ok(meta) if meta.is_symlink() => fs::canonicalize(&next).map_err(failed)?,
+            Ok(_) => next,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir(&next).map_err(failed)?;
+                fs::set_permissions(&next, fs::Permissions::from_mode(0o777)).map_err(failed)?;
+                next
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        if !found.starts_with(&root) {
+            return Err(format!("subPath {sub:?} leads out of the volume"));
+        }
     }
-    let path = volume.join(sub);
-    if fs::symlink_metadata(&path).is_err() {
-        make_folder(&path, 0o777).map_err(|error| format!("cannot make subPath {sub:?}: {error}"))?;
-    }
-    let real = |path: &Path| fs::canonicalize(path).map_err(|error| format!("subPath {sub:?}: {error}"));
-    let (root, found) = (real(volume)?, real(&path)?);
-    if found.starts_with(&root) {
-        Ok(found)
-    } else {
-        Err(format!("subPath {sub:?} leads out of the volume"))
-    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -599,7 +608,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         symlink("/etc", folder.path().join("out")).unwrap();
         assert!(below(folder.path(), "out").unwrap_err().contains("leads out"));
+        let outside = tempfile::tempdir().unwrap();
+        symlink(outside.path(), folder.path().join("elsewhere")).unwrap();
+        let made = below(folder.path(), "elsewhere/made");
+        assert!(made.unwrap_err().contains("leads out"));
+        assert!(!outside.path().join("made").exists(), "nothing is made outside");
+        symlink("new", folder.path().join("inner")).unwrap();
         assert!(below(folder.path(), "new/one").unwrap().is_dir());
+        assert!(below(folder.path(), "inner/two").unwrap().ends_with("new/two"));
         assert!(below(folder.path(), "../x").is_err());
     }
 }

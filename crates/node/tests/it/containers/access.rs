@@ -1,6 +1,8 @@
 //! Logs, commands and ports of Pods that run.
 
-use choreo_node::{AccessError, AttachRequest, ExecRequest, LogQuery, Output};
+use choreo_pod_access::{
+    AccessError, AttachRequest, ExecRequest, LogQuery, LogSource, Output, PodAccess as _,
+};
 use futures::StreamExt;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -221,5 +223,28 @@ async fn a_port_of_a_pod_and_its_own_streams() {
     let stats = bed.agent.stats().await.unwrap();
     let box_stats = stats.iter().find(|stats| stats.pod == "box").unwrap();
     assert!(box_stats.containers[0].memory_bytes > 0, "{stats:?}");
+    bed.finish().await;
+}
+
+#[tokio::test]
+async fn one_of_the_two_outputs_can_be_asked_for() {
+    let Some(bed) = Bed::start().await else { return };
+    bed.pod(
+        "both",
+        json!({"restartPolicy": "Never", "containers": [{"name": "main", "args": ["exit", "0"]}]}),
+    )
+    .await;
+    bed.until_pod("both", |pod| pod["status"]["phase"] == "Succeeded")
+        .await;
+    let of = async |stream| {
+        let query = LogQuery {
+            stream,
+            ..LogQuery::default()
+        };
+        log(&bed, "both", query).await.unwrap()
+    };
+    assert_eq!(of(LogSource::Stdout).await, "out: ending with 0\n");
+    assert_eq!(of(LogSource::Stderr).await, "err: ending with 0\n");
+    assert_eq!(of(LogSource::All).await.lines().count(), 2);
     bed.finish().await;
 }

@@ -237,6 +237,16 @@ impl Bed {
         named.collect()
     }
 
+    /// The image of relays, which is made from the example `relay`.
+    pub(crate) async fn relay_image(&self) -> String {
+        let id = self.containers().await["relay of default"].clone();
+        let found = plain(&self.host, &format!("/v1.41/containers/{id}/json")).await;
+        found["Config"]["Labels"]["choreo.dev/image"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
     fn label(&self) -> String {
         let instance = std::fs::read_to_string(self.folder.path().join("instance")).unwrap();
         format!("choreo.dev/instance={}", instance.trim())

@@ -1,5 +1,6 @@
 //! What goes wrong, said as a kubelet says it.
 
+use choreo_testkit::registry::{PASSWORD, Registry, USER};
 use serde_json::json;
 
 use super::bed::{A_WHILE, Bed, container, is_ready, waits_for};
@@ -65,6 +66,53 @@ async fn images_that_cannot_be_had() {
 }
 
 #[tokio::test]
+async fn a_registry_that_asks_is_told_who_pulls() {
+    let Some(bed) = Bed::start().await else { return };
+    let registry = tokio::task::spawn_blocking(Registry::start)
+        .await
+        .unwrap()
+        .unwrap();
+    let secret = |name: &str, password: &str| {
+        let host = registry.host();
+        let config = json!({"auths": {host: {"username": USER, "password": password}}});
+        json!({"metadata": {"name": name}, "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": config.to_string()}})
+    };
+    for object in [secret("right", PASSWORD), secret("wrong", "guessed")] {
+        bed.cluster.create("v1/Secret/secrets", object).await;
+    }
+    let pulling = |secrets: serde_json::Value| json!({"imagePullSecrets": secrets, "containers": [{"name": "main", "image": registry.image(), "imagePullPolicy": "Always"}]});
+    bed.pod("nobody", pulling(json!([]))).await;
+    bed.pod("somebody", pulling(json!([{"name": "wrong"}]))).await;
+    for name in ["nobody", "somebody"] {
+        let pod = bed
+            .until_pod(name, |pod| {
+                waits_for(pod, "main") == "ErrImagePull" || waits_for(pod, "main") == "ImagePullBackOff"
+            })
+            .await;
+        let message = container(&pod, "main")["state"]["waiting"]["message"].to_string();
+        assert!(message.contains("unauthorized"), "{message}");
+    }
+    // A secret that is not there does not keep the right one from being used.
+    bed.pod(
+        "reader",
+        pulling(json!([{"name": "absent"}, {"name": "wrong"}, {"name": "right"}])),
+    )
+    .await;
+    let pod = bed.until_ready("reader").await;
+    assert_eq!(bed.get(&pod, "/").await.unwrap(), "reader");
+    bed.until_event("Pulled", "Successfully pulled image").await;
+    for name in ["nobody", "somebody", "reader"] {
+        bed.delete_pod(name).await;
+    }
+    let options = None::<bollard::query_parameters::RemoveImageOptions>;
+    bed.docker()
+        .remove_image(&registry.image(), options, None)
+        .await
+        .unwrap();
+    bed.finish().await;
+}
+
+#[tokio::test]
 async fn configuration_that_is_missing_is_waited_for() {
     let Some(bed) = Bed::start().await else { return };
     bed.pod(
@@ -118,6 +166,11 @@ async fn what_is_refused_says_so() {
     )
     .await;
     bed.pod(
+        "spoofing",
+        json!({"containers": [{"name": "main", "securityContext": {"capabilities": {"add": ["NET_RAW"]}}}]}),
+    )
+    .await;
+    bed.pod(
         "root",
         json!({"containers": [{"name": "main", "securityContext": {"runAsNonRoot": true, "runAsUser": 0}}]}),
     )
@@ -130,6 +183,7 @@ async fn what_is_refused_says_so() {
     for (name, words) in [
         ("host", "hostPath is refused"),
         ("privileged", "privileged is refused"),
+        ("spoofing", "capabilities.add: NET_RAW is refused"),
         ("root", "breaks non-root policy"),
     ] {
         let pod = bed
@@ -156,7 +210,7 @@ async fn what_is_refused_says_so() {
 #[tokio::test]
 async fn readiness_comes_and_goes_and_liveness_restarts() {
     let Some(bed) = Bed::start().await else { return };
-    let probe = |path: &str| json!({"httpGet": {"path": path, "port": 8080}, "periodSeconds": 1, "failureThreshold": 1});
+    let probe = |path: &str| json!({"httpGet": {"path": path, "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 1});
     bed.pod("sick", json!({"containers": [{"name": "main", "readinessProbe": probe("/ready"), "livenessProbe": probe("/live")}]})).await;
     let pod = bed.until_ready("sick").await;
     bed.get(&pod, "/fail-ready").await.unwrap();
@@ -176,7 +230,7 @@ async fn readiness_comes_and_goes_and_liveness_restarts() {
     .await;
     let pod = bed
         .until_pod("sick", |pod| {
-            container(pod, "main")["restartCount"] == 1 && is_ready(pod)
+            container(pod, "main")["restartCount"].as_u64() >= Some(1) && is_ready(pod)
         })
         .await;
     assert_eq!(

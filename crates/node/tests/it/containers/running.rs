@@ -229,20 +229,93 @@ async fn probes_of_each_kind() {
         probed(json!({"exec": {"command": ["/probe", "get", "127.0.0.1", "8080", "/ready"]}})),
     )
     .await;
-    // The probe speaks no gRPC: an answer that is none is a failure, and says why.
-    bed.pod(
-        "grpc",
-        probed(json!({"grpc": {"port": 8080}, "periodSeconds": 1})),
-    )
-    .await;
     for name in ["http", "tcp", "exec"] {
         bed.until_ready(name).await;
     }
-    bed.until_event("Unhealthy", "Readiness probe failed: ").await;
-    let grpc = bed
-        .until_pod("grpc", |pod| pod["status"]["phase"] == "Running")
+    // Servers that speak what the small program does not.
+    let image = bed.relay_image().await;
+    let server = |args: serde_json::Value, probe: serde_json::Value| json!({"containers": [{"name": "main", "image": image, "imagePullPolicy": "Never", "args": args, "readinessProbe": probe}]});
+    let https = json!({"httpGet": {"scheme": "HTTPS", "path": "/", "port": 8443}, "periodSeconds": 1});
+    let grpc = json!({"grpc": {"port": 9000, "service": "shop"}, "periodSeconds": 1});
+    bed.pod("https", server(json!(["tls", "8443"]), https.clone()))
         .await;
-    assert!(!is_ready(&grpc));
+    bed.pod("grpc", server(json!(["grpc", "9000"]), grpc.clone()))
+        .await;
+    bed.pod(
+        "sick",
+        server(json!(["grpc", "9000", "not-serving"]), grpc.clone()),
+    )
+    .await;
+    // Neither TLS nor gRPC: a failure, and not just any answer.
+    bed.pod(
+        "plain",
+        probed(json!({"httpGet": {"scheme": "HTTPS", "port": 8080}, "periodSeconds": 1})),
+    )
+    .await;
+    bed.pod(
+        "http1",
+        probed(json!({"grpc": {"port": 8080}, "periodSeconds": 1})),
+    )
+    .await;
+    bed.until_ready("https").await;
+    bed.until_ready("grpc").await;
+    bed.until_event("Unhealthy", "service unhealthy (responded with \"NOT_SERVING\")")
+        .await;
+    bed.until_event("Unhealthy", "Readiness probe failed: Get \"https://")
+        .await;
+    for name in ["sick", "plain", "http1"] {
+        let pod = bed
+            .until_pod(name, |pod| pod["status"]["phase"] == "Running")
+            .await;
+        assert!(!is_ready(&pod), "{name}");
+    }
+    bed.finish().await;
+}
+
+#[tokio::test]
+async fn hooks_run_after_the_start_and_before_the_end() {
+    let Some(bed) = Bed::start().await else { return };
+    let claim = json!({"metadata": {"name": "notes"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}});
+    bed.cluster
+        .create("v1/PersistentVolumeClaim/persistentvolumeclaims", claim)
+        .await;
+    let with = |hooks: serde_json::Value| {
+        json!({
+            "containers": [{"name": "main", "lifecycle": hooks, "volumeMounts": [{"name": "notes", "mountPath": "/notes"}]}],
+            "volumes": [{"name": "notes", "persistentVolumeClaim": {"claimName": "notes"}}],
+        })
+    };
+    let touch = |name: &str| json!({"exec": {"command": ["/probe", "touch", format!("/notes/{name}")]}});
+    bed.pod(
+        "polite",
+        with(json!({"postStart": touch("began"), "preStop": touch("ended")})),
+    )
+    .await;
+    let pod = bed.until_ready("polite").await;
+    assert_eq!(bed.get(&pod, "/file?/notes/began").await.unwrap(), "touched");
+    assert!(bed.get(&pod, "/file?/notes/ended").await.is_err());
+    bed.delete_pod("polite").await;
+    bed.pod("later", with(json!({}))).await;
+    let pod = bed.until_ready("later").await;
+    assert_eq!(bed.get(&pod, "/file?/notes/ended").await.unwrap(), "touched");
+
+    // One that fails takes its container with it.
+    let bad = json!({"exec": {"command": ["/probe", "exit", "9"]}});
+    bed.pod("rude", with(json!({"postStart": bad}))).await;
+    bed.until_event("FailedPostStartHook", "PostStartHook failed: ")
+        .await;
+    bed.until_pod("rude", |pod| {
+        container(pod, "main")["restartCount"].as_u64() >= Some(1) && !is_ready(pod)
+    })
+    .await;
+    bed.pod(
+        "deaf",
+        with(json!({"preStop": {"httpGet": {"path": "/", "port": 1}}})),
+    )
+    .await;
+    bed.until_ready("deaf").await;
+    bed.delete_pod("deaf").await;
+    bed.until_event("FailedPreStopHook", "PreStopHook failed: ").await;
     bed.finish().await;
 }
 

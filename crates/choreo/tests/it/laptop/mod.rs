@@ -1,12 +1,15 @@
 //! The whole platform with containers, as a developer on a laptop meets it: images run, URLs answer, limits limit, and what nobody
 //! declared is refused.
 
+mod declared;
+mod failing;
+mod lifetime;
+mod shares;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use choreo_testkit::probe;
@@ -106,6 +109,18 @@ impl Laptop {
         get(self.port(), host, path)
     }
 
+    /// As [`Laptop::get`], with a header.
+    fn get_with(&self, host: &str, path: &str, header: &str) -> (u16, String) {
+        ask(self.port(), host, path, &format!("{header}\r\n"))
+    }
+
+    /// Applies objects to the local data plane itself, past the platform.
+    fn apply_below(&self, manifests: &str) {
+        let file = self.folder.path().join("below.yaml");
+        std::fs::write(&file, manifests).unwrap();
+        self.choreo(&["--context", "local", "apply", "-f", file.to_str().unwrap()]);
+    }
+
     /// Waits until the gateway answers with this status and says what the test wants.
     #[track_caller]
     fn until(&self, host: &str, path: &str, mut wanted: impl FnMut(u16, &str) -> bool) -> (u16, String) {
@@ -125,6 +140,51 @@ impl Laptop {
 
     fn choreo(&self, arguments: &[&str]) -> String {
         self.up().choreo(arguments).ok()
+    }
+
+    /// Waits until a command says something.
+    #[track_caller]
+    fn until_said(&self, arguments: &[&str], words: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let said = self.choreo(arguments);
+            if said.contains(words) {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{arguments:?} does not say {words:?}: {said}"
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits until the gateway has taken the last change of a route in.
+    #[track_caller]
+    fn until_accepted(&self, kind: &str, namespace: &str, name: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let arguments = [
+                "--context",
+                "local",
+                "get",
+                kind,
+                name,
+                "--namespace",
+                namespace,
+                "-o",
+                "json",
+            ];
+            let found: Value = serde_json::from_str(&self.choreo(&arguments)).unwrap();
+            let accepted = &found["status"]["parents"][0]["conditions"][0];
+            if accepted["status"] == "True"
+                && accepted["observedGeneration"] == found["metadata"]["generation"]
+            {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{found:#}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// The engine's ids of the platform's containers.
@@ -177,11 +237,16 @@ impl Drop for Laptop {
 
 /// One request over a connection of its own.
 fn get(port: u16, host: &str, path: &str) -> (u16, String) {
+    ask(port, host, path, "")
+}
+
+/// One request with more headers, each with its line's end.
+fn ask(port: u16, host: &str, path: &str, headers: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\n{headers}connection: close\r\n\r\n"
     )
     .unwrap();
     let mut answer = String::new();
@@ -222,154 +287,4 @@ spec:
   apis: {{http: {{type: HTTP, className: {class}, rest: {{backend: {{port: 8080, basePath: /}}, exposeLevels: [{levels}]}}}}}}
 "
     )
-}
-
-#[test]
-fn an_image_runs_and_its_url_answers_until_the_laptop_is_closed_and_opened_again() {
-    let Some(host) = engine() else { return };
-    let mut laptop = Laptop::start(host);
-    let said = laptop.choreo(&[
-        "run",
-        probe::IMAGE,
-        "--name",
-        "web",
-        "--port",
-        "8080",
-        "--public",
-        "--yes",
-        "--",
-        "serve",
-        "--port",
-        "8080",
-        "--name",
-        "web",
-    ]);
-    let url = said.lines().last().unwrap();
-    assert_eq!(url, format!("http://{PUBLIC}:{}/default/web", laptop.port()));
-    // The address is there before the gateway's last endpoint.
-    let (_, body) = laptop.until(PUBLIC, "/default/web", |status, _| status == 200);
-    assert_eq!(body, "web");
-
-    // What runs can be looked into.
-    assert!(laptop.choreo(&["logs", "web"]).contains("web listens on 8080"));
-    let exec = laptop.up().choreo(["exec", "web", "--", "/probe", "exit", "7"]);
-    assert_eq!((exec.status, exec.out.as_str()), (7, "out: ending with 7\n"));
-    assert!(laptop.choreo(&["top", "web"]).contains("web"));
-
-    // None, and again two.
-    laptop.choreo(&["scale", "web", "0", "-e", "development"]);
-    laptop.until(PUBLIC, "/default/web", |status, body| {
-        status == 503 && body.contains("no healthy upstream")
-    });
-    laptop.choreo(&["scale", "web", "2", "-e", "development"]);
-    laptop.until(PUBLIC, "/default/web", |status, _| status == 200);
-    let mut seen = std::collections::BTreeSet::new();
-    laptop.until(PUBLIC, "/default/web/id", |_, id| {
-        seen.insert(id.to_owned());
-        seen.len() == 2
-    });
-
-    // New pods, one after the other, while somebody calls.
-    let (stop, port) = (Arc::new(AtomicBool::new(false)), laptop.port());
-    let caller = std::thread::spawn({
-        let stop = Arc::clone(&stop);
-        move || {
-            let mut answers = std::collections::BTreeMap::<u16, usize>::new();
-            while !stop.load(Ordering::Relaxed) {
-                *answers.entry(get(port, PUBLIC, "/default/web").0).or_default() += 1;
-            }
-            answers
-        }
-    });
-    laptop.choreo(&["restart", "web", "-e", "development"]);
-    let old = seen;
-    let mut new = std::collections::BTreeSet::new();
-    laptop.until(PUBLIC, "/default/web/id", |status, id| {
-        if status == 200 && !old.contains(id) {
-            new.insert(id.to_owned());
-        }
-        new.len() == 2
-    });
-    stop.store(true, Ordering::Relaxed);
-    let answers = caller.join().unwrap();
-    assert!(answers.len() == 1 && answers[&200] > 10, "{answers:?}");
-
-    // The process is killed; the containers are not.
-    let two_run = || {
-        laptop.choreo(&["tree", "component/web"]).matches('✓').count() > 5 && laptop.containers().len() == 5
-    };
-    let deadline = Instant::now() + PATIENCE;
-    while !two_run() {
-        assert!(Instant::now() < deadline, "{:?}", laptop.containers());
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let before = laptop.containers();
-    laptop.up.take().unwrap().kill();
-    assert_eq!(laptop.containers(), before);
-    laptop.restart();
-    laptop.until(PUBLIC, "/default/web", |status, body| {
-        (status, body) == (200, "web")
-    });
-    assert_eq!(laptop.containers(), before);
-}
-
-#[test]
-fn what_is_declared_connects_and_nothing_else() {
-    let Some(host) = engine() else { return };
-    let laptop = Laptop::start(host);
-    let to_back = "{back: {type: api, params: {componentName: back, endpoint: http}, inject: {env: [{name: BACK, value: '{{ .host }}:{{ .port }}'}]}}}";
-    let manifests = [
-        "apiVersion: openchoreo.dev/v1alpha1\nkind: Project\nmetadata: {name: other, namespace: default}\nspec: {deploymentPipelineRef: default}\n"
-            .to_owned(),
-        "apiVersion: openchoreo.dev/v1alpha1\nkind: APIClass\nmetadata: {name: limited, namespace: default}\nspec: {restPolicy: {defaults: {rateLimit: {requests: 3, window: 1h}}}}\n"
-            .to_owned(),
-        "apiVersion: openchoreo.dev/v1alpha1\nkind: APIClass\nmetadata: {name: known, namespace: default}\nspec: {restPolicy: {defaults: {authentication: {type: jwt, jwt: {jwks: 'http://127.0.0.1:1/jwks', issuer: 'http://issuer'}}}}}\n"
-            .to_owned(),
-        service("default", "front", "Public", "default", to_back),
-        service("default", "back", "Organization", "default", "{}"),
-        service("default", "few", "Public", "limited", "{}"),
-        service("default", "closed", "Public", "known", "{}"),
-        service("other", "stranger", "Public", "default", "{}"),
-    ];
-    laptop.up().apply(&manifests.join("---\n")).ok();
-    laptop.until(PUBLIC, "/default/front", |status, _| status == 200);
-    laptop.until(ORGANIZATION, "/default/back", |status, body| {
-        (status, body) == (200, "back")
-    });
-    laptop.until(PUBLIC, "/other/stranger", |status, _| status == 200);
-    // For the organization only.
-    assert_eq!(laptop.get(PUBLIC, "/default/back").0, 404);
-
-    // Within the cell, at the address that is injected.
-    let (_, environment) = laptop.get(PUBLIC, "/default/front/env");
-    let back = environment
-        .lines()
-        .find_map(|line| line.strip_prefix("BACK="))
-        .unwrap()
-        .to_owned();
-    let (status, body) = laptop.until(PUBLIC, &format!("/default/front/call?{back}/"), |status, _| {
-        status == 200
-    });
-    assert!(status == 200 && body.contains("back"), "{body}");
-
-    // Out of another cell: neither the Service nor the gateway that nobody declared.
-    for target in [
-        format!("{back}/"),
-        format!("{ORGANIZATION}:{}/default/back", laptop.port()),
-    ] {
-        let (status, body) = laptop.get(PUBLIC, &format!("/other/stranger/call?{target}"));
-        assert!(status >= 500, "{target}: {status} {body}");
-    }
-
-    // Three in an hour, and no fourth.
-    laptop.until(PUBLIC, "/default/few", |status, _| status == 200 || status == 429);
-    let answers: Vec<u16> = (0..4).map(|_| laptop.get(PUBLIC, "/default/few").0).collect();
-    assert_eq!(*answers.last().unwrap(), 429, "{answers:?}");
-    assert!(
-        answers.iter().filter(|status| **status == 200).count() < 3,
-        "{answers:?}"
-    );
-
-    // Nobody without a token.
-    laptop.until(PUBLIC, "/default/closed", |status, _| status == 401);
 }

@@ -1,26 +1,26 @@
 //! What leaves a cell: names and connections that its relay asks for, judged by the cluster's network policies.
 
+mod judge;
+mod outside;
+mod told;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use choreo_reach::{
-    EgressPorts, Explanation, Flow, Party, Pod as PodParty, Policies, Side, Transport as Carrier,
-};
+use choreo_reach::{EgressPorts, Flow, Party, Pod as PodParty, Policies, Transport as Carrier};
 use k8s_openapi::api::core::v1::Pod;
-use parking_lot::Mutex;
-use serde_json::{Value, json};
 use tokio::{
     net::{TcpStream, UdpSocket, UnixListener, UnixStream},
-    sync::Notify,
-    time::{Instant, timeout},
+    sync::{Notify, Semaphore},
+    time::timeout,
 };
 
-use super::{Runtime, cell};
+use super::{Runtime, services};
 use crate::{
     core::Name,
     relay::{
@@ -31,36 +31,23 @@ use crate::{
         },
     },
 };
+pub(crate) use judge::closed_inside;
+use judge::{carrier, gateway_of, party, pod_at, policies, reasons};
+use outside::{is_inside, own_addresses, resolve};
+pub(crate) use told::Told;
+use told::deny;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long a flow of datagrams lives without one.
 const IDLE: Duration = Duration::from_secs(30);
-/// A denied connection is told at most this often for a Pod and a destination.
-const TOLD: Duration = Duration::from_secs(60);
+/// Questions and connections of one cell at a time. More are refused: the files of this process are there for all cells, and for the API.
+const AT_ONCE: usize = 512;
 /// Ports that are listened on for a destination that policies allow on every port: those that services are usually at.
 const USUAL: [u16; 33] = [
     22, 25, 80, 110, 143, 389, 443, 465, 587, 636, 993, 995, 1433, 1521, 1883, 3000, 3306, 4222, 4317, 4318,
     5432, 5671, 5672, 6379, 8000, 8080, 8443, 8883, 9000, 9092, 9200, 9443, 27017,
 ];
-
-/// What has been told of denied connections, and when.
-#[derive(Default)]
-pub(crate) struct Told(Mutex<BTreeMap<(String, String), Instant>>);
-
-impl Told {
-    fn is_news(&self, pod: &str, what: &str) -> bool {
-        let now = Instant::now();
-        let mut told = self.0.lock();
-        told.retain(|_, time| now.duration_since(*time) < TOLD);
-        let key = (pod.to_owned(), what.to_owned());
-        let news = !told.contains_key(&key);
-        if news {
-            told.insert(key, now);
-        }
-        news
-    }
-}
 
 /// Where the gateway of the local data plane listens, as calls from cells reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +65,7 @@ pub(crate) async fn serve(
     listener: UnixListener,
     ready: Arc<Notify>,
 ) {
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -88,11 +76,19 @@ pub(crate) async fn serve(
             }
         };
         let Some(runtime) = runtime.upgrade() else { return };
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
+            tracing::debug!(
+                namespace,
+                "a cell has {AT_ONCE} connections out of it, and gets no more"
+            );
+            continue;
+        };
         let (namespace, ready) = (namespace.clone(), ready.clone());
         tokio::spawn(async move {
             if let Err(error) = answer(&runtime, &namespace, stream, &ready).await {
                 tracing::debug!(namespace, "a question of a relay came to nothing: {error}");
             }
+            drop(permit);
         });
     }
 }
@@ -128,108 +124,6 @@ async fn answer(
     }
 }
 
-/// The Pod of a cell that has an address.
-fn pod_at(runtime: &Runtime, namespace: &str, address: Ipv4Addr) -> Option<Arc<Pod>> {
-    let text = address.to_string();
-    let pods = runtime.context.world.pods.in_namespace(namespace);
-    pods.into_iter().find(|pod| {
-        let status = pod.status.as_ref();
-        let finished = status
-            .and_then(|status| status.phase.as_deref())
-            .is_some_and(|phase| matches!(phase, "Succeeded" | "Failed"));
-        !finished && status.and_then(|status| status.pod_ip.as_ref()) == Some(&text)
-    })
-}
-
-/// A Pod as policies look at it.
-fn party(runtime: &Runtime, pod: &Pod) -> PodParty {
-    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let labels = runtime
-        .context
-        .world
-        .namespaces
-        .get(&Name::new("", &namespace))
-        .and_then(|namespace| namespace.metadata.labels.clone());
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let ports = containers.flat_map(|container| container.ports.iter().flatten());
-    PodParty {
-        namespace,
-        namespace_labels: labels.unwrap_or_default(),
-        labels: pod.metadata.labels.clone().unwrap_or_default(),
-        addresses: pod
-            .status
-            .iter()
-            .filter_map(|status| status.pod_ip.as_deref()?.parse().ok())
-            .collect(),
-        ports: ports
-            .filter_map(|port| Some((port.name.clone()?, u16::try_from(port.container_port).ok()?)))
-            .collect(),
-    }
-}
-
-/// The policies of the namespaces that a flow touches. One that cannot be judged closes everything: to pass it over could open what it
-/// closes.
-fn policies(runtime: &Runtime, namespaces: &[&str]) -> Result<Policies, String> {
-    let world = &runtime.context.world;
-    let mut objects: Vec<Value> = Vec::new();
-    for namespace in namespaces.iter().collect::<BTreeSet<_>>() {
-        for policy in world.network_policies.in_namespace(namespace) {
-            let mut object = serde_json::to_value(&*policy).map_err(|error| error.to_string())?;
-            object["apiVersion"] = json!("networking.k8s.io/v1");
-            object["kind"] = json!("NetworkPolicy");
-            objects.push(object);
-        }
-        for policy in world.cilium_policies.in_namespace(namespace) {
-            objects.push(json!({
-                "apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy",
-                "metadata": policy.metadata, "spec": policy.data.get("spec"),
-            }));
-        }
-    }
-    Policies::of(&objects).map_err(|error| error.to_string())
-}
-
-fn carrier(transport: Transport) -> Carrier {
-    match transport {
-        Transport::Tcp => Carrier::Tcp,
-        Transport::Udp => Carrier::Udp,
-    }
-}
-
-/// Why some policy closes traffic between a Pod and others of its namespace, if one does: inside of a cell nobody stands between them.
-pub(crate) fn closed_inside(runtime: &Runtime, pod: &Pod) -> Option<String> {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let policies = policies(runtime, &[namespace])
-        .ok()
-        .filter(|policies| !policies.is_empty())?;
-    let own = Party::Pod(party(runtime, pod));
-    let others = runtime.context.world.pods.in_namespace(namespace);
-    // A few tell as much as all: replicas are alike.
-    for other in others.iter().take(32) {
-        let there = Party::Pod(party(runtime, other));
-        let Party::Pod(target) = &there else { continue };
-        for port in target.ports.values() {
-            let flow = Flow {
-                from: &own,
-                to: &there,
-                port: *port,
-                transport: Carrier::Tcp,
-                request: None,
-            };
-            let explanation = policies.explain(&flow);
-            if !explanation.allowed() {
-                let name = other.metadata.name.as_deref().unwrap_or_default();
-                return Some(format!(
-                    "the local data plane does not enforce policies inside of a namespace: {} may reach port {port} of Pod {name}, though {}",
-                    pod.metadata.name.as_deref().unwrap_or_default(),
-                    reasons(&explanation)
-                ));
-            }
-        }
-    }
-    None
-}
-
 /// Ports of a destination as the relay has to listen on them.
 fn expected(ports: &EgressPorts) -> BTreeSet<(Transport, u16)> {
     let mut all = BTreeSet::new();
@@ -252,37 +146,6 @@ fn expected(ports: &EgressPorts) -> BTreeSet<(Transport, u16)> {
     all
 }
 
-/// A gateway by one of the host names that its listeners are for.
-fn gateway_of(runtime: &Runtime, host: &str) -> Option<PodParty> {
-    runtime.gateway.load_full()?;
-    let gateways = runtime.context.world.foreign(crate::operators::Kind::Gateway);
-    let gateway = gateways.all().into_iter().find(|gateway| {
-        let listeners = gateway.data.pointer("/spec/listeners").and_then(Value::as_array);
-        let mut hosts = listeners
-            .into_iter()
-            .flatten()
-            .filter_map(|listener| listener.get("hostname")?.as_str());
-        hosts.any(|pattern| match pattern.strip_prefix("*.") {
-            Some(suffix) => host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.')),
-            None => pattern == host,
-        })
-    })?;
-    let name = Name::of(&*gateway);
-    // As Envoy Gateway labels its proxies.
-    let labels = [
-        ("gateway.envoyproxy.io/owning-gateway-name".to_owned(), name.name),
-        (
-            "gateway.envoyproxy.io/owning-gateway-namespace".to_owned(),
-            name.namespace.clone(),
-        ),
-    ];
-    Some(PodParty {
-        namespace: name.namespace,
-        labels: labels.into(),
-        ..PodParty::default()
-    })
-}
-
 async fn lookup(runtime: &Runtime, namespace: &str, source: Ipv4Addr, name: &str) -> Found {
     let world = &runtime.context.world;
     let service = |text: &str| {
@@ -290,7 +153,7 @@ async fn lookup(runtime: &Runtime, namespace: &str, source: Ipv4Addr, name: &str
         let found = world.services.get(&Name::new(space, service))?;
         let spec = found.spec.clone().unwrap_or_default();
         let ports = spec.ports.iter().flatten().filter_map(|port| {
-            let transport = cell::protocol_of(port.protocol.as_deref())?;
+            let transport = services::protocol_of(port.protocol.as_deref())?;
             Some((transport, u16::try_from(port.port).ok()?))
         });
         Some(Found::Destination {
@@ -323,6 +186,10 @@ async fn lookup(runtime: &Runtime, namespace: &str, source: Ipv4Addr, name: &str
         return found_host(runtime, &pod, name, &ports, &policies, &from);
     }
     let mut ports = policies.egress_ports(&from, &Party::Host(name.to_owned()));
+    if ports.is_empty() && !policies.reaches_networks(&from) {
+        // Nobody outside is asked for a name that nothing allows: the question itself could carry something out.
+        return found_host(runtime, &pod, name, &ports, &policies, &from);
+    }
     let addresses = match resolve(runtime, name).await {
         Ok(addresses) => addresses,
         Err(_) if ports.is_empty() => Vec::new(),
@@ -367,89 +234,6 @@ fn found_host(
     }
 }
 
-/// Why a flow is not let through, in words.
-fn reasons(explanation: &Explanation) -> String {
-    let list = |by: &[choreo_reach::PolicyRef]| {
-        let mut names: Vec<_> = by.iter().take(3).map(ToString::to_string).collect();
-        if by.len() > names.len() {
-            names.push(format!("{} more", by.len() - names.len()));
-        }
-        names.join(", ")
-    };
-    let side = |side: &Side, way: &str| match side {
-        Side::Closed { by } => Some(format!(
-            "no policy allows it on the way {way}, which is closed by {}",
-            list(by)
-        )),
-        Side::Forbidden { by } => Some(format!("on the way {way} it is forbidden by {}", list(by))),
-        Side::Open | Side::Allowed { .. } => None,
-    };
-    let both = [side(&explanation.egress, "out"), side(&explanation.ingress, "in")];
-    both.into_iter().flatten().collect::<Vec<_>>().join("; ")
-}
-
-fn deny(runtime: &Runtime, pod: &Pod, what: &str, why: &str) {
-    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-    runtime.denied.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    if runtime.told.is_news(uid, what) {
-        let message = format!(
-            "denied to reach {what}: {why}. Declare a connection to it in the Workload, or add a policy that allows it"
-        );
-        runtime
-            .context
-            .recorder
-            .warning(pod, "choreo-relay", "ConnectionDenied", message);
-    }
-}
-
-/// The addresses of a host, by this machine's resolver, unless somebody said others.
-async fn resolve(runtime: &Runtime, host: &str) -> io::Result<Vec<IpAddr>> {
-    if let Some(address) = runtime.options.hosts.get(host) {
-        return Ok(vec![*address]);
-    }
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![address]);
-    }
-    let found = timeout(CONNECT, tokio::net::lookup_host((host, 0)))
-        .await?
-        .map_err(|error| {
-            // The resolver's own codes are not in the error; its text is.
-            let text = error.to_string();
-            if text.contains("not known")
-                || text.contains("No address associated")
-                || text.contains("nodename nor servname")
-            {
-                io::Error::new(io::ErrorKind::NotFound, text)
-            } else {
-                error
-            }
-        })?;
-    Ok(found.map(|address| address.ip()).collect())
-}
-
-/// Whether an address is this machine's own, a neighbour's on the link, or another cell's: names from outside must not lead there.
-fn is_inside(runtime: &Runtime, address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            address.is_loopback()
-                || address.is_unspecified()
-                || address.is_link_local()
-                || address.is_multicast()
-                || address.is_broadcast()
-                || runtime.options.pool.contains(&address)
-        }
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(mapped) => is_inside(runtime, IpAddr::V4(mapped)),
-            None => {
-                address.is_loopback()
-                    || address.is_unspecified()
-                    || address.is_unicast_link_local()
-                    || address.is_multicast()
-            }
-        },
-    }
-}
-
 /// A connection that a Pod wants.
 struct Wanted {
     destination: Destination,
@@ -472,7 +256,7 @@ impl std::fmt::Display for Wanted {
 
 /// Where a connection that is let through goes.
 enum Target {
-    Tcp(Box<dyn super::AsyncReadWrite>),
+    Tcp(Box<dyn choreo_pod_access::Connection>),
     Udp(UdpSocket),
 }
 
@@ -568,9 +352,10 @@ async fn open_host(runtime: &Runtime, pod: &Pod, host: &str, wanted: &Wanted) ->
         return Err(Refusal::Denied(reasons(&by_name)));
     }
     let overridden = runtime.options.hosts.contains_key(host);
+    let own = own_addresses().await?;
     let outside: Vec<SocketAddr> = allowed
         .into_iter()
-        .filter(|address| overridden || !is_inside(runtime, *address))
+        .filter(|address| overridden || !is_inside(&runtime.options.pool, &own, *address))
         .map(|address| SocketAddr::new(address, wanted.port))
         .collect();
     if outside.is_empty() {
@@ -617,11 +402,11 @@ async fn open_service(
         .flatten()
         .find(|port| {
             u16::try_from(port.port) == Ok(wanted.port)
-                && cell::protocol_of(port.protocol.as_deref()) == Some(wanted.transport)
+                && services::protocol_of(port.protocol.as_deref()) == Some(wanted.transport)
         })
         .ok_or(io::ErrorKind::NotFound)?;
     let slices = world.endpoint_slices.in_namespace(namespace);
-    let mut endpoints = cell::endpoints(&slices, name, port.name.as_deref(), wanted.transport);
+    let mut endpoints = services::endpoints(&slices, name, port.name.as_deref(), wanted.transport);
     if endpoints.is_empty() {
         return Err(Refusal::Failed(io::Error::new(
             io::ErrorKind::ConnectionRefused,
@@ -717,14 +502,5 @@ mod tests {
         assert_eq!(all, wanted.into());
         ports.named = [(Carrier::Tcp, 1, 65_535)].into();
         assert!(expected(&ports).contains(&(Transport::Tcp, 5432)));
-    }
-
-    #[test]
-    fn a_denied_connection_is_told_once_in_a_while() {
-        let told = Told::default();
-        assert!(told.is_news("a", "x:443"));
-        assert!(!told.is_news("a", "x:443"));
-        assert!(told.is_news("b", "x:443"));
-        assert!(told.is_news("a", "y:443"));
     }
 }
