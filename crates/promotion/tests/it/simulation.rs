@@ -137,6 +137,7 @@ fn policy(dice: &mut Dice, texts: &Texts) -> Policy {
         strategy,
         rollback_on_failure: dice.one_in(2),
         progress_deadline: 60 * SECOND,
+        failure_grace: if dice.one_in(2) { 0 } else { 5 * SECOND },
         patience: 600 * SECOND,
     }
 }
@@ -249,6 +250,7 @@ impl Sim {
                 },
                 written,
                 created: self.now,
+                arrival: self.made as u64 + 1,
             },
             policy: self.policy.clone(),
             state: State::default(),
@@ -292,6 +294,7 @@ impl Sim {
         };
         let diff = if stray { diff } else { facts.diff.clone() };
         facts.decisions.push(Decision {
+            id: Text::default(),
             by,
             groups: Vec::new(),
             verdict,
@@ -305,6 +308,10 @@ impl Sim {
     fn bypass(&mut self) {
         let Some(i) = self.anybody() else { return };
         let by = self.dice.of(&self.texts.people).clone();
+        // The first one counts; it cannot be changed.
+        if self.lane.members[i].facts.bypass.is_some() {
+            return;
+        }
         self.lane.members[i].facts.bypass = Some(Bypass {
             by,
             why: "it burns".into(),
@@ -499,6 +506,28 @@ impl Sim {
             }
             self.licensed[i] = true;
         }
+        if state.order == 0 || before.order != 0 && before.order != state.order {
+            self.fail("it has no place among the others, or another one than before");
+        }
+        if state.reason == Reason::Superseded && before.reason != Reason::Superseded {
+            // By one that came later, or goes past the queue, or rolls out the same.
+            let by = self.seen.members.iter().enumerate().any(|(j, other)| {
+                j > i
+                    || j != i
+                        && (other.state.phase == Phase::RollingOut
+                            && other.request.artifact == seen.request.artifact
+                            || other.facts.bypass.is_some()
+                            || other.request.intent == Intent::Rollback)
+            });
+            if !by {
+                self.fail("nothing newer took its place");
+            }
+        }
+        // Whoever was seen to go past everything while it could still matter is on record from then on, whatever comes of it.
+        let could_matter = !before.phase.is_final() && before.phase != Phase::RollingOut;
+        if could_matter && state.bypass.is_none() && seen.facts.bypass.is_some() {
+            self.fail("somebody went past everything, and nothing says so");
+        }
         if before.phase.is_final() && before != *state {
             self.fail("what has ended was changed");
         }
@@ -545,8 +574,16 @@ impl Sim {
             facts,
             ..
         } = member;
-        if facts.bypass.is_some() || state.bypass.is_some() {
-            return true;
+        // Going past everything leaves its mark in the very state that makes use of it, and names who did.
+        if let Some(mark) = &state.bypass {
+            let name = |m: &&Member| m.request.id == request.id;
+            let real = self
+                .lane
+                .members
+                .iter()
+                .find(name)
+                .and_then(|m| m.facts.bypass.as_ref());
+            return real.is_some_and(|real| (&real.by, &real.why) == (&mark.by, &mark.why));
         }
         if request.intent == Intent::Rollback && facts.proven {
             return true;
@@ -561,7 +598,7 @@ impl Sim {
                     d.by == *person
                         && matches!(d.verdict, Verdict::Approve | Verdict::Reject | Verdict::Withdraw)
                 });
-                let Some((_, last)) = theirs.max_by_key(|(j, d)| (d.at, *j)) else {
+                let Some((_, last)) = theirs.max_by_key(|(j, _)| *j) else {
                     continue;
                 };
                 let fresh = approvers.valid_for.is_none_or(|valid| last.at + valid > self.now);
