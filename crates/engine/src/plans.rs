@@ -74,6 +74,11 @@ pub(crate) fn rendered_objects(
     binding::objects(world, binding)
 }
 
+/// Where the new revision of a component can be looked at while it runs beside the old one.
+pub(crate) fn preview_addresses(world: &World, binding: &crate::binding::Binding) -> Vec<String> {
+    binding::preview_addresses(world, binding)
+}
+
 /// A status with `Ready` as its only condition: false with the problems, or true with a message.
 fn summary(meta: &ObjectMeta, problems: &Problems, ready: impl Into<String>) -> Status {
     let condition = problems.condition().unwrap_or_else(|| Condition::ready(ready));

@@ -208,6 +208,7 @@ macro_rules! kinds {
             $($field: Objects<$type>,)*
             referrers: OrdMap<Arc<ObjectRef>, OrdSet<Arc<ObjectRef>>>,
             index: Index,
+            arrivals: OrdMap<ObjectRef, u64>,
             promoted: bool,
         }
 
@@ -216,6 +217,7 @@ macro_rules! kinds {
             pub fn upsert(&mut self, object: AnyObject) {
                 let reference = object.reference();
                 let old = self.get_any(&reference);
+                self.note_arrival(&reference, old.as_ref(), &object);
                 if reference.kind == Kind::Promotion || old.as_ref().is_none_or(|old| !refers_alike(old, &object)) {
                     self.reindex(&reference, old.as_ref(), Some(&object));
                 }
@@ -226,6 +228,7 @@ macro_rules! kinds {
             pub fn remove(&mut self, reference: &ObjectRef) -> bool {
                 let Some(old) = self.get_any(reference) else { return false };
                 self.reindex(reference, Some(&old), None);
+                self.arrivals.remove(reference);
                 match reference.kind { $(Kind::$kind => self.$field.remove(&reference.key).is_some()),* }
             }
 
@@ -444,6 +447,24 @@ impl World {
     pub fn referring<'a, T: Known>(&'a self, reference: &ObjectRef) -> impl Iterator<Item = &'a Arc<T>> + 'a {
         self.referrers_of(reference, &[T::KIND])
             .filter_map(|r| T::objects(self).get(&r.key))
+    }
+
+    /// A number that tells which of two promotions, or of two decisions, came first: the resource version that it was first seen
+    /// with. Later versions say nothing, since others may have written to it meanwhile. 0 if there is none.
+    pub(crate) fn arrival(&self, reference: &ObjectRef) -> u64 {
+        self.arrivals.get(reference).copied().unwrap_or_default()
+    }
+
+    fn note_arrival(&mut self, reference: &ObjectRef, old: Option<&AnyObject>, new: &AnyObject) {
+        let counts = matches!(reference.kind, Kind::Promotion | Kind::PromotionDecision);
+        if !counts || old.is_some_and(|old| old.meta().uid == new.meta().uid) {
+            return;
+        }
+        let version = new.meta().resource_version.as_deref();
+        let arrival = version
+            .and_then(|version| version.parse().ok())
+            .unwrap_or_default();
+        self.arrivals.insert(reference.clone(), arrival);
     }
 
     fn reindex(&mut self, reference: &ObjectRef, old: Option<&AnyObject>, new: Option<&AnyObject>) {

@@ -44,7 +44,8 @@ pub fn count(approvers: &Approvers, request: &Request, facts: &Facts, now: Milli
         let later = facts.decisions.iter().enumerate().filter(|(_, d)| spoken(d));
         let has_later = later
             .filter(|(_, d)| d.by == decision.by)
-            .any(|(j, d)| (d.at, j) > (decision.at, i));
+            // By their order: a clock that was put back must not make an older word the last one.
+            .any(|(j, _)| j > i);
         if !spoken(&decision) || has_later || decision.verdict == Verdict::Withdraw {
             continue;
         }

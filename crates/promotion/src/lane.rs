@@ -37,6 +37,16 @@ pub struct Outcome {
     pub wake: Option<Millis>,
 }
 
+/// Where a promotion stands among the others of its lane: earlier ones are smaller. Whom nobody has looked at yet comes last, in the
+/// order in which they came; the time of creation, which has seconds, decides only where the server does not say more.
+pub fn place<'a>(request: &'a Request, state: &State) -> (u64, u64, Millis, &'a Text) {
+    let unseen = state.order == 0 && !state.phase.is_final();
+    let order = if unseen { u64::MAX } else { state.order };
+    // Once it has a number, what the server says of it may change.
+    let arrival = if state.order == 0 { request.arrival } else { 0 };
+    (order, arrival, request.created, &request.id)
+}
+
 /// What goes past the queue: an emergency, and the way back to what was healthy.
 fn is_urgent(member: &Member, state: &State) -> bool {
     state.bypass.is_some() || member.request.intent == Intent::Rollback && member.facts.proven
@@ -46,7 +56,7 @@ fn is_urgent(member: &Member, state: &State) -> bool {
 pub fn step(lane: &Lane, now: Millis) -> Outcome {
     let mut order: Vec<usize> = (0..lane.members.len()).collect();
     order.sort_by(|a, b| {
-        let key = |i: &usize| lane.members.get(*i).map(|m| (m.request.created, &m.request.id));
+        let key = |i: &usize| lane.members.get(*i).map(|m| place(&m.request, &m.state));
         key(a).cmp(&key(b))
     });
     let mut outcome = Outcome {
@@ -55,6 +65,19 @@ pub fn step(lane: &Lane, now: Millis) -> Outcome {
         order: Vec::new(),
         ..Outcome::default()
     };
+    let mut last = outcome
+        .states
+        .iter()
+        .map(|state| state.order)
+        .max()
+        .unwrap_or_default();
+    for &i in &order {
+        let state = &mut outcome.states[i];
+        if state.order == 0 && !state.phase.is_final() {
+            last += 1;
+            state.order = last;
+        }
+    }
     for &i in &order {
         look(lane, i, &mut outcome, now);
     }
@@ -120,13 +143,15 @@ fn look(lane: &Lane, i: usize, outcome: &mut Outcome, now: Millis) {
     if state.phase.is_final() || state.phase == Phase::RollingOut {
         return;
     }
-    if let Some(other) = same {
+    // First of all: whatever comes of it, it is on record.
+    if state.bypass.is_none() {
+        state.bypass.clone_from(&facts.bypass);
+    }
+    // An emergency does not wait for the steps of the one that is under way.
+    if let Some(other) = same.filter(|_| state.bypass.is_none()) {
         let message = format!("{} rolls it out already", &**other);
         state.end(Phase::Rejected, Reason::Superseded, &message, now);
         return;
-    }
-    if state.bypass.is_none() {
-        state.bypass.clone_from(&facts.bypass);
     }
     if !state.accepted {
         if state.bypass.is_none()
@@ -239,7 +264,7 @@ fn running(lane: &Lane, states: &[State]) -> Option<Text> {
     };
     let taken_back = of_it()
         .filter(|(_, state)| state.phase == Phase::RolledBack && state.reason != Reason::TakenOver)
-        .max_by_key(|(member, state)| (state.ended, member.request.created, &member.request.id));
+        .max_by_key(|(member, state)| (state.ended, place(&member.request, state)));
     match taken_back {
         Some((_, state)) if !of_it().any(|(_, state)| state.released) => state.previous.clone(),
         _ => running.clone(),
@@ -266,7 +291,7 @@ fn stable(lane: &Lane, states: &[State]) -> Option<Text> {
         .iter()
         .zip(states)
         .filter(|(m, s)| (s.released || m.request.written) && artifact.as_ref() == Some(&m.request.artifact))
-        .max_by_key(|(member, _)| (member.request.created, &member.request.id));
+        .max_by_key(|(member, state)| place(&member.request, state));
     match newest {
         Some((_, state)) if state.released => artifact.clone(),
         Some((_, state)) if state.accepted => state.previous.clone(),

@@ -23,12 +23,16 @@
 //! * Ending a rollout that failed or was aborted takes the release back in the very state that says so: whoever reads the
 //!   states, not whoever carries out actions, knows what may run.
 //! * Every member ends: what waits has a deadline.
+//! * Members keep the order in which they were first seen, which is the order in which the server took them in.
+//! * Of a set, all end well or none does: one of them says how it ends, and whoever is complete waits for its word.
 //!
 //! # Assumptions
 //!
 //! * States are written before actions are carried out, in the order of [`Outcome`]; actions are repeated until they are seen to
 //!   have happened. A crash between any two of these costs nothing but time.
 //! * Steps of one lane do not overlap.
+//! * Nobody else takes the target of a set's member away meanwhile: an emergency, a way back and a change by hand are let through,
+//!   and then concern that member alone.
 
 mod approvals;
 mod gates;
@@ -37,7 +41,7 @@ mod rollout;
 mod types;
 
 pub use approvals::{Count, count};
-pub use lane::{Member, Outcome, effective, step};
+pub use lane::{Member, Outcome, effective, place, step};
 pub use types::{
     Action, Active, Approvers, Bypass, Check, Decision, Entry, Facts, Finding, Freeze, Gate, GateKind,
     Health, Intent, Lane, Millis, Pause, Phase, Policy, Reason, Refusal, Report, Request, SetFacts, State,

@@ -27,6 +27,11 @@ fn wait(kind: WaitKind, message: impl Into<String>) -> Option<Wait> {
     })
 }
 
+/// Whether a member of a set has said that it is done, and now does what the one that leads the set does.
+fn promised(state: &State, set: Option<crate::SetFacts>) -> bool {
+    state.complete && set.is_some_and(|set| !set.leads)
+}
+
 impl Rollout<'_> {
     /// Takes it as far as it goes; what it then waits for.
     pub(crate) fn advance(&mut self, state: &mut State) -> Option<Wait> {
@@ -54,7 +59,9 @@ impl Rollout<'_> {
             return None;
         }
         let of_this = |d: &&crate::Decision, verdict| d.verdict == verdict && d.at >= started;
-        if let Some(abort) = facts.decisions.iter().find(|d| of_this(d, Verdict::Abort)) {
+        if !promised(state, facts.set)
+            && let Some(abort) = facts.decisions.iter().find(|d| of_this(d, Verdict::Abort))
+        {
             return self.back(state, Reason::Aborted, &format!("{} stopped it", &*abort.by));
         }
         if facts.set.is_some_and(|set| set.broken) {
@@ -85,14 +92,15 @@ impl Rollout<'_> {
         } else {
             Health::Progressing
         };
+        if let Some(over) = self.fails(state, health) {
+            let message = format!("{shown}: the new revision fails");
+            return if over {
+                self.back(state, Reason::Unhealthy, &message)
+            } else {
+                wait(WaitKind::Health, message)
+            };
+        }
         match (health, state.step_ready) {
-            (Health::Failed, _) => {
-                return self.back(
-                    state,
-                    Reason::Unhealthy,
-                    &format!("{shown}: the new revision fails"),
-                );
-            }
             (Health::Ready, None) => state.step_ready = Some(self.now),
             (Health::Progressing, None) => {
                 let deadline = state.step_since + policy.progress_deadline;
@@ -179,12 +187,17 @@ impl Rollout<'_> {
         } else {
             Health::Progressing
         };
-        if health == Health::Ready {
+        // A promise is kept: the set may have ended well because of it.
+        let kept = promised(state, facts.set);
+        if health == Health::Ready || kept {
             if facts.set.is_none_or(|set| set.may_finish) {
                 state.complete = true;
                 let message = format!("{} runs", &*request.artifact);
                 state.end(Phase::Succeeded, Reason::None, &message, self.now);
                 return None;
+            }
+            if kept {
+                return wait(WaitKind::Set, "it runs; the others of its set do not yet");
             }
             state.complete = true;
             let end = state.step_since + policy.patience;
@@ -199,9 +212,10 @@ impl Rollout<'_> {
             return wait(WaitKind::Set, "it runs; the others of its set do not yet");
         }
         let deadline = state.step_since + policy.progress_deadline;
-        let failed = match health {
-            Health::Failed => Some((Reason::Unhealthy, "the new revision fails")),
-            _ if deadline <= self.now => Some((
+        let failed = match self.fails(state, health) {
+            Some(true) => Some((Reason::Unhealthy, "the new revision fails")),
+            Some(false) => return wait(WaitKind::Health, "the new revision fails"),
+            None if deadline <= self.now => Some((
                 Reason::DeadlineExceeded,
                 "the new revision was not healthy in time",
             )),
@@ -217,6 +231,22 @@ impl Rollout<'_> {
         }
         state.end(Phase::Failed, reason, message, self.now);
         None
+    }
+
+    /// Whether the new revision fails, and has done so for long enough.
+    fn fails(&mut self, state: &mut State, health: Health) -> Option<bool> {
+        if health != Health::Failed {
+            state.failing = None;
+            return None;
+        }
+        // A clock that was put back must not make it wait for ever.
+        let since = state.failing.map_or(self.now, |since| since.min(self.now));
+        state.failing = Some(since);
+        let end = since + self.member.policy.failure_grace;
+        if end > self.now {
+            earlier(self.wake, end);
+        }
+        Some(end <= self.now)
     }
 
     /// Back to what ran before, at once: the state says so, and the binding follows.

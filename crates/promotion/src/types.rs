@@ -9,16 +9,17 @@ pub type Millis = i64;
 pub type Text = Arc<str>;
 
 /// What somebody wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Intent {
     /// The next artifact.
+    #[default]
     Promote,
     /// An artifact that ran here before.
     Rollback,
 }
 
 /// What was asked for. It never changes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Request {
     /// Name of the promotion.
     pub id: Text,
@@ -32,6 +33,9 @@ pub struct Request {
     pub written: bool,
     /// When.
     pub created: Millis,
+    /// A number that the server gave it when it came: what came later has a larger one. It may grow while nobody has looked at the
+    /// promotion, and means nothing afterwards; 0 if there is none.
+    pub arrival: u64,
 }
 
 /// Who has to approve.
@@ -117,6 +121,9 @@ pub struct Policy {
     pub rollback_on_failure: bool,
     /// How long a rollout, or one of its steps, may take to be healthy.
     pub progress_deadline: Millis,
+    /// For how long the new revision has to fail before that ends the rollout: what is seen in the first moments may still be of the
+    /// revision before it.
+    pub failure_grace: Millis,
     /// How long a promotion may wait, and how long a step may wait for somebody.
     pub patience: Millis,
 }
@@ -238,6 +245,8 @@ pub struct Entry {
 /// What is kept of a promotion.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct State {
+    /// Its place among all promotions of its lane, from 1 on: given when it is first looked at, and never changed. 0 before that.
+    pub order: u64,
     /// How far it has come.
     pub phase: Phase,
     /// Why.
@@ -260,6 +269,8 @@ pub struct State {
     pub step_since: Millis,
     /// When the new revision was first healthy in this step.
     pub step_ready: Option<Millis>,
+    /// Since when the new revision fails; none while it does not.
+    pub failing: Option<Millis>,
     /// When the rollout began.
     pub started: Option<Millis>,
     /// When it ended.
@@ -318,6 +329,8 @@ pub enum Verdict {
 /// A decision, as the API knows who made it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
+    /// What it is called.
+    pub id: Text,
     /// Who.
     pub by: Text,
     /// Their groups.
@@ -370,11 +383,15 @@ pub struct Freeze {
 /// How the others of a set are doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SetFacts {
+    /// Whether this one says how the set ends. There is one that does, and the others follow it: whoever is complete has
+    /// promised to, and can no longer go back for a reason of its own.
+    pub leads: bool,
     /// All of them could begin, and those that this one connects to are complete.
     pub may_start: bool,
-    /// All of them are complete.
+    /// For the one that leads: all of them are complete. For the others: it has ended well.
     pub may_finish: bool,
-    /// One of them failed.
+    /// The set has failed: for those that have promised nothing yet because any of them failed, for the others because the one
+    /// that leads did.
     pub broken: bool,
 }
 

@@ -173,7 +173,8 @@ pub struct WebhookGate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(range(min = 100, max = 599)))]
     pub expect: Vec<i32>,
-    /// Name of a Secret whose key `token` is sent as a bearer token.
+    /// Name of a Secret with what the server wants to see, in the organization's namespace: `token` is sent as a bearer token, `username` and
+    /// `password` otherwise. With `ca.crt`, only what these certificate authorities (PEM) have signed is trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::schema::SUBDOMAIN))]
     pub secret_ref: Option<String>,
@@ -188,6 +189,11 @@ pub struct MetricGate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048), regex(pattern = "^https?://[^\\s]+$"))]
     pub address: Option<String>,
+    /// Name of a Secret with what the server wants to see, in the organization's namespace: `token` is sent as a bearer token, `username` and
+    /// `password` otherwise. With `ca.crt`, only what these certificate authorities (PEM) have signed is trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::schema::SUBDOMAIN))]
+    pub secret_ref: Option<String>,
     /// The query, in Prometheus' language. `${namespace}` is the namespace of the target's cell, `${workload}` the name of the
     /// new revision's workload there.
     #[schemars(length(min = 1, max = 4096))]
@@ -283,7 +289,7 @@ pub enum RolloutType {
     RollingUpdate,
     /// A growing share of the traffic.
     Canary,
-    /// All the traffic at once, after the new revision is up.
+    /// All the traffic at once, after the new revision is up. Until then it has an address of its own.
     BlueGreen,
     /// All pods at once: the old ones stop before the new ones start.
     AllAtOnce,

@@ -147,6 +147,10 @@ pub struct PromotionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// Its place among the promotions of the component to this environment, from 1 on: what came later has a larger one. It is
+    /// given when the platform first looks at it, and never changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<i64>,
     /// How far it has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<PromotionPhase>,
@@ -180,7 +184,7 @@ pub struct PromotionStatus {
     /// Whether the artifact may run in the target environment because of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub released: bool,
-    /// Who decided what, in order.
+    /// Who decided what, in the order in which it was said. Of what one person said the last counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub decisions: Vec<RecordedDecision>,
     /// Whose approvals it was released upon.
@@ -224,6 +228,9 @@ pub struct RecordedBypass {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordedDecision {
+    /// Name of the PromotionDecision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// User who decided.
     pub user: String,
     /// What they decided.
@@ -245,12 +252,18 @@ pub struct RolloutProgress {
     /// Share of the traffic for the new revision, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<i32>,
+    /// Where a blue-green rollout's new revision can be looked at before it has any traffic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preview: Vec<String>,
     /// When the step began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
     /// When the new revision was first healthy in the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
+    /// Since when the new revision fails. That ends the rollout once it has lasted for five seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
     /// Whether the binding was seen to say the artifact.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub applied: bool,

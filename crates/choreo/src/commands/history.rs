@@ -61,7 +61,12 @@ pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -
                 .is_none_or(|e| p.spec.target_environment == e)
         })
         .collect();
-    all.sort_by_key(|p| (p.metadata.creation_timestamp.as_ref().map(|t| t.0), p.name_any()));
+    all.sort_by_cached_key(|p| {
+        let (order, ..) = choreo_engine::promotion::place_of(&world, p);
+        let lane = choreo_engine::promotion::LaneKey::of(p);
+        // Each lane has an order of its own; among lanes there is only the time.
+        (p.metadata.creation_timestamp.as_ref().map(|t| t.0), lane, order)
+    });
     if all.is_empty() {
         if let Some(what) = &args.what {
             return Err(Failure::new(format!("nothing of {what} was promoted yet"))

@@ -101,6 +101,8 @@ pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -
                     && projects.contains(&p.spec.owner.project_name)
                     && !engine::is_over(p)
             });
+            let mut open: Vec<_> = open.collect();
+            open.sort_by_cached_key(|p| (engine::LaneKey::of(p), engine::place_of(&world, p)));
             for promotion in open {
                 let status = promotion.status.clone().unwrap_or_default();
                 let line = format!(

@@ -7,7 +7,6 @@ use choreo_api::v1alpha1::{Promotion, PromotionPhase};
 use choreo_engine::World;
 use http::Method;
 use jiff::Timestamp;
-use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -93,7 +92,7 @@ pub(super) fn find<'w>(
         .map(AsRef::as_ref)
         .filter(|p| p.spec.owner.component_name == word && !choreo_engine::promotion::is_over(p))
         .filter(|p| environment.is_none_or(|e| p.spec.target_environment == e));
-    let newest = open.max_by_key(|p| (p.metadata.creation_timestamp.as_ref().map(|t| t.0), p.name_any()));
+    let newest = open.max_by_key(|p| choreo_engine::promotion::place_of(world, p));
     newest.ok_or_else(|| {
         Failure::new(format!(
             "there is no promotion {word:?}, and none of a component of that name that has not ended"
@@ -128,10 +127,21 @@ pub(super) fn show(promotion: &Value, printer: &mut Printer) -> Result<(), Failu
         ),
     ))?;
     printer.line(format!("promotion  {}", text(&promotion["metadata"]["name"])))?;
+    let when = promotion["metadata"]["creationTimestamp"].as_str();
     printer.line(format!(
-        "asked by   {}",
-        spec["requestedBy"].as_str().unwrap_or("nobody known")
+        "asked by   {}{}",
+        spec["requestedBy"].as_str().unwrap_or("nobody known"),
+        when.map(|when| format!(" at {when}")).unwrap_or_default()
     ))?;
+    if let Some(why) = spec["reason"].as_str() {
+        printer.line(format!("why        {why}"))?;
+    }
+    if let Some(set) = spec["set"]["name"].as_str() {
+        printer.line(format!(
+            "one of     the {} of set {set}",
+            spec["set"]["members"].as_i64().unwrap_or_default()
+        ))?;
+    }
     if let Some(bypass) = status["bypass"].as_object() {
         printer.line(format!(
             "bypassed   by {}: {}",
@@ -144,6 +154,9 @@ pub(super) fn show(promotion: &Value, printer: &mut Printer) -> Result<(), Failu
         printer.line(format!("waits for  {waits}"))?;
     }
     let list = |field: &str| status[field].as_array().cloned().unwrap_or_default();
+    for address in status["rollout"]["preview"].as_array().into_iter().flatten() {
+        printer.line(format!("preview    {}", text(address)))?;
+    }
     let changes = list("changes");
     if !changes.is_empty() {
         printer.line("changes")?;

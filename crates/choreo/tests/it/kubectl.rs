@@ -7,7 +7,7 @@ use crate::support::{Background, Said, Up, fixture, run};
 
 /// The kubectl to use; none outside CI means that the test is skipped, in CI that it fails.
 #[allow(clippy::print_stdout)] // A skipped test must not look like a passed one.
-fn kubectl() -> Option<PathBuf> {
+pub(crate) fn kubectl() -> Option<PathBuf> {
     let named = std::env::var_os("CHOREO_TEST_KUBECTL").map(PathBuf::from);
     let on_path = || {
         let path = std::env::var_os("PATH")?;

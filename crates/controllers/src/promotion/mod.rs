@@ -10,22 +10,24 @@
 //! What may run is decided by the statuses alone, which the plan of the binding reads: a crash after any of these writes costs
 //! time and nothing else. Nothing is polled; a time that is waited for is a timer.
 
+mod access;
 mod binding;
 mod probe;
 mod report;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use choreo_api::labels;
 use choreo_api::v1alpha1::Promotion;
-use choreo_engine::promotion::machine::{self, Action, Finding, Millis};
+use choreo_engine::promotion::machine::{self, Action, Finding, Member, Millis, Phase, State};
 use choreo_engine::promotion::{self as engine, LaneKey, Reports};
 use choreo_engine::world::Kind;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
+use kube::runtime::events::EventType;
 use parking_lot::Mutex;
 
 use crate::context::Context;
@@ -40,14 +42,14 @@ pub const NAME: &str = "promotion";
 /// How many promotions that have ended are kept of a lane, if its way does not say.
 const HISTORY: usize = 20;
 
-/// An attempt at a gate: promotion, gate, round, attempt. Promotions are told apart by uid, since names come again.
+/// An attempt at a gate: uid of the promotion (names come again, and other organizations have the same), gate, round, attempt.
 type Attempt = (String, String, u32, u32);
 
 /// What servers answered, and which are being asked. It is lost with the process, and asked for again.
 #[derive(Default)]
 pub(crate) struct Asked {
     running: BTreeSet<Attempt>,
-    answered: Reports,
+    answered: BTreeMap<Attempt, (Finding, String)>,
 }
 
 /// See the module's documentation.
@@ -150,7 +152,7 @@ impl Promotions {
         );
         let bypassed = |p: &Promotion| p.status.as_ref().is_some_and(|s| s.bypass.is_some());
         let mut over: Vec<&Promotion> = all.filter(|p| engine::is_over(p) && !bypassed(p)).collect();
-        over.sort_by_key(|p| (p.metadata.creation_timestamp.as_ref().map(|t| t.0), p.name_any()));
+        over.sort_by_cached_key(|p| engine::place_of(world, p));
         let excess = over.len().saturating_sub(limit);
         for old in over.into_iter().take(excess) {
             let object = address(&key.namespace, &old.name_any());
@@ -203,7 +205,7 @@ impl Promotions {
                     // It is worked out with the next look.
                     return Ok(Some(Duration::from_millis(1)));
                 }
-                let attempt = (object.name_any(), gate.to_string(), *round, *attempt);
+                let attempt = (uid_of(object), gate.to_string(), *round, *attempt);
                 let question = probe::question(world, key, object, &found);
                 self.ask(key, attempt, question);
                 Ok(None)
@@ -245,11 +247,84 @@ impl Promotions {
         });
     }
 
-    /// Forgets what servers answered about promotions that are over.
-    fn forget(&self, names: &[String]) {
-        let mut asked = self.asked.lock();
-        asked.answered.retain(|(name, ..), _| !names.contains(name));
+    /// Tells of what has happened to a promotion, for those who look at events.
+    fn tell(&self, live: &DynamicObject, member: &Member, state: &State) {
+        let phase = |phase: Phase| format!("{phase:?}");
+        for entry in state.log.iter().skip(member.state.log.len()) {
+            let type_ = match entry.phase {
+                Phase::Rejected | Phase::Failed | Phase::RolledBack => EventType::Warning,
+                _ => EventType::Normal,
+            };
+            self.context
+                .events
+                .record(live, type_, NAME, &phase(entry.phase), &entry.message);
+        }
+        if let (Some(mark), None) = (&state.bypass, &member.state.bypass) {
+            let note = format!(
+                "{} goes past rules, approvals, gates and freezes: {}",
+                &*mark.by, &*mark.why
+            );
+            self.context
+                .events
+                .record(live, EventType::Warning, NAME, "Bypassed", &note);
+        }
     }
+
+    /// What servers answered about a lane's promotions, and nobody has made use of yet.
+    fn reports(&self, snapshot: &ControlSnapshot, key: &LaneKey) -> Reports {
+        let world = &snapshot.view.world;
+        let LaneKey {
+            namespace,
+            component,
+            track,
+            environment,
+        } = key;
+        let asked = self.asked.lock();
+        let mut reports = Reports::new();
+        for promotion in engine::members(world, namespace, component, track, environment) {
+            let uid = uid_of(promotion);
+            let first = (uid.clone(), String::new(), 0, 0);
+            let of_it = asked
+                .answered
+                .range(first..)
+                .take_while(|((of, ..), _)| *of == uid);
+            reports.extend(of_it.map(|((_, gate, round, attempt), answer)| {
+                (
+                    (promotion.name_any(), gate.clone(), *round, *attempt),
+                    answer.clone(),
+                )
+            }));
+        }
+        reports
+    }
+
+    /// Forgets what servers answered, but for attempts of this promotion that are still open.
+    fn forget(&self, promotion: &Promotion, state: &State) {
+        let uid = uid_of(promotion);
+        let open = |(_, gate, round, attempt): &Attempt| {
+            !state.phase.is_final()
+                && state.checks.iter().any(|check| {
+                    *check.name == **gate
+                        && (check.round, check.attempt) == (*round, *attempt)
+                        && check.finding.is_none()
+                })
+        };
+        let first = (uid.clone(), String::new(), 0, 0);
+        let mut asked = self.asked.lock();
+        let of_it = asked.answered.range(first..).map(|(attempt, _)| attempt);
+        let settled: Vec<Attempt> = of_it
+            .take_while(|(of, ..)| *of == uid)
+            .filter(|attempt| !open(attempt))
+            .cloned()
+            .collect();
+        for attempt in settled {
+            asked.answered.remove(&attempt);
+        }
+    }
+}
+
+fn uid_of(promotion: &Promotion) -> String {
+    promotion.metadata.uid.clone().unwrap_or_default()
 }
 
 impl Reconcile for Promotions {
@@ -266,7 +341,7 @@ impl Reconcile for Promotions {
         }
         let world = &snapshot.view.world;
         let now = now();
-        let reports = self.asked.lock().answered.clone();
+        let reports = self.reports(&snapshot, key);
         let lane = engine::lane(world, key, &reports, now);
         if lane.members.is_empty() {
             return Ok(Next::Settled);
@@ -283,6 +358,10 @@ impl Reconcile for Promotions {
             };
             let status = report::status(world, key, member, state, outcome.waits[i].as_ref());
             self.context.report(NAME, &live, status).await?;
+            self.tell(&live, member, state);
+            if let Some(promotion) = world.get::<Promotion>(&key.namespace, &name) {
+                self.forget(promotion, state);
+            }
         }
         let mut soon: Option<Duration> = None;
         // What is to be done is of the states that are written now.
@@ -292,15 +371,7 @@ impl Reconcile for Promotions {
                 soon = Some(wait);
             }
         }
-        let over: Vec<String> = lane
-            .members
-            .iter()
-            .zip(&outcome.states)
-            .filter(|(_, state)| state.phase.is_final())
-            .map(|(member, _)| member.request.id.to_string())
-            .collect();
-        if !over.is_empty() {
-            self.forget(&over);
+        if outcome.states.iter().any(|state| state.phase.is_final()) {
             self.prune(&fresh, key).await?;
         }
         let until = outcome.wake.map(|at| {

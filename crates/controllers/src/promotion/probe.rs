@@ -10,9 +10,10 @@ use choreo_engine::World;
 use choreo_engine::promotion::machine::Finding;
 use choreo_engine::promotion::{self as engine, LaneKey};
 use http::{Method, Request};
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
+
+use super::access::Access;
 
 /// Longest that an answer is waited for, if the gate does not say.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Question {
     url: String,
     patience: Duration,
+    access: Access,
     what: What,
 }
 
@@ -54,6 +56,10 @@ pub(super) fn question(
         return Ok(Question {
             url: hook.url.clone(),
             patience,
+            access: Access {
+                secret: hook.secret_ref.clone(),
+                basic: None,
+            },
             what: What::Hook {
                 body: json!({
                     "promotion": promotion.name_any(),
@@ -76,11 +82,18 @@ pub(super) fn question(
         .metric
         .as_ref()
         .ok_or("it says nothing that could be asked")?;
-    let address = metric.address.clone().or_else(|| {
-        let environment = world.get::<Environment>(&key.namespace, &key.environment)?;
-        let plane = world.get::<DataPlane>(&key.namespace, &environment.spec.data_plane_ref)?;
-        plane.spec.observer.as_ref().map(|observer| observer.url.clone())
-    });
+    let environment = world.get::<Environment>(&key.namespace, &key.environment);
+    let observer = environment
+        .and_then(|e| world.get::<DataPlane>(&key.namespace, &e.spec.data_plane_ref))
+        .and_then(|plane| plane.spec.observer.as_ref());
+    // What signs in at the observer is for nobody else to see.
+    let basic = observer
+        .filter(|_| metric.address.is_none())
+        .and_then(|observer| observer.authentication.as_ref()?.basic_auth.clone());
+    let address = metric
+        .address
+        .clone()
+        .or_else(|| observer.map(|observer| observer.url.clone()));
     let url = address.ok_or("neither the gate nor the data plane's observer says where metrics are")?;
     let owner = &promotion.spec.owner;
     let namespace = names::cell_namespace(&key.namespace, &owner.project_name, &key.environment);
@@ -100,6 +113,10 @@ pub(super) fn question(
     Ok(Question {
         url,
         patience,
+        access: Access {
+            secret: metric.secret_ref.clone(),
+            basic,
+        },
         what: What::Metric {
             query: filled(&new),
             baseline: filled(&stable),
@@ -118,7 +135,7 @@ impl Question {
                     query,
                     baseline,
                     gate,
-                } => self.metric(query, baseline, gate).await,
+                } => self.metric(control, namespace, (query, baseline), gate).await,
             }
         };
         match tokio::time::timeout(self.patience, answer).await {
@@ -131,21 +148,10 @@ impl Question {
         }
     }
 
-    /// A client for the server, and the path there.
-    fn client(&self) -> Result<(Client, String), String> {
-        let url: http::Uri = self
-            .url
-            .parse()
-            .map_err(|error| format!("{}: {error}", self.url))?;
-        let path = url.path_and_query().map_or("/", |p| p.as_str()).to_owned();
-        let mut parts = url.into_parts();
-        parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
-        let base = http::Uri::from_parts(parts).map_err(|error| format!("{}: {error}", self.url))?;
-        let mut config = kube::Config::new(base);
-        config.connect_timeout = Some(self.patience);
-        config.read_timeout = Some(self.patience);
-        let client = Client::try_from(config).map_err(|error| format!("{}: {error}", self.url))?;
-        Ok((client, path))
+    async fn client(&self, control: &Client, namespace: &str) -> Result<(Client, String), String> {
+        self.access
+            .client(&self.url, self.patience, control, namespace)
+            .await
     }
 
     async fn hook(
@@ -155,26 +161,14 @@ impl Question {
         body: &Value,
         gate: &WebhookGate,
     ) -> Result<(Finding, String), String> {
-        let (client, path) = self.client()?;
-        let mut request = Request::builder()
+        let (client, path) = self.client(control, namespace).await?;
+        let request = Request::builder()
             .method(Method::POST)
             .uri(path)
             .header("content-type", "application/json");
-        if let Some(name) = &gate.secret_ref {
-            let secrets: Api<Secret> = Api::namespaced(control.clone(), namespace);
-            let secret = secrets
-                .get_opt(name)
-                .await
-                .map_err(|error| format!("Secret {name:?} cannot be read: {error}"))?;
-            let token = secret.and_then(|s| s.data?.get("token").cloned());
-            let token = token.and_then(|t| String::from_utf8(t.0).ok());
-            let token = token.ok_or_else(|| format!("Secret {name:?} has no key \"token\""))?;
-            request = request.header("authorization", format!("Bearer {}", token.trim()));
-        }
         let request = request
             .body(kube::client::Body::from(body.to_string().into_bytes()))
-            // An error could quote the token.
-            .map_err(|_| "the request cannot be made".to_owned())?;
+            .map_err(|error| format!("{}: {error}", self.url))?;
         // Its status is the whole answer.
         let answer = client.send(request).await;
         let answer = answer.map_err(|error| format!("{} cannot be asked: {error}", self.url))?;
@@ -193,8 +187,7 @@ impl Question {
         Ok((finding, format!("{} answered {code}", self.url)))
     }
 
-    async fn value(&self, query: &str) -> Result<f64, String> {
-        let (client, path) = self.client()?;
+    async fn value(&self, (client, path): &(Client, String), query: &str) -> Result<f64, String> {
         let path = format!(
             "{}/api/v1/query?query={}",
             path.trim_end_matches('/'),
@@ -215,11 +208,13 @@ impl Question {
 
     async fn metric(
         &self,
-        query: &str,
-        baseline: &str,
+        control: &Client,
+        namespace: &str,
+        (query, baseline): (&str, &str),
         gate: &MetricGate,
     ) -> Result<(Finding, String), String> {
-        let value = self.value(query).await?;
+        let server = self.client(control, namespace).await?;
+        let value = self.value(&server, query).await?;
         let bound = |text: &Option<String>| text.as_ref().and_then(|text| text.parse::<f64>().ok());
         if let Some(min) = bound(&gate.min)
             && value < min
@@ -232,7 +227,7 @@ impl Question {
             return Ok((Finding::Failed, format!("{value} is above {max}")));
         }
         if let Some(factor) = bound(&gate.max_of_baseline) {
-            let stable = self.value(baseline).await?;
+            let stable = self.value(&server, baseline).await?;
             if value > stable * factor {
                 let message = format!("{value} is more than {factor} times the stable revision's {stable}");
                 return Ok((Finding::Failed, message));

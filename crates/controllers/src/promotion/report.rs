@@ -1,7 +1,7 @@
 //! The status of a promotion, for people and for the next look.
 
 use choreo_api::conditions::{Condition, reasons, types};
-use choreo_api::v1alpha1::{Decision, RecordedDecision};
+use choreo_api::v1alpha1::{Decision, PromotionDecision, RecordedDecision};
 use choreo_engine::World;
 use choreo_engine::promotion::machine::{Active, Member, Phase, State, Verdict, Wait, active};
 use choreo_engine::promotion::{self as engine, LaneKey, Waits as _};
@@ -28,6 +28,9 @@ pub(super) fn status(
         _ => None,
     };
     let mut status = engine::status(state, weight, wait);
+    if let (Some(rollout), Phase::RollingOut) = (&mut status.rollout, state.phase) {
+        rollout.preview = engine::preview_addresses(world, key);
+    }
     let before = promotion.status.clone().unwrap_or_default();
     let artifact = member.request.artifact.to_string();
     status.artifact = Some(artifact).filter(|a| !a.is_empty());
@@ -60,6 +63,7 @@ pub(super) fn status(
         .decisions
         .iter()
         .map(|d| RecordedDecision {
+            name: Some(d.id.to_string()),
             user: d.by.to_string(),
             decision: match d.verdict {
                 Verdict::Approve => Decision::Approved,
@@ -69,25 +73,14 @@ pub(super) fn status(
                 Verdict::Resume => Decision::Resumed,
             },
             time: Timestamp::from_millisecond(d.at).ok().map(Time),
-            comment: comment(world, key, &name, &d.by, d.at),
+            comment: world
+                .get::<PromotionDecision>(&key.namespace, &d.id)
+                .and_then(|d| d.spec.comment.clone()),
         })
         .collect();
     status.observed_generation = promotion.metadata.generation;
     status.conditions = vec![ready(state, wait).observed(promotion.metadata.generation)];
     serde_json::to_value(status).unwrap_or_default()
-}
-
-/// What somebody said with a decision.
-fn comment(world: &World, key: &LaneKey, promotion: &str, by: &str, at: i64) -> Option<String> {
-    let all = world.in_namespace::<choreo_api::v1alpha1::PromotionDecision>(&key.namespace);
-    all.filter(|d| d.spec.promotion_ref == promotion && d.spec.user.as_deref() == Some(by))
-        .find(|d| {
-            d.metadata
-                .creation_timestamp
-                .as_ref()
-                .is_some_and(|t| t.0.as_millisecond() == at)
-        })
-        .and_then(|d| d.spec.comment.clone())
 }
 
 fn ready(state: &State, wait: Option<&Wait>) -> Condition {

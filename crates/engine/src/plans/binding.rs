@@ -8,7 +8,9 @@ use choreo_api::{
     names,
     v1alpha1::{
         Component, DeployableArtifactSpec, Endpoint, Release, ReleaseResource, RolloutType, WorkloadTemplate,
-        common::{DEFAULT_TRACK, EndpointAddresses, ExposeLevel, Overrides, ReleaseState, Visibility},
+        common::{
+            DEFAULT_TRACK, EndpointAddresses, EndpointType, ExposeLevel, Overrides, ReleaseState, Visibility,
+        },
     },
 };
 use kube::ResourceExt as _;
@@ -133,6 +135,22 @@ pub(super) fn objects(world: &World, binding: &Binding) -> Result<Vec<ReleaseRes
             all.extend(failed.render);
             all
         })
+}
+
+/// Where the new revision of a component can be looked at while it runs beside the old one.
+pub(super) fn preview_addresses(world: &World, binding: &Binding) -> Vec<String> {
+    let found = rendered(world, binding, true).map(|rendered| rendered.addresses);
+    let outside = found.unwrap_or_default().into_iter().flat_map(|endpoint| {
+        // What has no host of its own has no second address.
+        let shown = !matches!(endpoint.type_, EndpointType::TCP | EndpointType::UDP);
+        [endpoint.public, endpoint.organization]
+            .into_iter()
+            .flatten()
+            .filter(move |_| shown)
+    });
+    let mut all: Vec<String> = outside.filter_map(|access| access.uri).collect();
+    all.dedup();
+    all
 }
 
 /// Whether the way to the binding's environment replaces all pods at once.
@@ -267,7 +285,11 @@ fn rendered(world: &World, binding: &Binding, beside: bool) -> Result<Rendered, 
         .and_then(|digest| revision::identity(&digest, binding, &settings))
         .map_err(|e| Problem::error(reasons::RENDER_FAILED, format!("{}: {e}", binding.reference)).into());
     let identity = failed.render.take(identity);
-    let addresses = exposed.addresses(&endpoints);
+    let addresses = Exposed {
+        track: &own_track,
+        ..exposed
+    }
+    .addresses(&endpoints);
     match (output, identity) {
         (Some(mut output), Some(identity)) if failed.unresolved.is_empty() && failed.render.is_empty() => {
             if is_all_at_once(world, binding) {

@@ -1,6 +1,8 @@
 //! What a binding runs: what it says, or what the promotions to it let it run.
 
-use choreo_api::v1alpha1::{Deployment, HeaderMatch, Release, TargetEnvironment, common::TypedRef};
+use choreo_api::v1alpha1::{
+    Deployment, HeaderMatch, Release, RolloutType, TargetEnvironment, common::TypedRef,
+};
 use choreo_api::{conditions::reasons, names};
 use choreo_promotion::{Active, Lane, Member, Phase, State, Text};
 
@@ -21,6 +23,8 @@ pub struct Side {
     pub weight: u8,
     /// Requests with this header go to the new one.
     pub testers: Option<HeaderMatch>,
+    /// Whether the new one has an address of its own.
+    pub preview: bool,
 }
 
 /// What a binding runs.
@@ -111,14 +115,16 @@ pub fn effective(world: &World, binding: &Binding) -> Effective {
             candidate,
             weight,
         } => {
-            let testers = rolling
+            let strategy = rolling
                 .and_then(|m| strategy_of(world, binding, &m.request.id))
-                .and_then(|target| target.strategy.as_ref()?.testers.clone());
+                .and_then(|target| target.strategy.as_ref());
+            let testers = strategy.and_then(|strategy| strategy.testers.clone());
             return Effective::Two(Box::new(Side {
                 stable: stable.to_string(),
                 candidate: candidate.to_string(),
                 weight,
                 testers,
+                preview: strategy.is_some_and(|s| s.type_ == RolloutType::BlueGreen),
             }));
         }
         Active::One(artifact) => artifact.map(|artifact| artifact.to_string()),

@@ -24,13 +24,7 @@ pub fn gate_for(
     name: &str,
     round: u32,
 ) -> Option<Gate> {
-    let spec = &promotion.spec;
-    let pipeline = paths::pipeline_of(world, namespace, &spec.owner.project_name)?;
-    let way = paths::way(
-        pipeline,
-        spec.source_environment.as_deref()?,
-        &spec.target_environment,
-    )?;
+    let way = paths::way_of(world, namespace, &promotion.spec)?;
     if round == 0 {
         policy::gate_of(way.target, name).cloned()
     } else {
@@ -64,7 +58,7 @@ pub fn gate_release(
     let job = found.job.as_ref()?;
     let spec = &promotion.spec;
     let environment = match job.cell {
-        GateCell::Source => spec.source_environment.as_deref()?,
+        GateCell::Source => paths::way_of(world, &namespace, spec)?.source,
         GateCell::Target => &spec.target_environment,
     };
     let place = match Place::find(world, &namespace, &spec.owner.project_name, environment) {

@@ -9,12 +9,12 @@ use choreo_api::v1alpha1::{
     PromotionDecision, Release, common::ReleaseState,
 };
 use choreo_promotion::{
-    self as machine, Bypass, Facts, Finding, Health, Intent, Lane, Member, Millis, Report, Request, SetFacts,
-    Target, Text, Verdict,
+    self as machine, Bypass, Facts, Finding, Health, Intent, Lane, Member, Millis, Report, Request, Target,
+    Text, Verdict,
 };
 use kube::ResourceExt as _;
 
-use super::{PROMOTED_BY, effective, freeze, jobs, paths, policy, preview, record, refuse};
+use super::{PROMOTED_BY, effective, freeze, jobs, paths, policy, preview, record, refuse, sets, wanted};
 use crate::{
     binding::{self, Binding},
     render::Family,
@@ -89,6 +89,28 @@ pub fn members<'a>(
     all.into_iter()
 }
 
+/// Where a promotion stands among the others of its lane, for sorting: earlier ones are smaller.
+pub fn place_of(world: &World, promotion: &Promotion) -> (u64, u64, Millis, String) {
+    let request = Request {
+        id: Text::from(promotion.name_any().as_str()),
+        created: created(promotion),
+        arrival: arrival(world, promotion),
+        ..Request::default()
+    };
+    let (order, arrival, created, id) = machine::place(&request, &record::restore(promotion));
+    (order, arrival, created, id.to_string())
+}
+
+fn created(promotion: &Promotion) -> Millis {
+    let created = promotion.metadata.creation_timestamp.as_ref();
+    created.map(|t| t.0.as_millisecond()).unwrap_or_default()
+}
+
+fn arrival(world: &World, promotion: &Promotion) -> u64 {
+    let namespace = promotion.namespace().unwrap_or_default();
+    world.arrival(&ObjectRef::new(Kind::Promotion, namespace, promotion.name_any()))
+}
+
 /// The lanes that an object of the world concerns.
 pub fn lanes_of(world: &World, reference: &ObjectRef) -> BTreeSet<LaneKey> {
     let namespace = reference.key.namespace.as_str();
@@ -105,8 +127,13 @@ pub fn lanes_of(world: &World, reference: &ObjectRef) -> BTreeSet<LaneKey> {
         Kind::Promotion => {
             if let Some(promotion) = world.get::<Promotion>(namespace, name) {
                 lanes.insert(LaneKey::of(promotion));
-                if let Some(set) = &promotion.spec.set {
-                    let same = |p: &&std::sync::Arc<Promotion>| p.spec.set.as_ref() == Some(set);
+                // What has come here for good may go on by itself.
+                let spec = &promotion.spec;
+                let (component, target) = (&spec.owner.component_name, &spec.target_environment);
+                let here = binding_of(world, namespace, component, spec.track(), target);
+                lanes.extend(here.iter().flat_map(|binding| beyond(world, binding)));
+                if promotion.spec.set.is_some() {
+                    let same = |p: &&std::sync::Arc<Promotion>| sets::same_set(p, promotion);
                     let all = world.in_namespace::<Promotion>(namespace).filter(same);
                     lanes.extend(all.map(|p| LaneKey::of(p)));
                 }
@@ -155,7 +182,7 @@ pub fn lanes_of(world: &World, reference: &ObjectRef) -> BTreeSet<LaneKey> {
             if let Some(binding) = Binding::find(world, reference) {
                 lanes.extend(of_component(&binding.owner.component_name));
                 lanes.extend(beyond(world, &binding));
-                if wants(world, &binding) {
+                if wanted::wants(world, &binding) {
                     lanes.insert(LaneKey::of_binding(&binding));
                 }
             }
@@ -207,139 +234,10 @@ pub(super) fn binding_of(
     all.find(|b| b.owner.component_name == component && b.environment == environment)
 }
 
-/// Whether a binding says an artifact that it may not run, and nobody has asked for its promotion.
-fn wants(world: &World, binding: &Binding) -> bool {
-    requested(world, binding).is_some()
-}
-
-fn requested(world: &World, binding: &Binding) -> Option<String> {
-    let guard = paths::guard(world, binding.namespace(), &binding.owner, &binding.environment);
-    if guard == paths::Guard::None || binding.state == ReleaseState::Undeploy {
-        return None;
-    }
-    let artifact = binding.artifact.clone()?;
-    let known = members(
-        world,
-        binding.namespace(),
-        &binding.owner.component_name,
-        &binding.track,
-        &binding.environment,
-    )
-    .any(|p| {
-        let status = p.status.as_ref();
-        p.spec.artifact_ref.as_deref() == Some(&artifact)
-            || status.is_some_and(|s| s.artifact.as_deref() == Some(&artifact))
-    });
-    let runs = effective::running(world, binding).as_deref() == Some(&artifact);
-    (!known && !runs && !effective::proven(world, binding, &artifact)).then_some(artifact)
-}
-
-/// Promotions that nobody made, and that should be: of what somebody wrote into a guarded binding, and of what is promoted by
-/// itself.
-pub fn wanted(world: &World, key: &LaneKey) -> Vec<Promotion> {
-    let mut all = Vec::new();
-    let target = binding_of(
-        world,
-        &key.namespace,
-        &key.component,
-        &key.track,
-        &key.environment,
-    );
-    if let Some(binding) = &target
-        && let Some(artifact) = requested(world, binding)
-    {
-        let pipeline = paths::pipeline_of(world, &key.namespace, &binding.owner.project_name);
-        let mut ways: Vec<&str> = pipeline
-            .map(|p| {
-                paths::ways_into(p, &key.environment)
-                    .map(|way| way.source)
-                    .collect()
-            })
-            .unwrap_or_default();
-        // Of several ways the one is meant whose source runs the artifact.
-        ways.sort_by_key(|source| {
-            let there = binding_of(world, &key.namespace, &key.component, &key.track, source);
-            there.is_none_or(|b| b.artifact.as_deref() != Some(&artifact))
-        });
-        let author = crate::AnyObject::meta(&match world.get_any(&binding.reference) {
-            Some(object) => object,
-            None => return all,
-        })
-        .annotations
-        .as_ref()
-        .and_then(|a| a.get(super::CHANGED_BY).cloned());
-        if let Some(source) = ways.first() {
-            let mut promotion = make(key, binding, source, &artifact);
-            promotion.spec.from_binding = true;
-            promotion.spec.requested_by = author;
-            promotion.spec.reason = Some(format!("the artifact was written into {}", binding.reference));
-            all.push(promotion);
-        }
-    }
-    all.extend(automatic(world, key));
-    all
-}
-
-fn make(key: &LaneKey, of: &Binding, source: &str, artifact: &str) -> Promotion {
-    let name = names::k8s_name(names::LABEL_LIMIT, &[&key.binding(), artifact]).replace('.', "-");
-    let mut promotion = Promotion::new(&name, choreo_api::v1alpha1::PromotionSpec::default());
-    promotion.metadata.namespace = Some(key.namespace.clone());
-    promotion.spec.owner = of.owner.clone();
-    promotion.spec.track = Some(key.track.clone());
-    promotion.spec.source_environment = Some(source.to_owned());
-    promotion.spec.target_environment.clone_from(&key.environment);
-    promotion.spec.artifact_ref = Some(artifact.to_owned());
-    promotion
-}
-
-/// What is healthy in a source environment and promoted from there by itself, once for each artifact.
-fn automatic(world: &World, key: &LaneKey) -> Vec<Promotion> {
-    let component = world.get::<choreo_api::v1alpha1::Component>(&key.namespace, &key.component);
-    let Some(project) = component.map(|c| c.spec.owner.project_name.clone()) else {
-        return Vec::new();
-    };
-    let Some(pipeline) = paths::pipeline_of(world, &key.namespace, &project) else {
-        return Vec::new();
-    };
-    let mut all = Vec::new();
-    for way in paths::ways_into(pipeline, &key.environment).filter(|way| way.target.auto_promote) {
-        let Some(source) = binding_of(world, &key.namespace, &key.component, &key.track, way.source) else {
-            continue;
-        };
-        let Some(artifact) = effective::effective(world, &source).stable(&source) else {
-            continue;
-        };
-        let healthy = source
-            .conditions
-            .iter()
-            .any(|c| c.type_ == types::READY && c.is_true());
-        let there = binding_of(
-            world,
-            &key.namespace,
-            &key.component,
-            &key.track,
-            &key.environment,
-        );
-        let runs = there.as_ref().and_then(|b| b.artifact.clone());
-        let mut promotion = make(key, &source, way.source, &artifact);
-        // Once for each artifact, whatever became of it.
-        let asked = members(
-            world,
-            &key.namespace,
-            &key.component,
-            &key.track,
-            &key.environment,
-        )
-        .any(|p| p.spec.artifact_ref.as_deref() == Some(&artifact));
-        let rolls_in_source = members(world, &key.namespace, &key.component, &key.track, way.source)
-            .any(|p| !super::is_over(p));
-        if healthy && !asked && !rolls_in_source && runs.as_deref() != Some(&artifact) {
-            promotion.spec.requested_by = Some(format!("pipeline:{}", pipeline.name_any()));
-            promotion.spec.reason = Some(format!("autoPromote from {}", way.source));
-            all.push(promotion);
-        }
-    }
-    all
+/// The promotion that had a binding say its artifact.
+pub(super) fn promoted_by(world: &World, binding: &Binding) -> Option<String> {
+    let object = world.get_any(&binding.reference)?;
+    object.meta().annotations.as_ref()?.get(PROMOTED_BY).cloned()
 }
 
 /// What can be seen of a lane's target.
@@ -347,9 +245,7 @@ pub(super) fn target_of(world: &World, binding: Option<&Binding>) -> Target {
     let Some(binding) = binding else {
         return Target::default();
     };
-    let by = world
-        .get_any(&binding.reference)
-        .and_then(|o| o.meta().annotations.as_ref()?.get(PROMOTED_BY).cloned());
+    let by = promoted_by(world, binding);
     let undeployed = binding.state == ReleaseState::Undeploy;
     let mut target = Target {
         artifact: binding
@@ -413,7 +309,7 @@ pub(super) fn target_of(world: &World, binding: Option<&Binding>) -> Target {
 }
 
 /// The artifact that a promotion is of: the one that it has settled on, or names, or means.
-fn artifact_of(world: &World, namespace: &str, promotion: &Promotion) -> Option<String> {
+pub(super) fn artifact_of(world: &World, namespace: &str, promotion: &Promotion) -> Option<String> {
     let spec = &promotion.spec;
     let settled = promotion.status.as_ref().and_then(|s| s.artifact.clone());
     if let Some(artifact) = settled.or_else(|| spec.artifact_ref.clone()) {
@@ -442,9 +338,14 @@ fn artifact_of(world: &World, namespace: &str, promotion: &Promotion) -> Option<
 pub(super) fn bare_member(world: &World, namespace: &str, promotion: &Promotion) -> Option<Member> {
     let spec = &promotion.spec;
     let artifact = artifact_of(world, namespace, promotion);
-    let way = paths::pipeline_of(world, namespace, &spec.owner.project_name)
-        .zip(spec.source_environment.as_deref())
-        .and_then(|(pipeline, source)| paths::way(pipeline, source, &spec.target_environment));
+    // The way back to what was healthy here before demands nothing.
+    let demands_nothing = spec.is_rollback()
+        && artifact.as_deref().is_some_and(|artifact| {
+            let (component, target) = (&spec.owner.component_name, &spec.target_environment);
+            let binding = binding_of(world, namespace, component, spec.track(), target);
+            binding.is_some_and(|binding| effective::proven(world, &binding, artifact))
+        });
+    let way = paths::way_of(world, namespace, spec).filter(|_| !demands_nothing);
     let kept = artifact
         .as_deref()
         .and_then(|name| world.get::<DeployableArtifact>(namespace, name));
@@ -460,12 +361,8 @@ pub(super) fn bare_member(world: &World, namespace: &str, promotion: &Promotion)
                 Intent::Promote
             },
             written: spec.from_binding,
-            created: promotion
-                .metadata
-                .creation_timestamp
-                .as_ref()
-                .map(|t| t.0.as_millisecond())
-                .unwrap_or_default(),
+            created: created(promotion),
+            arrival: arrival(world, promotion),
         },
         policy: policy::policy(way.map(|way| way.target), steps),
         state: record::restore(promotion),
@@ -536,10 +433,8 @@ fn facts(
         digest: Text::from(digest.as_str()),
         diff: Text::from(diff.as_str()),
         refusals: refuse::refusals(world, namespace, spec, artifact),
-        healthy_since: spec
-            .source_environment
-            .as_deref()
-            .and_then(|source| healthy_since(world, key, source, artifact?)),
+        healthy_since: paths::way_of(world, namespace, spec)
+            .and_then(|way| healthy_since(world, key, way.source, artifact?)),
         decisions: decisions(world, &reference),
         bypass: bypass(world, &reference),
         reports: gate_reports(world, namespace, promotion, member, reports),
@@ -547,7 +442,7 @@ fn facts(
         proven: artifact
             .zip(binding)
             .is_some_and(|(artifact, binding)| effective::proven(world, binding, artifact)),
-        set: set(world, promotion),
+        set: sets::facts(world, promotion),
     }
 }
 
@@ -579,15 +474,30 @@ fn healthy_since(world: &World, key: &LaneKey, source: &str, artifact: &str) -> 
     since.map(|since| since.max(ready))
 }
 
-fn decisions(world: &World, promotion: &ObjectRef) -> Vec<machine::Decision> {
+pub(super) fn decisions(world: &World, promotion: &ObjectRef) -> Vec<machine::Decision> {
     let mut all: Vec<&PromotionDecision> = world
         .referring::<PromotionDecision>(promotion)
         .map(AsRef::as_ref)
         .filter(|d| d.metadata.deletion_timestamp.is_none())
         .collect();
-    all.sort_by_key(|d| (d.metadata.creation_timestamp.as_ref().map(|t| t.0), d.name_any()));
+    // Times have seconds. What is on record has its place; the rest comes after it, as it came.
+    let recorded = world.get::<Promotion>(&promotion.key.namespace, &promotion.key.name);
+    let recorded = recorded
+        .and_then(|p| p.status.as_ref())
+        .map(|s| s.decisions.as_slice());
+    let place = |name: &str| {
+        let mut names = recorded.unwrap_or_default().iter().map(|d| d.name.as_deref());
+        names.position(|known| known == Some(name)).unwrap_or(usize::MAX)
+    };
+    all.sort_by_cached_key(|d| {
+        let name = d.name_any();
+        let reference = ObjectRef::new(Kind::PromotionDecision, &promotion.key.namespace, &name);
+        let at = d.metadata.creation_timestamp.as_ref().map(|t| t.0);
+        (place(&name), world.arrival(&reference), at, name)
+    });
     all.into_iter()
         .map(|d| machine::Decision {
+            id: Text::from(d.name_any().as_str()),
             by: Text::from(d.spec.user.as_deref().unwrap_or_default()),
             groups: d.spec.groups.iter().map(|g| Text::from(g.as_str())).collect(),
             verdict: match d.spec.decision {
@@ -661,55 +571,4 @@ fn gate_reports(
         }
     }
     all
-}
-
-/// How the others of a promotion's set are doing.
-fn set(world: &World, promotion: &Promotion) -> Option<SetFacts> {
-    let set = promotion.spec.set.as_ref()?;
-    let namespace = promotion.namespace().unwrap_or_default();
-    let all: Vec<&Promotion> = world
-        .in_namespace::<Promotion>(&namespace)
-        .map(AsRef::as_ref)
-        .filter(|p| p.spec.set.as_ref() == Some(set))
-        .collect();
-    let there = i32::try_from(all.len()).unwrap_or(i32::MAX) >= set.members;
-    let status = |p: &Promotion| p.status.clone().unwrap_or_default();
-    let complete = |p: &Promotion| status(p).rollout.is_some_and(|r| r.complete);
-    let broken = all.iter().any(|p| {
-        let phase = status(p).phase.unwrap_or_default();
-        phase.is_final() && phase != choreo_api::v1alpha1::PromotionPhase::Succeeded
-    });
-    let began = |p: &Promotion| status(p).start_time.is_some();
-    let runs = |p: &Promotion| began(p) && complete(p);
-    let needs = connected(world, &namespace, promotion);
-    let needed = |p: &&&Promotion| {
-        needs.contains(&p.spec.owner.component_name) && !needs_back(world, &namespace, p, promotion)
-    };
-    Some(SetFacts {
-        may_start: there
-            && all.iter().all(|p| began(p) || complete(p))
-            && all.iter().filter(needed).all(|p| runs(p)),
-        may_finish: there
-            && all
-                .iter()
-                .all(|p| p.name_any() == promotion.name_any() || runs(p)),
-        broken,
-    })
-}
-
-/// The components that a promotion's artifact connects to.
-fn connected(world: &World, namespace: &str, promotion: &Promotion) -> BTreeSet<String> {
-    let artifact = artifact_of(world, namespace, promotion);
-    let kept = artifact.and_then(|name| world.get::<DeployableArtifact>(namespace, &name).cloned());
-    let workload = kept.as_ref().and_then(|a| a.spec.workload.as_ref());
-    let connections = workload.into_iter().flat_map(|w| w.connections.values());
-    connections
-        .filter_map(crate::world::target_component)
-        .map(str::to_owned)
-        .collect()
-}
-
-/// Whether two components connect to each other: neither can be first then, and neither waits.
-fn needs_back(world: &World, namespace: &str, other: &Promotion, promotion: &Promotion) -> bool {
-    connected(world, namespace, other).contains(&promotion.spec.owner.component_name)
 }

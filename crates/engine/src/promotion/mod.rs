@@ -19,19 +19,23 @@ mod policy;
 mod preview;
 mod record;
 mod refuse;
+mod sets;
 pub(crate) mod side;
+mod wanted;
 
 pub use choreo_promotion as machine;
 pub(crate) use effective::candidate_track;
 pub use effective::{CANDIDATE, Effective, Side, candidate_name, effective};
 pub use jobs::gate_for;
 pub use jobs::{gate_release, log_of};
-pub use lane::{LaneKey, Reports, lane, lanes_of, members, wanted};
-pub use paths::{Guard, Way, first_environment, guard, is_guarded, pipeline_of, way, ways_into};
+pub use lane::{LaneKey, Reports, lane, lanes_of, members, place_of};
+pub use paths::{Guard, Way, first_environment, guard, is_guarded, pipeline_of, way, way_of, ways_into};
 pub use policy::{analysis_of, gate_of, milliseconds, policy};
-pub use preview::{Change, Preview, new_binding, preview};
+pub use preview::{Change, Preview, new_binding, preview, preview_addresses};
 pub use record::{Waits, restore, status};
+pub(crate) use refuse::path_refusal;
 pub use refuse::refusals;
+pub use wanted::wanted;
 
 use choreo_api::v1alpha1::{Promotion, PromotionPhase};
 

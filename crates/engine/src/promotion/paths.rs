@@ -1,7 +1,8 @@
 //! The ways into an environment, and which of them are guarded.
 
 use choreo_api::v1alpha1::{
-    DeploymentPipeline, Environment, Project, RolloutType, TargetEnvironment, common::ComponentOwner,
+    DeploymentPipeline, Environment, Project, PromotionSpec, RolloutType, TargetEnvironment,
+    common::ComponentOwner,
 };
 
 use crate::{plans::pipeline, world::World};
@@ -56,6 +57,16 @@ pub fn ways_into<'a>(
 /// The way from one environment to another.
 pub fn way<'a>(pipeline: &'a DeploymentPipeline, source: &str, environment: &'a str) -> Option<Way<'a>> {
     ways_into(pipeline, environment).find(|way| way.source == source)
+}
+
+/// The way that a promotion takes. The way back has no source; what it demands, if anything, is what the way there demands, and of
+/// several the first.
+pub fn way_of<'a>(world: &'a World, namespace: &str, spec: &'a PromotionSpec) -> Option<Way<'a>> {
+    let pipeline = pipeline_of(world, namespace, &spec.owner.project_name)?;
+    match &spec.source_environment {
+        Some(source) => way(pipeline, source, &spec.target_environment),
+        None => ways_into(pipeline, &spec.target_environment).next(),
+    }
 }
 
 fn demands(target: &TargetEnvironment) -> bool {

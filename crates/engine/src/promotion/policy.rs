@@ -10,6 +10,9 @@ const MINUTE: Millis = 60 * SECOND;
 const PATIENCE: Millis = 7 * 24 * 60 * MINUTE;
 /// How long a new revision may take to be healthy, if nobody says otherwise.
 const PROGRESS_DEADLINE: Millis = 10 * MINUTE;
+/// For how long a new revision has to fail: a Deployment says of the pods of the revision before what they could not do, until it
+/// has got rid of them.
+const FAILURE_GRACE: Millis = 5 * SECOND;
 /// How long an attempt at a gate may take, if nobody says otherwise.
 const GATE_TIMEOUT: Millis = 5 * MINUTE;
 /// How long to wait before another attempt, if nobody says otherwise.
@@ -74,6 +77,7 @@ pub fn policy(target: Option<&TargetEnvironment>, steps: bool) -> Policy {
             strategy: Strategy::InPlace,
             rollback_on_failure: false,
             progress_deadline: PROGRESS_DEADLINE,
+            failure_grace: FAILURE_GRACE,
             patience: PATIENCE,
         };
     };
@@ -101,6 +105,7 @@ pub fn policy(target: Option<&TargetEnvironment>, steps: bool) -> Policy {
             strategy.and_then(|s| s.progress_deadline.as_ref()),
             PROGRESS_DEADLINE,
         ),
+        failure_grace: FAILURE_GRACE,
         patience: or(target.expires_after.as_ref(), PATIENCE),
     }
 }

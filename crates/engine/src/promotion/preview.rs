@@ -9,7 +9,8 @@ use choreo_promotion::{Check, Finding};
 use kube::ResourceExt as _;
 use serde_json::{Map, Value, json};
 
-use super::{jobs, lane::binding_of};
+use super::lane::{LaneKey, binding_of};
+use super::{effective, jobs};
 use crate::{
     binding::{self, Binding},
     hash, plans,
@@ -158,6 +159,27 @@ pub fn new_binding(spec: &PromotionSpec, namespace: &str, artifact: &DeployableA
         "metadata": {"name": name, "namespace": namespace},
         "spec": own,
     })
+}
+
+/// Where the new revision of a blue-green rollout can be looked at; none if nothing is rolled out in that way.
+pub fn preview_addresses(world: &World, key: &LaneKey) -> Vec<String> {
+    let found = binding_of(
+        world,
+        &key.namespace,
+        &key.component,
+        &key.track,
+        &key.environment,
+    );
+    let Some(mut binding) = found else {
+        return Vec::new();
+    };
+    match effective::effective(world, &binding) {
+        effective::Effective::Two(side) if side.preview => {
+            binding.artifact = Some(side.candidate);
+            plans::preview_addresses(world, &binding)
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// What a promotion of an artifact would change in the target environment, as things are.

@@ -107,6 +107,10 @@ pub fn restore(promotion: &Promotion) -> State {
     let rollout = status.rollout.clone().unwrap_or_default();
     let word = status.reason.as_deref().unwrap_or_default();
     State {
+        order: status
+            .order
+            .and_then(|order| u64::try_from(order).ok())
+            .unwrap_or_default(),
         phase: phase(status.phase.unwrap_or_default()),
         reason: REASONS
             .iter()
@@ -122,6 +126,7 @@ pub fn restore(promotion: &Promotion) -> State {
         step: count(rollout.step),
         step_since: millis(rollout.since.as_ref()).unwrap_or_default(),
         step_ready: millis(rollout.ready.as_ref()),
+        failing: millis(rollout.failing.as_ref()),
         started: millis(status.start_time.as_ref()),
         ended: millis(status.completion_time.as_ref()),
         bypass: status.bypass.as_ref().map(|bypass| Bypass {
@@ -175,6 +180,7 @@ pub fn status(state: &State, weight: Option<u8>, wait: Option<&Wait>) -> Promoti
     };
     let rolls = state.started.is_some() || state.complete;
     PromotionStatus {
+        order: i64::try_from(state.order).ok().filter(|order| *order > 0),
         phase: Some(api_phase(state.phase)),
         reason: reason(state.reason),
         waits_for: wait.map(|wait| wait.message.clone()),
@@ -192,10 +198,12 @@ pub fn status(state: &State, weight: Option<u8>, wait: Option<&Wait>) -> Promoti
         rollout: rolls.then(|| RolloutProgress {
             step: number(state.step),
             weight: weight.map(i32::from),
+            preview: Vec::new(),
             since: Some(state.step_since)
                 .filter(|_| state.started.is_some())
                 .and_then(time),
             ready: state.step_ready.and_then(time),
+            failing: state.failing.and_then(time),
             applied: state.applied,
             complete: state.complete,
         }),

@@ -1,12 +1,17 @@
 //! The rules of a promotion. Each has a name, and a refusal says it.
 
 use choreo_api::conditions::types;
-use choreo_api::v1alpha1::{DeployableArtifact, DeploymentPipeline, PromotionSpec, common::ReleaseState};
+use choreo_api::v1alpha1::{
+    Component, DeployableArtifact, DeploymentPipeline, PromotionSpec, RolloutType, common::ReleaseState,
+};
 use choreo_promotion::{Refusal, Text};
 use kube::ResourceExt as _;
 
 use super::{lane::binding_of, members, paths};
-use crate::{binding::Binding, constraints, plans::pipeline, problem::quoted_list, world::World};
+use crate::{
+    binding::Binding, constraints, plans::pipeline, problem::quoted_list, render::Family, revision,
+    world::World,
+};
 
 fn refusal(rule: &str, message: impl AsRef<str>) -> Refusal {
     Refusal {
@@ -56,6 +61,9 @@ pub fn refusals(
                 ));
             }
             all.extend(constrained(world, namespace, spec, found));
+            if let Some(way) = paths::way_of(world, namespace, spec).filter(|_| !spec.is_rollback()) {
+                all.extend(candidate_name_taken(world, namespace, spec, found, way));
+            }
         }
     }
     let Some(pipeline) = paths::pipeline_of(world, namespace, &owner.project_name) else {
@@ -78,17 +86,66 @@ pub fn refusals(
     all
 }
 
-/// The way back leads past all demands, and therefore only to what was healthy in the environment before.
+/// The way back leads to a revision that is kept. What was healthy here before passes no gate; anything else passes all of them.
 fn gone_back(world: &World, namespace: &str, spec: &PromotionSpec, artifact: &str) -> Option<Refusal> {
     let (component, target) = (&spec.owner.component_name, spec.target_environment.as_str());
     let binding = binding_of(world, namespace, component, spec.track(), target);
-    let proven = binding.is_some_and(|binding| super::effective::proven(world, &binding, artifact));
-    (!proven).then(|| {
+    let kept = binding.is_some_and(|binding| {
+        let mut all = revision::history(world, &binding.reference).into_iter();
+        all.any(|d| d.spec.deployment_artifact_ref.as_deref() == Some(artifact))
+    });
+    (!kept).then(|| {
         refusal(
-            "RevisionNotProven",
-            format!("{artifact} was never healthy in environment {target:?}: promote it instead"),
+            "RevisionNotKept",
+            format!("no revision of environment {target:?} that is kept has {artifact}: promote it instead"),
         )
     })
+}
+
+/// While two revisions run side by side, the new one needs a name of its own.
+fn candidate_name_taken(
+    world: &World,
+    namespace: &str,
+    spec: &PromotionSpec,
+    artifact: &DeployableArtifact,
+    way: paths::Way<'_>,
+) -> Option<Refusal> {
+    let in_steps = way
+        .target
+        .strategy
+        .as_ref()
+        .is_some_and(|s| matches!(s.type_, RolloutType::Canary | RolloutType::BlueGreen));
+    if !in_steps || Family::of(&artifact.spec) != Family::LongRunning {
+        return None;
+    }
+    let component = &spec.owner.component_name;
+    let name = super::candidate_name(component, spec.track());
+    let other = world
+        .get::<Component>(namespace, &name)
+        .filter(|other| other.spec.owner.project_name == spec.owner.project_name);
+    let track = super::candidate_track(spec.track());
+    let beside = binding_of(world, namespace, component, &track, &spec.target_environment);
+    let taken = match (other, beside) {
+        (Some(_), _) => format!("component {name:?}"),
+        (None, Some(_)) => format!("track {track:?}"),
+        (None, None) => return None,
+    };
+    Some(refusal(
+        "CandidateNameTaken",
+        format!(
+            "the new revision would be called {name:?} beside the old one, as {taken} is: rename that, or choose strategy RollingUpdate"
+        ),
+    ))
+}
+
+/// The rules that the pipeline alone decides: whether it leads from a source to a target.
+pub(crate) fn path_refusal(world: &World, namespace: &str, spec: &PromotionSpec) -> Option<Refusal> {
+    let pipeline = paths::pipeline_of(world, namespace, &spec.owner.project_name)?;
+    along(
+        pipeline,
+        spec.source_environment.as_deref()?,
+        &spec.target_environment,
+    )
 }
 
 /// Whether the pipeline leads from one to the other.

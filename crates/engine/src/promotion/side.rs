@@ -13,6 +13,27 @@ fn is_of_gateway(object: &Value) -> bool {
     group.starts_with("gateway.networking.k8s.io/") || group.starts_with("gateway.envoyproxy.io/")
 }
 
+/// Whether an object is a route to a backend of this name. What has no host of its own (TCP, UDP) has no second address either.
+fn leads_to(object: &Value, backend: &str) -> bool {
+    let rules = object.pointer("/spec/rules").and_then(Value::as_array);
+    let to_it = |rule: &Value| {
+        let backends = rule["backendRefs"].as_array();
+        backends.is_some_and(|all| {
+            all.iter()
+                .any(|b| b["name"] == *backend && b.get("kind").is_none())
+        })
+    };
+    object.pointer("/spec/hostnames").is_some() && rules.is_some_and(|rules| rules.iter().any(to_it))
+}
+
+/// Whether an object is a policy of one of these routes, or something that such a policy reads under the route's name.
+fn guards_one(object: &Value, routes: &[Value]) -> bool {
+    let targets = object.pointer("/spec/targetRefs").and_then(Value::as_array);
+    let one = object.pointer("/spec/targetRef");
+    let mut all = targets.into_iter().flatten().chain(one);
+    all.any(|target| routes.contains(&target["name"]))
+}
+
 /// The objects of both.
 pub(crate) fn side_by_side(
     binding: &Binding,
@@ -23,10 +44,18 @@ pub(crate) fn side_by_side(
     let (component, track) = (&binding.owner.component_name, &binding.track);
     let old = names::workload(component, track);
     let new = candidate_name(component, track);
+    let mut candidate: Vec<Value> = candidate.into_iter().map(|resource| resource.object).collect();
+    // Its own address is where another track of this name would be; the guards of its routes come along.
+    let shown: Vec<Value> = candidate
+        .iter()
+        .filter(|object| side.preview && leads_to(object, &new))
+        .map(|route| route["metadata"]["name"].clone())
+        .collect();
+    candidate.retain(|object| {
+        !is_of_gateway(object) || shown.contains(&object["metadata"]["name"]) || guards_one(object, &shown)
+    });
     let mut objects: Vec<Value> = candidate
         .into_iter()
-        .map(|resource| resource.object)
-        .filter(|object| !is_of_gateway(object))
         .map(|object| beside(object, binding, side))
         .collect();
     for mut resource in stable {
@@ -136,6 +165,7 @@ mod tests {
                 name: "x-test".to_owned(),
                 value: "yes".to_owned(),
             }),
+            preview: false,
         };
         share(&mut route, "app", "app-canary", &side);
         assert_eq!(

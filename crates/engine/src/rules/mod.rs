@@ -11,7 +11,7 @@
 mod defaults;
 
 use choreo_api::annotations::FORCE_DELETE;
-use choreo_api::v1alpha1::{DeploymentPipeline, Environment, Project};
+use choreo_api::v1alpha1::{DeploymentPipeline, Environment, Project, PromotionBypass};
 use kube::ResourceExt as _;
 use serde_json::Value;
 
@@ -202,6 +202,7 @@ pub fn reads(kind: Kind, deletion: bool) -> Option<&'static [Kind]> {
     match kind {
         Kind::DeploymentPipeline | Kind::ComponentType | Kind::Trait | Kind::ResourceType => Some(&[]),
         Kind::Environment => Some(&[Kind::Environment]),
+        Kind::Promotion => Some(&[Kind::Project, Kind::DeploymentPipeline, Kind::PromotionBypass]),
         kind if binding::KINDS.contains(&kind) => Some(&[Kind::Project, Kind::DeploymentPipeline]),
         _ => None,
     }
@@ -242,6 +243,21 @@ fn wrong(world: &World, object: &AnyObject) -> Vec<Refusal> {
                 Some(at(&format!("spec.freezes[{i}]"), why))
             });
             host.into_iter().chain(wrong).collect()
+        }
+        AnyObject::Promotion(promotion) => {
+            let namespace = promotion.namespace().unwrap_or_default();
+            let name = promotion.name_any();
+            // Whoever goes past everything has said so before.
+            let past = world
+                .in_namespace::<PromotionBypass>(&namespace)
+                .any(|bypass| bypass.spec.promotion_ref == name);
+            let refusal = (!past)
+                .then(|| crate::promotion::path_refusal(world, &namespace, &promotion.spec))
+                .flatten();
+            let said = |r: choreo_promotion::Refusal| {
+                at("spec.targetEnvironment", format!("{}: {}", r.rule, r.message))
+            };
+            refusal.map(said).into_iter().collect()
         }
         AnyObject::ComponentType(_) | AnyObject::Trait(_) | AnyObject::ResourceType(_) => object
             .to_value()

@@ -92,19 +92,29 @@ fn what_was_not_promoted_does_not_run_and_is_a_request() {
     assert_eq!(wanted.len(), 1);
     assert_eq!(wanted[0].spec.artifact_ref.as_deref(), Some(artifact.as_str()));
     assert!(wanted[0].spec.from_binding);
-    // Asked for once.
-    world.upsert(promotion(
-        &artifact,
-        &json!({"phase": "Rejected", "artifact": artifact}),
-    ));
+    // Asked for once, until something is written again.
+    let mut refused = serde_json::to_value(&wanted[0]).unwrap();
+    refused["status"] = json!({"phase": "Rejected", "artifact": artifact, "order": 1});
+    world.upsert(AnyObject::from_value(&refused).unwrap());
     assert_eq!(promotion::wanted(&world, &key()), Vec::<Promotion>::new());
+    let mut written = binding(&artifact).to_value().unwrap();
+    written["metadata"]["generation"] = json!(3);
+    let mut later = world.clone();
+    later.upsert(AnyObject::from_value(&written).unwrap());
+    let again = promotion::wanted(&later, &key());
+    assert_eq!(again.len(), 1);
+    assert_ne!(again[0].metadata.name, wanted[0].metadata.name);
+    // What a promotion has it say is not asked for by it.
+    written["metadata"]["annotations"] = json!({promotion::PROMOTED_BY: wanted[0].metadata.name});
+    later.upsert(AnyObject::from_value(&written).unwrap());
+    assert_eq!(promotion::wanted(&later, &key()), Vec::<Promotion>::new());
     assert!(
         plan_of(&world, Kind::ServiceBinding, "greeter-staging")
             .children
             .is_empty()
     );
     // Let in, it runs.
-    let released = json!({"phase": "Succeeded", "artifact": artifact, "released": true});
+    let released = json!({"phase": "Succeeded", "artifact": artifact, "released": true, "order": 2});
     world.upsert(promotion(&artifact, &released));
     let plan = plan_of(&world, Kind::ServiceBinding, "greeter-staging");
     assert!(plan.children.iter().any(|child| child.kind() == "Release"));
@@ -191,6 +201,158 @@ fn a_canary_is_two_workloads_and_shares_of_every_route() {
 }
 
 #[test]
+fn a_blue_green_rollout_has_an_address_of_its_own_until_it_is_over() {
+    let (mut world, artifact) = guarded();
+    add(
+        &mut world,
+        &GUARDED.replace(
+            "{type: Canary, steps: [{weight: 10}], testers: {name: x-test, value: 'yes'}}",
+            "{type: BlueGreen}",
+        ),
+    );
+    world.upsert(binding(&artifact));
+    let rolling = json!({
+        "phase": "RollingOut", "artifact": artifact, "previousArtifact": artifact, "released": true, "accepted": true,
+        "startTime": "2026-01-01T00:00:01Z", "rollout": {"step": 0},
+    });
+    world.upsert(promotion(&artifact, &rolling));
+    let objects = |world: &World| -> Vec<Value> {
+        let plan = plan_of(world, Kind::ServiceBinding, "greeter-staging");
+        let release = plan
+            .children
+            .iter()
+            .find(|child| child.kind() == "Release")
+            .unwrap();
+        let resources = release.object["spec"]["resources"].as_array().unwrap();
+        resources.iter().map(|r| r["object"].clone()).collect()
+    };
+    let all = objects(&world);
+    let routes: Vec<(Value, Value)> = all
+        .iter()
+        .filter(|o| o["kind"] == "HTTPRoute")
+        .map(|o| {
+            let rule = &o["spec"]["rules"][0];
+            (
+                rule["matches"][0]["path"]["value"].clone(),
+                rule["backendRefs"].clone(),
+            )
+        })
+        .collect();
+    let preview: Vec<_> = routes
+        .iter()
+        .filter(|(path, _)| path.as_str().unwrap().contains("/greeter-canary"))
+        .collect();
+    let usual: Vec<_> = routes
+        .iter()
+        .filter(|(path, _)| !path.as_str().unwrap().contains("/greeter-canary"))
+        .collect();
+    assert!(!preview.is_empty() && preview.len() == usual.len(), "{routes:?}");
+    for (_, backends) in &preview {
+        assert_eq!(backends.as_array().unwrap().len(), 1);
+        assert_eq!(backends[0]["name"], "greeter-canary");
+    }
+    for (_, backends) in &usual {
+        assert_eq!(
+            (&backends[0]["weight"], &backends[1]["weight"]),
+            (&json!(100), &json!(0))
+        );
+    }
+    // Whatever guards a route guards the one to the preview.
+    let guards = |name: &str| {
+        all.iter()
+            .filter(|o| {
+                o.pointer("/spec/targetRefs/0/name")
+                    .is_some_and(|n| n.as_str().unwrap().starts_with(name))
+            })
+            .count()
+    };
+    assert_eq!(
+        guards("greeter-canary-"),
+        all.iter()
+            .filter(|o| o.pointer("/spec/targetRefs/0/name").is_some())
+            .count()
+            / 2
+    );
+    let addresses = promotion::preview_addresses(&world, &key());
+    assert!(
+        !addresses.is_empty()
+            && addresses
+                .iter()
+                .all(|address| address.contains("/greeter-canary")),
+        "{addresses:?}"
+    );
+    let done = json!({"phase": "Succeeded", "artifact": artifact, "released": true, "order": 1});
+    world.upsert(promotion(&artifact, &done));
+    assert!(!json!(objects(&world)).to_string().contains("greeter-canary"));
+    assert_eq!(promotion::preview_addresses(&world, &key()), Vec::<String>::new());
+}
+
+#[test]
+fn of_one_second_the_order_in_which_the_server_took_them_counts() {
+    let (mut world, artifact) = guarded();
+    let named = |name: &str, version: &str, uid: &str| {
+        let mut object = promotion(&artifact, &Value::Null).to_value().unwrap();
+        object["metadata"]["name"] = json!(name);
+        object["metadata"]["resourceVersion"] = json!(version);
+        object["metadata"]["uid"] = json!(uid);
+        object.as_object_mut().unwrap().remove("status");
+        AnyObject::from_value(&object).unwrap()
+    };
+    // Numbers, not texts; and what others write to it afterwards does not move it.
+    world.upsert(named("z", "9", "1"));
+    world.upsert(named("a", "10", "2"));
+    world.upsert(named("z", "11", "1"));
+    let lane = promotion::lane(&world, &key(), &promotion::Reports::new(), 1_767_225_601_000);
+    let outcome = machine::step(&lane, 1_767_225_601_000);
+    let order = |name: &str| {
+        let at = lane.members.iter().position(|m| &*m.request.id == name).unwrap();
+        outcome.states[at].order
+    };
+    assert_eq!((order("z"), order("a")), (1, 2));
+    // Made anew it is another one.
+    world.upsert(named("z", "12", "3"));
+    let place = |name: &str| promotion::place_of(&world, world.get::<Promotion>("default", name).unwrap());
+    assert!(place("a") < place("z"));
+}
+
+#[test]
+fn of_what_one_person_said_within_a_second_the_last_counts() {
+    let (mut world, artifact) = guarded();
+    world.upsert(promotion(&artifact, &Value::Null));
+    let decision = |name: &str, version: &str, what: &str| {
+        AnyObject::from_value(&json!({
+            "apiVersion": "openchoreo.dev/v1alpha1", "kind": "PromotionDecision",
+            "metadata": {"name": name, "namespace": "default", "resourceVersion": version, "uid": name,
+                         "creationTimestamp": "2026-01-01T00:00:01Z"},
+            "spec": {"promotionRef": "p", "decision": what, "user": "bob"},
+        }))
+        .unwrap()
+    };
+    let said = |world: &World| -> Vec<String> {
+        let lane = promotion::lane(world, &key(), &promotion::Reports::new(), 1_767_225_602_000);
+        lane.members[0]
+            .facts
+            .decisions
+            .iter()
+            .map(|d| d.id.to_string())
+            .collect()
+    };
+    world.upsert(decision("z", "9", "Approved"));
+    world.upsert(decision("a", "10", "Withdrawn"));
+    assert_eq!(said(&world), ["z", "a"]);
+    // After a new start nothing but the record knows, and it does.
+    let mut anew = World::new();
+    for object in world.iter() {
+        anew.upsert(object);
+    }
+    let recorded = json!({"decisions": [{"name": "z", "user": "bob", "decision": "Approved"}, {"name": "a", "user": "bob", "decision": "Withdrawn"}]});
+    anew.upsert(promotion(&artifact, &recorded));
+    anew.upsert(decision("z", "99", "Approved"));
+    anew.upsert(decision("m", "50", "Approved"));
+    assert_eq!(said(&anew), ["z", "a", "m"]);
+}
+
+#[test]
 fn a_skipped_environment_is_refused_by_name() {
     let (world, artifact) = guarded();
     let mut spec = choreo_api::v1alpha1::PromotionSpec {
@@ -224,6 +386,8 @@ fn a_skipped_environment_is_refused_by_name() {
 fn a_status_says_a_state_without_loss() {
     use machine::{Bypass, Check, Entry, Finding, Phase, Reason, State};
     let state = State {
+        order: 3,
+        failing: Some(12_000),
         phase: Phase::RollingOut,
         reason: Reason::None,
         accepted: true,

@@ -139,3 +139,47 @@ fn what_is_in_use_is_not_deleted_unless_forced() {
     let class = get(&world, Kind::ServiceClass, "default");
     assert!(messages(&world, Change::Delete(&class)).is_empty());
 }
+
+#[test]
+fn a_promotion_that_the_pipeline_does_not_lead_to_is_refused_unless_somebody_goes_past_it() {
+    let mut world = world(&[]);
+    world.upsert(pipeline(
+        "default",
+        &[("development", "staging"), ("staging", "production")],
+    ));
+    let promotion = |from: &str, to: &str| {
+        let owner = json!({"projectName": "default", "componentName": "greeter"});
+        object(
+            "Promotion",
+            "p",
+            json!({"owner": owner, "sourceEnvironment": from, "targetEnvironment": to}),
+        )
+    };
+    assert_eq!(
+        messages(&world, Change::Create(&promotion("development", "staging"))),
+        [] as [String; 0]
+    );
+    let refused = messages(&world, Change::Create(&promotion("development", "production")));
+    assert_eq!(refused.len(), 1);
+    assert!(
+        refused[0].starts_with("spec.targetEnvironment: EnvironmentSkipped: ")
+            && refused[0].contains("\"staging\""),
+        "{refused:?}"
+    );
+    let refused = messages(&world, Change::Create(&promotion("staging", "development")));
+    assert!(refused[0].contains("NoPath"), "{refused:?}");
+    world.upsert(object(
+        "PromotionBypass",
+        "b",
+        json!({"promotionRef": "p", "reason": "it burns", "user": "ann"}),
+    ));
+    assert_eq!(
+        messages(&world, Change::Create(&promotion("development", "production"))),
+        [] as [String; 0]
+    );
+    // Without a pipeline nothing can be said yet.
+    assert_eq!(
+        messages(&World::new(), Change::Create(&promotion("a", "b"))),
+        [] as [String; 0]
+    );
+}

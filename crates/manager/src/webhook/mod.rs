@@ -253,9 +253,20 @@ impl Webhook {
             "resources": ["promotions", "promotiondecisions", "promotionbypasses"],
             "scope": "Namespaced",
         });
+        // What may run is decided by these statuses. Whom the platform itself writes them as must be known, or it would keep itself
+        // from it.
+        let statuses = json!({
+            "apiGroups": [GROUP],
+            "apiVersions": ["*"],
+            "operations": ["UPDATE"],
+            "resources": ["promotions/status", "promotiondecisions/status", "promotionbypasses/status", "deployments/status"],
+            "scope": "Namespaced",
+        });
+        let mut authors = vec![signed];
+        authors.extend(self.options.own_user.is_some().then_some(statuses));
         let objects = vec![
             webhook("rules.openchoreo.dev", VALIDATE, rules(), may_be_away),
-            webhook("authors.openchoreo.dev", VALIDATE, vec![signed], must_answer),
+            webhook("authors.openchoreo.dev", VALIDATE, authors, must_answer),
         ];
         let object = configuration("ValidatingWebhookConfiguration", objects);
         let api: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());

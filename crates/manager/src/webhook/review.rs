@@ -89,9 +89,18 @@ impl Reviewer {
                 .and_then(Value::as_str)
                 .unwrap_or_default()
         };
-        let is_ours = text("/kind/group") == GROUP && text("/subResource").is_empty();
-        if !is_ours || !rules::apply_to(text("/userInfo/username")) {
+        if text("/kind/group") != GROUP || !rules::apply_to(text("/userInfo/username")) {
             return Vec::new();
+        }
+        match text("/subResource") {
+            "" => {}
+            "status" if rules::status_is_ours(text("/kind/kind")) => {
+                return vec![Refusal {
+                    field: "status".to_owned(),
+                    message: "only the platform writes it: what may run is decided by it".to_owned(),
+                }];
+            }
+            _ => return Vec::new(),
         }
         let deletion = text("/operation") == "DELETE";
         if !deletion {

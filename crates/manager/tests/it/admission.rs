@@ -126,6 +126,41 @@ async fn rules_are_asked_before_a_write_with_a_certificate_of_our_own() -> anyho
             .contains("\"moon\" is not in DeploymentPipeline")
     );
 
+    // A promotion: what the pipeline decides, whose name is on it, and who writes what became of it.
+    let promotion = |from: &str, to: &str, by: &str| {
+        json!({
+            "apiVersion": "openchoreo.dev/v1alpha1", "kind": "Promotion",
+            "metadata": {"name": "p", "namespace": "rules"},
+            "spec": {"owner": {"projectName": "default", "componentName": "greeter"}, "requestedBy": by,
+                     "sourceEnvironment": from, "targetEnvironment": to},
+        })
+    };
+    for (object, why) in [
+        (promotion("development", "staging", "jane"), None),
+        (
+            promotion("development", "production", "jane"),
+            Some("spec.targetEnvironment: EnvironmentSkipped: "),
+        ),
+        (
+            promotion("development", "staging", "joe"),
+            Some("spec.requestedBy: must be \"jane\""),
+        ),
+    ] {
+        let answer = ask(
+            &configuration,
+            request("CREATE", "Promotion", &object, &Value::Null),
+        )
+        .await?;
+        assert_eq!(answer["allowed"], why.is_none(), "{answer}");
+        let said = answer["status"]["message"].as_str().unwrap_or_default();
+        assert!(said.starts_with(why.unwrap_or_default()), "{answer}");
+    }
+    let known = promotion("development", "staging", "jane");
+    let mut status = request("UPDATE", "Promotion", &known, &known);
+    status["subResource"] = json!("status");
+    let answer = ask(&configuration, status).await?;
+    assert_eq!(answer["allowed"], false, "{answer}");
+
     let planes = bed
         .control
         .api("DataPlane", "rules")

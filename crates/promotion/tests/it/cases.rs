@@ -13,6 +13,7 @@ fn member(id: &str, artifact: &str, created: Millis) -> Member {
             intent: Intent::Promote,
             written: false,
             created,
+            arrival: 0,
         },
         policy: Policy {
             approvers: None,
@@ -20,6 +21,7 @@ fn member(id: &str, artifact: &str, created: Millis) -> Member {
             strategy: Strategy::InPlace,
             rollback_on_failure: true,
             progress_deadline: 60 * SECOND,
+            failure_grace: 0,
             patience: 600 * SECOND,
         },
         state: State::default(),
@@ -67,6 +69,7 @@ fn obey(lane: &mut Lane, outcome: &Outcome) {
 
 fn approve(by: &str, at: Millis) -> Decision {
     Decision {
+        id: Text::default(),
         by: by.into(),
         groups: vec!["team".into()],
         verdict: Verdict::Approve,
@@ -306,6 +309,27 @@ fn a_failure_brings_back_the_old_one_where_the_way_says_so() {
 }
 
 #[test]
+fn what_fails_for_a_moment_has_not_failed() {
+    let mut lane = lane(vec![member("p", "new", 0)]);
+    lane.members[0].policy.failure_grace = 5 * SECOND;
+    go(&mut lane, SECOND);
+    let outcome = go(&mut lane, SECOND);
+    obey(&mut lane, &outcome);
+    // What is seen is still of the revision before.
+    lane.target.health = Health::Failed;
+    let outcome = go(&mut lane, 2 * SECOND);
+    assert_eq!(outcome.wake, Some(7 * SECOND));
+    let mut lasting = lane.clone();
+    lane.target.health = Health::Progressing;
+    go(&mut lane, 6 * SECOND);
+    lane.target.health = Health::Failed;
+    go(&mut lane, 8 * SECOND);
+    assert_eq!(lane.members[0].state.phase, Phase::RollingOut);
+    go(&mut lasting, 7 * SECOND);
+    assert_eq!(lasting.members[0].state.reason, Reason::Unhealthy);
+}
+
+#[test]
 fn an_emergency_goes_past_everything_and_is_marked() {
     let mut p = member("p", "new", 0);
     p.policy.approvers = Some(Approvers {
@@ -347,6 +371,7 @@ fn a_set_begins_and_ends_as_one() {
     let mut p = member("p", "new", 0);
     let set = |may_start, may_finish, broken| {
         Some(SetFacts {
+            leads: true,
             may_start,
             may_finish,
             broken,
@@ -370,6 +395,122 @@ fn a_set_begins_and_ends_as_one() {
     other.members[0].facts.set = set(true, false, true);
     go(&mut other, 5);
     assert_eq!(other.members[0].state.phase, Phase::RolledBack);
+}
+
+/// The facts of a set's members, worked out from their states: the first leads.
+fn set_facts(lanes: &mut [Lane; 2]) {
+    let states = [0, 1].map(|i: usize| lanes[i].members[0].state.clone());
+    let ended = |s: &State| s.phase.is_final() && s.phase != Phase::Succeeded;
+    let runs = |s: &State| s.started.is_some() && s.complete;
+    let aborted = lanes[1].members[0]
+        .facts
+        .decisions
+        .iter()
+        .any(|d| d.verdict == Verdict::Abort);
+    for (i, lane) in lanes.iter_mut().enumerate() {
+        let leads = i == 0;
+        let promised = !leads && runs(&states[1]);
+        lane.members[0].facts.set = Some(SetFacts {
+            leads,
+            may_start: states.iter().all(|s| s.started.is_some() || s.complete),
+            may_finish: if leads {
+                runs(&states[1])
+            } else {
+                states[0].phase == Phase::Succeeded
+            },
+            broken: if promised {
+                ended(&states[0])
+            } else {
+                states.iter().any(ended) || leads && aborted
+            },
+        });
+    }
+}
+
+/// Two lanes whose promotions run, and wait for each other.
+fn set_of_two() -> [Lane; 2] {
+    let mut lanes = [
+        lane(vec![member("p1", "new", 0)]),
+        lane(vec![member("p2", "new", 0)]),
+    ];
+    for now in 1..6 {
+        set_facts(&mut lanes);
+        for lane in &mut lanes {
+            let outcome = go(lane, now);
+            obey(lane, &outcome);
+        }
+    }
+    lanes
+}
+
+#[test]
+fn a_member_that_is_done_keeps_its_promise_and_follows_the_one_that_leads() {
+    let phases = |lanes: &[Lane; 2]| [0, 1].map(|i: usize| lanes[i].members[0].state.phase);
+    let mut good = set_of_two();
+    set_facts(&mut good);
+    good.iter_mut().for_each(|lane| drop(go(lane, 6)));
+    set_facts(&mut good);
+    // It fails just when the other one has ended well because of it: it is as if it had failed afterwards.
+    good[1].target.health = Health::Failed;
+    good.iter_mut().for_each(|lane| drop(go(lane, 7)));
+    assert_eq!(phases(&good), [Phase::Succeeded, Phase::Succeeded]);
+
+    // Stopped before the one that leads has decided: all go back, and the one that was stopped not before the others may.
+    let mut stopped = [
+        lane(vec![member("p1", "new", 0)]),
+        lane(vec![member("p2", "new", 0)]),
+    ];
+    for now in 1..6 {
+        set_facts(&mut stopped);
+        for (i, lane) in stopped.iter_mut().enumerate() {
+            let outcome = go(lane, now);
+            // The one that leads is not well yet.
+            if i == 1 {
+                obey(lane, &outcome);
+            }
+        }
+    }
+    assert_eq!(phases(&stopped), [Phase::RollingOut, Phase::RollingOut]);
+    let mut stop = approve("bob", 5);
+    stop.verdict = Verdict::Abort;
+    stopped[1].members[0].facts.decisions.push(stop);
+    set_facts(&mut stopped);
+    drop(go(&mut stopped[1], 7));
+    assert_eq!(phases(&stopped), [Phase::RollingOut, Phase::RollingOut]);
+    drop(go(&mut stopped[0], 8));
+    set_facts(&mut stopped);
+    drop(go(&mut stopped[1], 9));
+    assert_eq!(phases(&stopped), [Phase::RolledBack, Phase::RolledBack]);
+}
+
+#[test]
+fn of_one_second_the_one_that_came_later_is_the_newer_one_whatever_it_is_called() {
+    let mut older = member("z", "a", 0);
+    older.request.arrival = 7;
+    let mut newer = member("a", "b", 0);
+    newer.request.arrival = 12;
+    let mut lane = lane(vec![newer, older]);
+    lane.members.iter_mut().for_each(|m| {
+        m.facts.frozen = Some(Freeze {
+            name: "f".into(),
+            until: None,
+        });
+    });
+    go(&mut lane, 1);
+    let [newer, older] = lane.members.as_slice() else {
+        unreachable!()
+    };
+    assert_eq!((older.state.order, newer.state.order), (1, 2));
+    assert_eq!(older.state.reason, Reason::Superseded);
+    assert_eq!(newer.state.phase, Phase::Verifying);
+    // What the server says of it later changes nothing any more, and neither does a clock that was put back.
+    let mut third = member("m", "c", -5);
+    third.request.arrival = 13;
+    lane.members[0].request.arrival = 99;
+    lane.members.push(third);
+    go(&mut lane, 2);
+    assert_eq!(lane.members[2].state.order, 3);
+    assert_eq!(lane.members[0].state.reason, Reason::Superseded);
 }
 
 #[test]

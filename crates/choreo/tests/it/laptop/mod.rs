@@ -21,7 +21,7 @@ const PUBLIC: &str = "dev-default.openchoreoapis.localhost";
 const ORGANIZATION: &str = "dev-default.openchoreoapis.internal";
 
 /// The engine, with the probe's image in it; `None`, and a word about it, where tests may do without.
-fn engine() -> Option<String> {
+pub(crate) fn engine() -> Option<String> {
     let host = match std::env::var("CHOREO_TEST_CONTAINER_HOST") {
         Ok(host) => host,
         Err(_) if std::env::var_os("CI").is_some() => {
@@ -67,14 +67,14 @@ fn engine() -> Option<String> {
 }
 
 /// A platform whose containers are removed when the test is over, however it ends.
-struct Laptop {
+pub(crate) struct Laptop {
     up: Option<Up>,
     host: String,
     folder: tempfile::TempDir,
 }
 
 impl Laptop {
-    fn start(host: String) -> Self {
+    pub(crate) fn start(host: String) -> Self {
         // Paths of sockets have a limit.
         let folder = tempfile::Builder::new().prefix("cl").tempdir_in("/tmp").unwrap();
         let mut laptop = Self {
@@ -96,12 +96,12 @@ impl Laptop {
         self.folder.path().join("data")
     }
 
-    fn up(&self) -> &Up {
+    pub(crate) fn up(&self) -> &Up {
         self.up.as_ref().unwrap()
     }
 
     /// The gateway's port for HTTP.
-    fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.up().gateway_port()
     }
 
@@ -138,7 +138,7 @@ impl Laptop {
         }
     }
 
-    fn choreo(&self, arguments: &[&str]) -> String {
+    pub(crate) fn choreo(&self, arguments: &[&str]) -> String {
         self.up().choreo(arguments).ok()
     }
 
@@ -236,8 +236,14 @@ impl Drop for Laptop {
 }
 
 /// One request over a connection of its own.
-fn get(port: u16, host: &str, path: &str) -> (u16, String) {
+pub(crate) fn get(port: u16, host: &str, path: &str) -> (u16, String) {
     ask(port, host, path, "")
+}
+
+/// As [`get`], with a header in the form `name: value`.
+pub(crate) fn get_with(port: u16, host: &str, path: &str, header: &str) -> (u16, String) {
+    ask(port, host, path, &format!("{header}
+"))
 }
 
 /// One request with more headers, each with its line's end.
