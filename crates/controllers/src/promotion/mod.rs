@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::write::events::Weight;
 use choreo_api::labels;
 use choreo_api::v1alpha1::Promotion;
 use choreo_engine::promotion::machine::{self, Action, Finding, Member, Millis, Phase, State};
@@ -27,7 +28,6 @@ use choreo_engine::world::Kind;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
-use kube::runtime::events::EventType;
 use parking_lot::Mutex;
 
 use crate::context::Context;
@@ -252,8 +252,8 @@ impl Promotions {
         let phase = |phase: Phase| format!("{phase:?}");
         for entry in state.log.iter().skip(member.state.log.len()) {
             let type_ = match entry.phase {
-                Phase::Rejected | Phase::Failed | Phase::RolledBack => EventType::Warning,
-                _ => EventType::Normal,
+                Phase::Rejected | Phase::Failed | Phase::RolledBack => Weight::Warning,
+                _ => Weight::Normal,
             };
             self.context
                 .events
@@ -266,7 +266,7 @@ impl Promotions {
             );
             self.context
                 .events
-                .record(live, EventType::Warning, NAME, "Bypassed", &note);
+                .record(live, Weight::Warning, NAME, "Bypassed", &note);
         }
     }
 

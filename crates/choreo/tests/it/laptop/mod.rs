@@ -242,8 +242,7 @@ pub(crate) fn get(port: u16, host: &str, path: &str) -> (u16, String) {
 
 /// As [`get`], with a header in the form `name: value`.
 pub(crate) fn get_with(port: u16, host: &str, path: &str, header: &str) -> (u16, String) {
-    ask(port, host, path, &format!("{header}
-"))
+    ask(port, host, path, &format!("{header}\r\n"))
 }
 
 /// One request with more headers, each with its line's end.
