@@ -290,7 +290,11 @@ fn stable(lane: &Lane, states: &[State]) -> Option<Text> {
         .members
         .iter()
         .zip(states)
-        .filter(|(m, s)| (s.released || m.request.written) && artifact.as_ref() == Some(&m.request.artifact))
+        .filter(|(m, s)| {
+            // One that was rolled out and taken back is the newest word on its artifact, too.
+            let had_its_turn = s.released || m.request.written || s.phase == Phase::RolledBack;
+            had_its_turn && artifact.as_ref() == Some(&m.request.artifact)
+        })
         .max_by_key(|(member, state)| place(&member.request, state));
     match newest {
         Some((_, state)) if state.released => artifact.clone(),
