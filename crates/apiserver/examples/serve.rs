@@ -19,6 +19,10 @@ use choreo_store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+// The product's, so that what is measured here says something about it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::args().nth(1).map(PathBuf::from);

@@ -14,7 +14,7 @@ use crate::{Key, WriteError};
 
 /// Text whose parsed values are kept for reuse, in bytes, over all stores of the process. The text is what is kept for good: it is
 /// a fraction of the parsed form's size.
-const PARSED_KEPT: usize = 4 << 20;
+const PARSED_KEPT: usize = 1 << 20;
 
 /// Values of longer texts are not kept: a few of them (definitions of kinds, as a rule, which are read once) would take the place
 /// of hundreds, and they make the most garbage.

@@ -41,6 +41,7 @@
     clippy::print_stderr
 )]
 
+mod line;
 mod scenes;
 mod server;
 mod target;

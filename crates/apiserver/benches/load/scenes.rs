@@ -3,9 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use futures::AsyncBufReadExt;
-use futures::TryStreamExt;
-use http::{Method, Request};
+use http::Method;
+use memchr::memmem;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -63,10 +62,8 @@ async fn scenes(settings: &Settings, server: &mut Option<Server>, target: &mut T
         let before = used(settings);
         let times = target
             .each(settings.clients, settings.objects, |target, nth| async move {
-                target
-                    .post(&config_maps(), &config_map(&format!("cm-{nth}")))
-                    .await
-                    .map(drop)
+                let text = config_map_text(&format!("cm-{nth}"));
+                target.post_text(&config_maps(), text).await.map(drop)
             })
             .await?;
         tell("create ConfigMaps", &times.rate());
@@ -138,10 +135,8 @@ async fn custom(settings: &Settings, target: &Target) -> Outcome<()> {
     if settings.wants("custom") {
         let times = target
             .each(settings.clients, settings.objects, |target, nth| async move {
-                target
-                    .post(&things(), &thing(&format!("t-{nth}"), nth))
-                    .await
-                    .map(drop)
+                let text = thing_text(&format!("t-{nth}"), nth);
+                target.post_text(&things(), text).await.map(drop)
             })
             .await?;
         tell("create custom resources", &times.rate());
@@ -152,7 +147,7 @@ async fn custom(settings: &Settings, target: &Target) -> Outcome<()> {
             .each(settings.clients, settings.objects, |target, nth| async move {
                 let path = format!("{}/t-{nth}?fieldManager=load&force=true", things());
                 let kind = [("content-type", "application/apply-patch+yaml")];
-                let body = thing(&format!("t-{nth}"), nth + 1).to_string().into_bytes();
+                let body = thing_text(&format!("t-{nth}"), nth + 1).into_bytes();
                 target.must(Method::PATCH, &path, &kind, body).await.map(drop)
             })
             .await?;
@@ -162,7 +157,7 @@ async fn custom(settings: &Settings, target: &Target) -> Outcome<()> {
     Ok(())
 }
 
-async fn list(target: &Target, name: &str, path: &str, accept: &str) -> Outcome<()> {
+async fn list(target: &Target, name: &str, path: &str, accept: &'static str) -> Outcome<()> {
     let mut times = Vec::new();
     let mut size = 0;
     for _ in 0..LISTS {
@@ -229,23 +224,25 @@ async fn follow(
     epoch: Instant,
     ready: mpsc::UnboundedSender<()>,
 ) -> Outcome<Vec<Duration>> {
-    let request = Request::get(path).body(Vec::new()).map_err(|e| e.to_string())?;
-    let stream = target
-        .client
-        .request_stream(request)
-        .await
-        .map_err(|e| e.to_string())?;
+    let mut line = target.follow(path).await?;
     let _ = ready.send(());
-    let mut lines = stream.lines();
+    let (before, mut rest) = (memmem::Finder::new("\"sent\":\""), Vec::new());
     let mut times = Vec::with_capacity(writes);
     while times.len() < writes {
-        let line = lines.try_next().await.map_err(|e| e.to_string())?;
-        let line = line.ok_or("a watch ended before its events came")?;
-        let sent = line
-            .split_once("\"sent\":\"")
-            .and_then(|(_, rest)| rest.split('"').next()?.parse::<u64>().ok())
-            .ok_or_else(|| format!("an event without its time: {line}"))?;
-        times.push(epoch.elapsed().saturating_sub(Duration::from_nanos(sent)));
+        let chunk = line.chunk().await?;
+        let now = epoch.elapsed();
+        rest.extend_from_slice(&chunk.ok_or("a watch ended before its events came")?);
+        while let Some(end) = memchr::memchr(b'\n', &rest) {
+            let event = rest.get(..end).unwrap_or_default();
+            let sent = before
+                .find(event)
+                .and_then(|at| event.get(at + before.needle().len()..))
+                .and_then(|text| text.split(|byte| *byte == b'"').next())
+                .and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u64>().ok())
+                .ok_or_else(|| format!("an event without its time: {}", String::from_utf8_lossy(event)))?;
+            times.push(now.saturating_sub(Duration::from_nanos(sent)));
+            rest.drain(..=end);
+        }
     }
     Ok(times)
 }
@@ -301,12 +298,19 @@ fn config_map(name: &str) -> Value {
     })
 }
 
-fn thing(name: &str, size: usize) -> Value {
-    json!({
-        "apiVersion": format!("{GROUP}/v1"), "kind": "Things",
-        "metadata": {"name": name, "labels": {"app": "load"}},
-        "spec": {"size": size, "text": "x".repeat(600), "list": [{"name": "a", "value": "1"}, {"name": "b", "value": "2"}]},
-    })
+/// The text of such an object. Written at once: making a tree first costs as much as sending it.
+fn config_map_text(name: &str) -> String {
+    format!(
+        r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}","labels":{{"app":"load"}}}},"data":{{"key":"{:x<700}","other":"{name}"}}}}"#,
+        ""
+    )
+}
+
+fn thing_text(name: &str, size: usize) -> String {
+    format!(
+        r#"{{"apiVersion":"{GROUP}/v1","kind":"Things","metadata":{{"name":"{name}","labels":{{"app":"load"}}}},"spec":{{"size":{size},"text":"{:x<600}","list":[{{"name":"a","value":"1"}},{{"name":"b","value":"2"}}]}}}}"#,
+        ""
+    )
 }
 
 fn definition(plural: &str) -> Value {

@@ -4,35 +4,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{Method, Request};
-use http_body_util::BodyExt;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use http::Method;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::Settings;
+use crate::line::{Address, Line};
 
 pub(crate) type Outcome<T> = Result<T, String>;
 
 /// A server.
 #[derive(Clone)]
 pub(crate) struct Target {
-    pub(crate) client: kube::Client,
+    address: Arc<Address>,
+    idle: Arc<Mutex<Vec<Line>>>,
 }
 
 impl Target {
     pub(crate) async fn connect(settings: &Settings) -> Outcome<Target> {
-        let config = Kubeconfig::read_from(&settings.kubeconfig).map_err(|e| e.to_string())?;
-        let options = KubeConfigOptions {
-            context: settings.context.clone(),
-            ..KubeConfigOptions::default()
-        };
-        let mut config = kube::Config::from_custom_kubeconfig(config, &options)
-            .await
-            .map_err(|e| e.to_string())?;
-        config.read_timeout = None;
-        let client = kube::Client::try_from(config).map_err(|e| e.to_string())?;
-        Ok(Target { client })
+        Ok(Target {
+            address: Arc::new(Address::read(settings).await?),
+            idle: Arc::default(),
+        })
     }
 
     /// Sends a request and reads the answer to its end. Gives status and body.
@@ -40,20 +33,33 @@ impl Target {
         &self,
         method: Method,
         path: &str,
-        headers: &[(&str, &str)],
+        headers: &[(&'static str, &'static str)],
         body: Vec<u8>,
-    ) -> Outcome<(u16, Bytes)> {
-        let mut request = Request::builder().method(method).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
+    ) -> Outcome<(u16, Vec<u8>)> {
+        let idle = self.idle.lock().pop().filter(Line::is_open);
+        let mut line = match idle {
+            Some(line) => line,
+            None => Line::open(&self.address).await?,
+        };
+        let status = line.send(&self.address, method, path, headers, body).await?;
+        let mut answer = Vec::new();
+        while let Some(chunk) = line.chunk().await? {
+            answer.extend_from_slice(&chunk);
         }
-        let request = request
-            .body(kube::client::Body::from(body))
-            .map_err(|e| e.to_string())?;
-        let response = self.client.send(request).await.map_err(|e| e.to_string())?;
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.map_err(|e| e.to_string())?;
-        Ok((status, body.to_bytes()))
+        self.idle.lock().push(line);
+        Ok((status, answer))
+    }
+
+    /// Sends a request whose answer is read as it comes, on a connection of its own.
+    pub(crate) async fn follow(&self, path: &str) -> Outcome<Line> {
+        let mut line = Line::open(&self.address).await?;
+        match line
+            .send(&self.address, Method::GET, path, &[], Vec::new())
+            .await?
+        {
+            200 => Ok(line),
+            status => Err(format!("GET {path}: {status}")),
+        }
     }
 
     /// A request that must succeed.
@@ -61,9 +67,9 @@ impl Target {
         &self,
         method: Method,
         path: &str,
-        headers: &[(&str, &str)],
+        headers: &[(&'static str, &'static str)],
         body: Vec<u8>,
-    ) -> Outcome<Bytes> {
+    ) -> Outcome<Vec<u8>> {
         let (status, bytes) = self.send(method.clone(), path, headers, body).await?;
         if (200..300).contains(&status) {
             return Ok(bytes);
@@ -75,13 +81,16 @@ impl Target {
         ))
     }
 
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Outcome<Bytes> {
-        let kind = [("content-type", "application/json")];
-        self.must(Method::POST, path, &kind, body.to_string().into_bytes())
-            .await
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Outcome<Vec<u8>> {
+        self.post_text(path, body.to_string()).await
     }
 
-    pub(crate) async fn get(&self, path: &str, accept: &str) -> Outcome<Bytes> {
+    pub(crate) async fn post_text(&self, path: &str, body: String) -> Outcome<Vec<u8>> {
+        let kind = [("content-type", "application/json")];
+        self.must(Method::POST, path, &kind, body.into_bytes()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str, accept: &'static str) -> Outcome<Vec<u8>> {
         self.must(Method::GET, path, &[("accept", accept)], Vec::new())
             .await
     }

@@ -95,7 +95,7 @@ fn binary(target: &Target, listed: &Listed) -> Result<Vec<u8>> {
         (&api_version, &info.list_kind),
         (&api_version, &info.kind),
         &transform::list_metadata(listed),
-        listed.items.iter().map(verbs::View::value),
+        listed.items.iter().map(verbs::View::json),
     )
     .map_err(ApiError::internal)
 }

@@ -165,7 +165,14 @@ pub(crate) fn object(
 ) -> Result<Response> {
     match answer.transform {
         Transform::None if answer.codec == Codec::Protobuf => {
-            let bytes = protobuf::encode(&view.value()).map_err(ApiError::internal)?;
+            let bytes = match view {
+                View::Stored(object) => {
+                    let info = &target.resource;
+                    protobuf::encode_text((&info.api_version(), &info.kind), object.json())
+                }
+                View::Made(..) | View::Foreign(_) => protobuf::encode(&view.value()),
+            };
+            let bytes = bytes.map_err(ApiError::internal)?;
             Ok(respond::bytes_response(answer, status, bytes.into(), warnings))
         }
         Transform::None => respond::json(answer, status, view.json(), warnings),

@@ -291,10 +291,12 @@ impl Frames {
     fn frame(&mut self, buffer: &mut Vec<u8>, kind: &str, view: &View) {
         match (self.transform, self.codec) {
             (Transform::None, Codec::Protobuf) => {
-                let make = || protobuf::encode(&view.value());
+                let info = &self.target.resource;
                 let bytes = match view {
-                    View::Stored(object) => self.target.cluster.binary.get(object.revision(), make),
-                    View::Made(..) | View::Foreign(_) => make().map(Bytes::from),
+                    View::Stored(object) => self.target.cluster.binary.get(object.revision(), || {
+                        protobuf::encode_text((&info.api_version(), &info.kind), object.json())
+                    }),
+                    View::Made(..) | View::Foreign(_) => protobuf::encode(&view.value()).map(Bytes::from),
                 };
                 match bytes {
                     Ok(bytes) => protobuf::frame(buffer, kind, &bytes),

@@ -14,10 +14,12 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use serde::de::Deserializer;
 use serde_json::Value;
 
 use self::table::Table;
 use self::wire::{Field, Fields, put_bytes, put_nested};
+use self::write::Writer;
 
 /// What every document begins with.
 const MAGIC: &[u8] = b"k8s\0";
@@ -43,17 +45,6 @@ pub(crate) enum Malformed {
 #[derive(Debug, thiserror::Error)]
 #[error("the object cannot be written as protobuf: {0}; ask for JSON")]
 pub(crate) struct Unwritable(String);
-
-impl Unwritable {
-    /// For the field that is being written; callers put its path before it.
-    fn here() -> Self {
-        Unwritable("the value does not fit the field's type".to_owned())
-    }
-
-    fn within(self, field: &str) -> Self {
-        Unwritable(format!("{field}: {}", self.0))
-    }
-}
 
 /// Reads a document.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Value, Malformed> {
@@ -90,23 +81,36 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Value, Malformed> {
 /// Writes an object, which says itself of which kind it is.
 pub(crate) fn encode(object: &Value) -> Result<Vec<u8>, Unwritable> {
     let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
-    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    written((text("apiVersion"), text("kind")), 1024, object)
+}
+
+/// Writes an object of that `apiVersion` and kind from its JSON text.
+pub(crate) fn encode_text(kind: (&str, &str), json: &[u8]) -> Result<Vec<u8>, Unwritable> {
+    written(kind, json.len(), &mut serde_json::Deserializer::from_slice(json))
+}
+
+fn written<'de>(
+    (api_version, kind): (&str, &str),
+    capacity: usize,
+    json: impl Deserializer<'de>,
+) -> Result<Vec<u8>, Unwritable> {
     let message = Table::get()
         .of_kind(api_version, kind)
         .ok_or_else(|| Unwritable(format!("no message is known for {kind} of {api_version}")))?;
-    let mut out = Vec::with_capacity(1024);
-    envelope(&mut out, api_version, kind, |out| {
-        write::object(out, message, object)
+    let mut writer = Writer::new(capacity);
+    envelope(&mut writer, api_version, kind, |writer| {
+        writer.object(message, json)
     })?;
-    Ok(out)
+    Ok(writer.out)
 }
 
-/// Writes a list, object by object. `of` is the `apiVersion` and kind of the list, `items` those of its objects.
-pub(crate) fn encode_list<V: AsRef<Value>>(
+/// Writes a list, object by object. `of` is the `apiVersion` and kind of the list, `items` those of its objects and their JSON
+/// texts.
+pub(crate) fn encode_list<T: AsRef<[u8]>>(
     of: (&str, &str),
     item_kind: (&str, &str),
     metadata: &Value,
-    items: impl Iterator<Item = V>,
+    items: impl ExactSizeIterator<Item = T>,
 ) -> Result<Vec<u8>, Unwritable> {
     let table = Table::get();
     let unknown = |kind: &str| Unwritable(format!("no message is known for {kind}"));
@@ -116,34 +120,36 @@ pub(crate) fn encode_list<V: AsRef<Value>>(
     let item = table
         .of_kind(item_kind.0, item_kind.1)
         .ok_or_else(|| unknown(item_kind.1))?;
-    let mut out = Vec::with_capacity(4096);
-    envelope(&mut out, of.0, of.1, |out| {
-        put_nested(out, 1, |out| write::object(out, list_meta, metadata))?;
-        for value in items {
-            put_nested(out, 2, |out| write::object(out, item, value.as_ref()))?;
+    // Most objects are about this large; a list of thousands should not be copied each time that it has doubled.
+    let mut writer = Writer::new(1024 * (1 + items.len()));
+    envelope(&mut writer, of.0, of.1, |writer| {
+        writer.nested(1, |writer| writer.object(list_meta, metadata))?;
+        for text in items {
+            let json = &mut serde_json::Deserializer::from_slice(text.as_ref());
+            writer.nested(2, |writer| writer.object(item, json))?;
         }
         Ok(())
     })?;
-    Ok(out)
+    Ok(writer.out)
 }
 
 /// The envelope around an object's bytes.
 fn envelope(
-    out: &mut Vec<u8>,
+    writer: &mut Writer,
     api_version: &str,
     kind: &str,
-    write: impl FnOnce(&mut Vec<u8>) -> Result<(), Unwritable>,
+    write: impl FnOnce(&mut Writer) -> Result<(), Unwritable>,
 ) -> Result<(), Unwritable> {
-    out.extend_from_slice(MAGIC);
-    put_nested(out, 1, |out| {
-        put_bytes(out, 1, api_version.as_bytes());
-        put_bytes(out, 2, kind.as_bytes());
+    writer.out.extend_from_slice(MAGIC);
+    writer.nested(1, |writer| {
+        put_bytes(&mut writer.out, 1, api_version.as_bytes());
+        put_bytes(&mut writer.out, 2, kind.as_bytes());
         Ok::<(), Unwritable>(())
     })?;
-    put_nested(out, 2, write)?;
+    writer.nested(2, write)?;
     // Encoding and content type: none. kube-apiserver writes them too.
-    put_bytes(out, 3, b"");
-    put_bytes(out, 4, b"");
+    put_bytes(&mut writer.out, 3, b"");
+    put_bytes(&mut writer.out, 4, b"");
     Ok(())
 }
 

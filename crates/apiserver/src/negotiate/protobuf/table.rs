@@ -16,6 +16,39 @@ pub(super) struct Message {
     pub(super) shape: Shape,
     /// Its fields by number.
     fields: Vec<Spec>,
+    /// What its members are in JSON, by name.
+    members: Vec<Member>,
+}
+
+/// A member in JSON: a field of the message, or of one that is part of it there.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) place: Place,
+    pub(super) spec: Spec,
+}
+
+/// Where a member is in a message: the numbers of the messages around it, and its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place([u32; Place::LONGEST]);
+
+impl Place {
+    /// A message in a message in a message: the most that there is.
+    const LONGEST: usize = 3;
+
+    /// The number at a depth.
+    pub(super) fn number(self, depth: usize) -> u32 {
+        self.0.get(depth).copied().unwrap_or_default()
+    }
+
+    /// Whether the number at that depth is the member's own.
+    pub(super) fn ends_at(self, depth: usize) -> bool {
+        self.number(depth + 1) == 0
+    }
+
+    /// Whether the member is a field of the message itself.
+    pub(super) fn is_direct(self) -> bool {
+        self.ends_at(0)
+    }
 }
 
 /// What a message is in JSON.
@@ -34,7 +67,7 @@ pub(super) enum Shape {
 }
 
 /// One field of a message.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Spec {
     /// Its number on the wire.
     pub(super) number: u32,
@@ -58,7 +91,7 @@ impl Spec {
 }
 
 /// The type of a field.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     String,
     Bool,
@@ -86,6 +119,12 @@ impl Message {
     pub(super) fn field(&self, number: u32) -> Option<&Spec> {
         let at = self.fields.binary_search_by_key(&number, |f| f.number).ok()?;
         self.fields.get(at)
+    }
+
+    /// The member of a name in JSON.
+    pub(super) fn member(&self, name: &str) -> Option<&Member> {
+        let at = self.members.binary_search_by(|m| m.spec.name.cmp(name)).ok()?;
+        self.members.get(at)
     }
 }
 
@@ -137,7 +176,32 @@ impl Table {
         for message in &mut table.messages {
             message.fields.sort_by_key(|f| f.number);
         }
+        for at in 0..table.messages.len() {
+            let mut members = Vec::new();
+            table.collect(at, Place([0; Place::LONGEST]), 0, &mut members);
+            members.sort_by_key(|member| member.spec.name);
+            if let Some(message) = table.messages.get_mut(at) {
+                message.members = members;
+            }
+        }
         table
+    }
+
+    /// Collects the members of a message that is at `around` of another, so deep.
+    fn collect(&self, message: usize, around: Place, depth: usize, into: &mut Vec<Member>) {
+        for spec in self.messages.get(message).map_or(&[][..], Message::fields) {
+            let mut place = around;
+            let Some(number) = place.0.get_mut(depth) else {
+                return;
+            };
+            *number = spec.number;
+            match spec.kind {
+                Kind::Message(inner) if spec.is_embedded() => {
+                    self.collect(usize::from(inner.0), place, depth + 1, into);
+                }
+                _ => into.push(Member { place, spec: *spec }),
+            }
+        }
     }
 
     /// The number of a name, which may be used before it is defined.
@@ -157,6 +221,7 @@ impl Table {
                 name,
                 shape,
                 fields: Vec::new(),
+                members: Vec::new(),
             });
             id
         })

@@ -40,7 +40,7 @@ fn an_empty_list_is_written_as_the_real_server_does() {
         ("v1", "ConfigMapList"),
         ("v1", "ConfigMap"),
         &json!({"resourceVersion": "2606"}),
-        std::iter::empty::<std::sync::Arc<Value>>(),
+        std::iter::empty::<&[u8]>(),
     )
     .unwrap();
     let mut expected = b"k8s\0\x0a\x13\x0a\x02v1\x12\x0dConfigMapList".to_vec();
@@ -114,10 +114,34 @@ fn what_is_written_reads_the_same() {
     ] {
         let written = encode(&object).unwrap();
         assert_eq!(decode(&written).unwrap(), object);
+        let of = (
+            object["apiVersion"].as_str().unwrap(),
+            object["kind"].as_str().unwrap(),
+        );
+        let text = object.to_string();
+        assert_eq!(encode_text(of, text.as_bytes()).unwrap(), written);
         for cut in 0..written.len() {
             let _ = decode(&written[..cut]);
         }
     }
+}
+
+/// Members of one message come from different places of its JSON, and in another order than that of their numbers.
+#[test]
+fn fields_are_written_in_the_order_of_their_numbers() {
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "spec": {"matchConstraints": {"resourceRules": [{
+            "apiGroups": ["g"], "operations": ["CREATE"], "resourceNames": ["n"], "resources": ["r"], "scope": "*",
+        }]}},
+    });
+    let rule = [bytes_field(1, b"g"), bytes_field(3, b"r"), bytes_field(4, b"*")].concat();
+    let operations = [bytes_field(1, b"CREATE"), bytes_field(2, &rule)].concat();
+    let named = [bytes_field(1, b"n"), bytes_field(2, &operations)].concat();
+    let written = encode(&policy).unwrap();
+    let found = memchr::memmem::find(&written, &bytes_field(3, &named));
+    assert!(found.is_some(), "{written:?}");
+    assert_eq!(decode(&written).unwrap(), policy);
 }
 
 #[test]
@@ -127,6 +151,11 @@ fn a_value_of_another_type_is_refused_with_its_field() {
     assert_eq!(
         encode(&object).unwrap_err().to_string(),
         "the object cannot be written as protobuf: metadata: generation: the value does not fit the field's type; ask for JSON"
+    );
+    let text = br#"{"data": {"a": "b", "c": 1}, "metadata": {}}"#;
+    assert_eq!(
+        encode_text(("v1", "ConfigMap"), text).unwrap_err().to_string(),
+        "the object cannot be written as protobuf: data: the value does not fit the field's type; ask for JSON"
     );
     assert!(encode(&json!({"apiVersion": "example.dev/v1", "kind": "Widget"})).is_err());
 }

@@ -128,17 +128,33 @@ pub(super) fn put_nested<E>(
     number: u32,
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
-    put_tag(out, number, 2);
-    // The length is known afterwards: most fit into the one byte kept for it, otherwise what was written moves up.
+    put_tag_of_bytes(out, number);
     let at = out.len();
     out.push(0);
     write(out)?;
-    let mut length = Vec::new();
-    put_raw_varint(&mut length, (out.len() - at - 1) as u64);
-    if let [one] = length[..] {
-        out[at] = one;
-    } else {
-        out.splice(at..=at, length);
-    }
+    put_length(out, at);
     Ok(())
+}
+
+/// Appends the tag of a field of bytes.
+pub(super) fn put_tag_of_bytes(out: &mut Vec<u8>, number: u32) {
+    put_tag(out, number, 2);
+}
+
+/// Writes the length of what follows the byte at `at`, which is kept for it. Most lengths fit into that; otherwise what was
+/// written moves up.
+pub(super) fn put_length(out: &mut Vec<u8>, at: usize) {
+    let mut length = out.len() - at - 1;
+    let mut bytes = [0; 10];
+    let mut count = 0;
+    for byte in &mut bytes {
+        *byte = (length & 0x7f) as u8;
+        length >>= 7;
+        count += 1;
+        if length == 0 {
+            break;
+        }
+        *byte |= 0x80;
+    }
+    out.splice(at..=at, bytes.into_iter().take(count));
 }

@@ -1,175 +1,471 @@
-//! From JSON values to messages.
+//! From JSON to messages, without a tree in between.
+//!
+//! A message is written while its JSON is read: what a member is written as depends on nothing but the message's type. JSON's
+//! members come in any order and are put into that of their numbers afterwards, as other writers have them.
+
+use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value};
+use serde::de::{
+    self, Deserialize as _, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use serde_json::value::RawValue;
 
 use super::Unwritable;
-use super::table::{Id, Kind, Shape, Spec, Table};
-use super::wire::{put_bytes, put_fixed64, put_nested, put_varint};
+use super::table::{Id, Kind, Member, Message, Place, Shape, Spec, Table};
+use super::wire::{put_bytes, put_fixed64, put_length, put_tag_of_bytes, put_varint};
 
-/// Appends the fields of a message that is an object in JSON. Members that the message does not know are left out.
-pub(super) fn object(out: &mut Vec<u8>, id: Id, value: &Value) -> Result<(), Unwritable> {
-    let Some(message) = Table::get().message(id) else {
-        return Err(Unwritable("message of no type".to_owned()));
-    };
-    let Value::Object(members) = value else {
-        return Err(Unwritable(message.name.to_owned()));
-    };
-    for spec in message.fields() {
-        if let (true, Kind::Message(inner)) = (spec.is_embedded(), spec.kind) {
-            embedded(out, spec.number, inner, value)?;
+/// Where messages are written to.
+pub(super) struct Writer {
+    /// The bytes.
+    pub(super) out: Vec<u8>,
+    /// Members of the messages that are being written, the innermost message's last.
+    parts: Vec<Part>,
+    /// The members of one message in another order, for a moment.
+    spare: Vec<u8>,
+    /// The fields on the way to the value that is being written.
+    path: Vec<&'static str>,
+}
+
+/// One member of a message: its place in the message and its bytes, tags included.
+#[derive(Clone, Copy)]
+struct Part {
+    place: Place,
+    start: usize,
+    end: usize,
+}
+
+impl Writer {
+    pub(super) fn new(capacity: usize) -> Writer {
+        Writer {
+            out: Vec::with_capacity(capacity),
+            parts: Vec::new(),
+            spare: Vec::new(),
+            path: Vec::new(),
+        }
+    }
+
+    /// Appends the fields of a message that is an object in JSON. Members that the message does not know are left out.
+    pub(super) fn object<'de, D: Deserializer<'de>>(&mut self, id: Id, json: D) -> Result<(), Unwritable> {
+        let message = Table::get()
+            .message(id)
+            .ok_or_else(|| Unwritable("message of no type".to_owned()))?;
+        self.path.clear();
+        self.parts.clear();
+        let members = Members {
+            writer: self,
+            message,
+        };
+        json.deserialize_map(members).map_err(|_| {
+            let place = self.path.iter().map(|name| format!("{name}: "));
+            let place: String = place.collect();
+            let what = if place.is_empty() {
+                message.name
+            } else {
+                "the field's type"
+            };
+            Unwritable(format!("{place}the value does not fit {what}"))
+        })
+    }
+
+    /// Appends a field whose bytes `write` appends.
+    pub(super) fn nested<E>(
+        &mut self,
+        number: u32,
+        write: impl FnOnce(&mut Writer) -> Result<(), E>,
+    ) -> Result<(), E> {
+        put_tag_of_bytes(&mut self.out, number);
+        let at = self.out.len();
+        self.out.push(0);
+        write(self)?;
+        put_length(&mut self.out, at);
+        Ok(())
+    }
+
+    /// Puts the members since `first`, whose bytes begin at `begin`, into the order of their places.
+    fn arrange(&mut self, first: usize, begin: usize) {
+        let parts = self.parts.get_mut(first..).unwrap_or_default();
+        let plain =
+            parts.iter().all(|part| part.place.is_direct()) && parts.is_sorted_by_key(|part| part.place);
+        if !plain {
+            parts.sort_by_key(|part| part.place);
+            let mut spare = std::mem::take(&mut self.spare);
+            spare.clear();
+            emit(&mut spare, &self.out, parts, 0);
+            self.out.truncate(begin);
+            self.out.extend_from_slice(&spare);
+            self.spare = spare;
+        }
+        self.parts.truncate(first);
+    }
+}
+
+/// Appends sorted members. Those that have the same number at `depth` of their place are fields of one message, unless that is
+/// where their place ends.
+fn emit(to: &mut Vec<u8>, from: &[u8], mut parts: &[Part], depth: usize) {
+    while let Some(first) = parts.first() {
+        let number = first.place.number(depth);
+        if first.place.ends_at(depth) {
+            to.extend_from_slice(from.get(first.start..first.end).unwrap_or_default());
+            parts = parts.get(1..).unwrap_or_default();
             continue;
         }
-        match members.get(spec.name) {
-            None | Some(Value::Null) => {}
-            Some(value) => field(out, spec, value).map_err(|error| error.within(spec.name))?,
-        }
+        let same = parts.partition_point(|part| part.place.number(depth) == number);
+        let (inner, rest) = parts.split_at(same);
+        put_tag_of_bytes(to, number);
+        let at = to.len();
+        to.push(0);
+        emit(to, from, inner, depth + 1);
+        put_length(to, at);
+        parts = rest;
     }
-    Ok(())
 }
 
-/// A message whose fields are members of its parent; left out when none of them is there.
-fn embedded(out: &mut Vec<u8>, number: u32, inner: Id, parent: &Value) -> Result<(), Unwritable> {
-    let before = out.len();
-    let mut empty = true;
-    put_nested(out, number, |out| {
-        let start = out.len();
-        object(out, inner, parent)?;
-        empty = out.len() == start;
+/// Reads an object's members into a message.
+struct Members<'w> {
+    writer: &'w mut Writer,
+    message: &'static Message,
+}
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Members { writer, message } = self;
+        let (first, begin) = (writer.parts.len(), writer.out.len());
+        while let Some(member) = map.next_key_seed(Name(message))? {
+            let Some(member) = member else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            let start = writer.out.len();
+            writer.path.push(member.spec.name);
+            map.next_value_seed(Field {
+                writer,
+                spec: &member.spec,
+            })?;
+            writer.path.pop();
+            let end = writer.out.len();
+            if end > start {
+                writer.parts.push(Part {
+                    place: member.place,
+                    start,
+                    end,
+                });
+            }
+        }
+        writer.arrange(first, begin);
         Ok(())
-    })?;
-    if empty {
-        out.truncate(before);
     }
-    Ok(())
 }
 
-fn field(out: &mut Vec<u8>, spec: &Spec, value: &Value) -> Result<(), Unwritable> {
-    if spec.map {
-        let Value::Object(map) = value else {
-            return Err(Unwritable::here());
-        };
-        for (key, value) in map {
-            put_nested(out, spec.number, |out| {
-                put_bytes(out, 1, key.as_bytes());
-                single(out, 2, spec.kind, value)
+/// The member that a key names.
+struct Name(&'static Message);
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Option<&'static Member>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for Name {
+    type Value = Option<&'static Member>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.member(key))
+    }
+}
+
+/// Writes a field with all its values. Nothing is written for `null`.
+struct Field<'w> {
+    writer: &'w mut Writer,
+    spec: &'static Spec,
+}
+
+impl<'de> DeserializeSeed<'de> for Field<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_option(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Field<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.spec.map { "an object" } else { "a list" })
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        if self.spec.map {
+            return json.deserialize_map(self);
+        }
+        if self.spec.repeated {
+            return json.deserialize_seq(self);
+        }
+        Single::of(self.writer, self.spec).deserialize(json)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        // A list is asked for as a list, so that no object comes here for one.
+        while let Some(Key(key)) = map.next_key()? {
+            self.writer.nested(self.spec.number, |writer| {
+                put_bytes(&mut writer.out, 1, key.as_bytes());
+                map.next_value_seed(Single {
+                    number: 2,
+                    ..Single::of(writer, self.spec)
+                })
             })?;
         }
-        return Ok(());
+        Ok(())
     }
-    if spec.repeated {
-        let Value::Array(items) = value else {
-            return Err(Unwritable::here());
-        };
-        return items
-            .iter()
-            .try_for_each(|item| single(out, spec.number, spec.kind, item));
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items
+            .next_element_seed(Single::of(&mut *self.writer, self.spec))?
+            .is_some()
+        {}
+        Ok(())
     }
-    single(out, spec.number, spec.kind, value)
 }
 
-/// Appends one value.
-fn single(out: &mut Vec<u8>, number: u32, kind: Kind, value: &Value) -> Result<(), Unwritable> {
-    let text = || value.as_str().ok_or_else(Unwritable::here);
-    match kind {
-        // In a list or map, nothing is the type's zero.
-        Kind::String | Kind::Bytes if value.is_null() => put_bytes(out, number, b""),
-        Kind::String => put_bytes(out, number, text()?.as_bytes()),
-        Kind::Bool => put_varint(
-            out,
-            number,
-            u64::from(value.as_bool().ok_or_else(Unwritable::here)?),
-        ),
-        Kind::Int => put_varint(out, number, integer(value)?.cast_unsigned()),
-        Kind::Double => put_fixed64(
-            out,
-            number,
-            value.as_f64().ok_or_else(Unwritable::here)?.to_bits(),
-        ),
-        Kind::Bytes => put_bytes(out, number, &decode(text()?)?),
-        Kind::Time { micro } => {
-            let time: jiff::Timestamp = text()?.parse().map_err(|_| Unwritable::here())?;
-            let nanos = i64::from(time.subsec_nanosecond());
-            put_nested(out, number, |out| {
-                put_varint(out, 1, time.as_second().cast_unsigned());
+/// A key of a map, borrowed where its text has no escapes.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
+
+/// Writes one value.
+struct Single<'w> {
+    writer: &'w mut Writer,
+    number: u32,
+    kind: Kind,
+}
+
+impl<'w> Single<'w> {
+    fn of(writer: &'w mut Writer, spec: &Spec) -> Single<'w> {
+        Single {
+            writer,
+            number: spec.number,
+            kind: spec.kind,
+        }
+    }
+
+    fn integer<E: de::Error>(self, value: i64) -> Result<(), E> {
+        let Single { writer, number, kind } = self;
+        let out = &mut writer.out;
+        match kind {
+            Kind::Int => put_varint(out, number, value.cast_unsigned()),
+            Kind::Double => {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "what is a double is one in JSON as well"
+                )]
+                put_fixed64(out, number, (value as f64).to_bits());
+            }
+            Kind::Quantity => {
+                return writer.nested(number, |writer| {
+                    put_bytes(&mut writer.out, 1, value.to_string().as_bytes());
+                    Ok(())
+                });
+            }
+            Kind::IntOrString => {
+                return writer.nested(number, |writer| {
+                    put_varint(&mut writer.out, 1, 0);
+                    put_varint(&mut writer.out, 2, value.cast_unsigned());
+                    Ok(())
+                });
+            }
+            _ => return Err(E::custom("a number")),
+        }
+        Ok(())
+    }
+
+    /// A number that is no whole one, or too large for one.
+    fn number<E: de::Error>(self, value: f64, text: &str) -> Result<(), E> {
+        match self.kind {
+            Kind::Double => {
+                put_fixed64(&mut self.writer.out, self.number, value.to_bits());
+                Ok(())
+            }
+            Kind::Quantity => self.visit_str(text),
+            _ => Err(E::custom("a number")),
+        }
+    }
+
+    fn message(&self) -> Option<&'static Message> {
+        match self.kind {
+            Kind::Message(id) => Table::get().message(id),
+            _ => None,
+        }
+    }
+
+    /// A field of the message, if it is one that has this shape in JSON.
+    fn part(&self, shape: Shape, name: &str) -> Option<&'static Spec> {
+        let message = self.message().filter(|message| message.shape == shape)?;
+        message.member(name).map(|member| &member.spec)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Single<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        if self.kind == Kind::Raw {
+            let raw = Box::<RawValue>::deserialize(json)?;
+            return self.writer.nested(self.number, |writer| {
+                put_bytes(&mut writer.out, 1, raw.get().as_bytes());
+                Ok(())
+            });
+        }
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Single<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a value of {:?}", self.kind)
+    }
+
+    /// In a list or map, nothing is the type's zero.
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        match self.kind {
+            Kind::String | Kind::Bytes => {
+                put_bytes(&mut self.writer.out, self.number, b"");
+                Ok(())
+            }
+            Kind::Message(_) => self.writer.nested(self.number, |_| Ok(())),
+            _ => Err(E::custom("null")),
+        }
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
+        let allows = self.part(Shape::OrBool, "allows");
+        let Single { writer, number, kind } = self;
+        if kind == Kind::Bool {
+            put_varint(&mut writer.out, number, u64::from(value));
+            return Ok(());
+        }
+        let allows = allows.ok_or_else(|| E::custom("a truth value"))?;
+        writer.nested(number, |writer| Single::of(writer, allows).visit_bool(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
+        self.integer(value)
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
+        match i64::try_from(value) {
+            Ok(value) => self.integer(value),
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "what is a double is one in JSON as well"
+            )]
+            Err(_) => self.number(value as f64, &value.to_string()),
+        }
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
+        // Patches can leave 3.0 behind where 3 is meant.
+        if matches!(self.kind, Kind::Int | Kind::IntOrString) && value.fract() == 0.0 && value.abs() < 9e15 {
+            #[expect(clippy::cast_possible_truncation, reason = "whole and within the range")]
+            return self.integer(value as i64);
+        }
+        let text = serde_json::Number::from_f64(value).map(|number| number.to_string());
+        self.number(value, &text.unwrap_or_default())
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        let Single { writer, number, kind } = self;
+        let wrong = || E::custom("text");
+        match kind {
+            Kind::String => put_bytes(&mut writer.out, number, text.as_bytes()),
+            Kind::Bytes => put_bytes(&mut writer.out, number, &decode(text).ok_or_else(wrong)?),
+            Kind::Time { micro } => {
+                let time: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
+                let nanos = i64::from(time.subsec_nanosecond());
                 let nanos = if micro { nanos / 1000 * 1000 } else { 0 };
-                put_varint(out, 2, nanos.cast_unsigned());
-                Ok(())
-            })?;
-        }
-        Kind::Quantity => put_nested(out, number, |out| {
-            match value {
-                Value::String(text) => put_bytes(out, 1, text.as_bytes()),
-                Value::Number(number) => put_bytes(out, 1, number.to_string().as_bytes()),
-                _ => return Err(Unwritable::here()),
+                return writer.nested(number, |writer| {
+                    put_varint(&mut writer.out, 1, time.as_second().cast_unsigned());
+                    put_varint(&mut writer.out, 2, nanos.cast_unsigned());
+                    Ok(())
+                });
             }
-            Ok(())
-        })?,
-        Kind::IntOrString => put_nested(out, number, |out| {
-            match value {
-                Value::String(text) => {
-                    put_varint(out, 1, 1);
-                    put_bytes(out, 3, text.as_bytes());
-                }
-                number => {
-                    put_varint(out, 1, 0);
-                    put_varint(out, 2, integer(number)?.cast_unsigned());
-                }
+            Kind::Quantity => {
+                return writer.nested(number, |writer| {
+                    put_bytes(&mut writer.out, 1, text.as_bytes());
+                    Ok(())
+                });
             }
-            Ok(())
-        })?,
-        Kind::Raw => {
-            let json = serde_json::to_vec(value).map_err(|_| Unwritable::here())?;
-            put_nested(out, number, |out| {
-                put_bytes(out, 1, &json);
-                Ok(())
-            })?;
+            Kind::IntOrString => {
+                return writer.nested(number, |writer| {
+                    put_varint(&mut writer.out, 1, 1);
+                    put_bytes(&mut writer.out, 3, text.as_bytes());
+                    Ok(())
+                });
+            }
+            _ => return Err(wrong()),
         }
-        Kind::Message(id) => put_nested(out, number, |out| shaped(out, id, value))?,
+        Ok(())
     }
-    Ok(())
-}
 
-/// Appends the fields of a message from what it is in JSON.
-fn shaped(out: &mut Vec<u8>, id: Id, value: &Value) -> Result<(), Unwritable> {
-    let shape = Table::get().message(id).map_or(Shape::Object, |m| m.shape);
-    let alone = |name: &str| Value::Object(Map::from_iter([(name.to_owned(), value.clone())]));
-    let wrapped = match (shape, value) {
-        (_, Value::Null) => return Ok(()),
-        (Shape::Object, _) => return object(out, id, value),
-        (Shape::Items, _) => alone("items"),
-        (Shape::OrBool, Value::Bool(_)) => alone("allows"),
-        (Shape::OrBool, _) => {
-            let mut both = alone("schema");
-            both["allows"] = true.into();
-            both
-        }
-        (Shape::OrArray, Value::Array(_)) => alone("jSONSchemas"),
-        (Shape::OrTexts, Value::Array(_)) => alone("property"),
-        (Shape::OrArray | Shape::OrTexts, _) => alone("schema"),
-    };
-    object(out, id, &wrapped)
-}
-
-fn integer(value: &Value) -> Result<i64, Unwritable> {
-    if let Some(number) = value.as_i64() {
-        return Ok(number);
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        let schema = self
+            .part(Shape::OrBool, "schema")
+            .or_else(|| self.part(Shape::OrArray, "schema"))
+            .or_else(|| self.part(Shape::OrTexts, "schema"));
+        let allows = self.part(Shape::OrBool, "allows");
+        let message = self.message().filter(|message| message.shape != Shape::Items);
+        let message = message.ok_or_else(|| de::Error::custom("an object"))?;
+        let Single { writer, number, .. } = self;
+        writer.nested(number, |writer| {
+            let Some(schema) = schema else {
+                return Members { writer, message }.visit_map(map);
+            };
+            if let Some(allows) = allows {
+                Single::of(writer, allows).visit_bool(true)?;
+            }
+            Single::of(writer, schema).visit_map(map)
+        })
     }
-    // Patches can leave 3.0 behind where 3 is meant.
-    match value.as_f64() {
-        #[expect(clippy::cast_possible_truncation, reason = "whole and within the range")]
-        Some(number) if number.fract() == 0.0 && number.abs() < 9e15 => Ok(number as i64),
-        _ => Err(Unwritable::here()),
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<(), A::Error> {
+        let list = self
+            .part(Shape::Items, "items")
+            .or_else(|| self.part(Shape::OrArray, "jSONSchemas"))
+            .or_else(|| self.part(Shape::OrTexts, "property"));
+        let spec = list.ok_or_else(|| de::Error::custom("a list"))?;
+        let Single { writer, number, .. } = self;
+        writer.nested(number, |writer| Field { writer, spec }.visit_seq(items))
     }
 }
 
 /// Base64 as Go reads it: line breaks do not count.
-fn decode(text: &str) -> Result<Vec<u8>, Unwritable> {
+fn decode(text: &str) -> Option<Vec<u8>> {
     let decoded = if text.contains(['\n', '\r']) {
         STANDARD.decode(text.replace(['\n', '\r'], ""))
     } else {
         STANDARD.decode(text)
     };
-    decoded.map_err(|_| Unwritable::here())
+    decoded.ok()
 }
