@@ -95,6 +95,7 @@ async fn run(components: usize) -> anyhow::Result<()> {
         "memory, with all objects of both clusters: {:.1} KB for a binding",
         (full - empty) / bindings as f64
     );
+    resync(&platform).await;
     platform.stop_controllers().await;
     println!(
         "  of it the controllers':           {:>8.1} KB for a binding",
@@ -114,6 +115,32 @@ async fn run(components: usize) -> anyhow::Result<()> {
     );
     platform.stop().await;
     Ok(())
+}
+
+/// What it costs to look at everything once more, with what is known.
+async fn resync(platform: &Platform) {
+    let before = platform.metrics.writes();
+    let began = Instant::now();
+    if let Some(controllers) = platform.controllers() {
+        controllers.resync();
+    }
+    let looked = loop {
+        if platform
+            .controllers()
+            .is_none_or(choreo_controllers::Controllers::is_idle)
+        {
+            break began.elapsed();
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    };
+    println!(
+        "resync:                            {:>8.2} s",
+        looked.as_secs_f64()
+    );
+    println!(
+        "writes of the resync:              {}",
+        platform.metrics.writes() - before
+    );
 }
 
 /// Everything that is applied: the components, and their bindings in the later environments. The artifacts' names are a

@@ -147,6 +147,12 @@ impl Controllers {
         self.observer.snapshot()
     }
 
+    /// Looks at everything once more, as if everything had changed. Nothing needs it, since whatever changes is watched; it is how
+    /// one sees that nothing was missed, and what an idle look costs.
+    pub fn resync(&self) {
+        self.observer.router.start(&self.snapshot());
+    }
+
     /// Waits until they have stopped, which they do when their `shutdown` is cancelled. Dropping the wait ends them where they
     /// stand.
     pub async fn stopped(mut self) {

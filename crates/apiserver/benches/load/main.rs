@@ -57,6 +57,7 @@ const USAGE: &str = "usage: cargo bench -p choreo-apiserver --bench load -- --ku
   --clients N        requests under way at once [64]
   --watchers N       watches that follow the same collection [100]
   --writes N         writes whose way to the watchers is timed [200]
+  --rate N           writes a second whose way to the watchers is timed, for ten seconds; 0 for none [200]
   --definitions N    definitions that are created one after another [50]
   --only A,B         scenes: crd, create, get, list, watch, apply, custom, delete
   --pid N            process whose memory is reported; may be given several times";
@@ -69,6 +70,7 @@ pub(crate) struct Settings {
     pub(crate) clients: usize,
     pub(crate) watchers: usize,
     pub(crate) writes: usize,
+    pub(crate) rate: usize,
     pub(crate) definitions: usize,
     pub(crate) only: Vec<String>,
     pub(crate) pids: Vec<u32>,
@@ -87,6 +89,7 @@ impl Settings {
             clients: 64,
             watchers: 100,
             writes: 200,
+            rate: 200,
             definitions: 50,
             only: Vec::new(),
             pids: Vec::new(),
@@ -105,6 +108,7 @@ impl Settings {
                 "--clients" => settings.clients = number(value()?)?.max(1),
                 "--watchers" => settings.watchers = number(value()?)?,
                 "--writes" => settings.writes = number(value()?)?,
+                "--rate" => settings.rate = number(value()?)?,
                 "--definitions" => settings.definitions = number(value()?)?,
                 "--only" => settings.only = value()?.split(',').map(str::to_owned).collect(),
                 "--pid" => settings

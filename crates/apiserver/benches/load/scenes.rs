@@ -17,6 +17,8 @@ const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const NAMESPACE: &str = "choreo-load";
 const GROUP: &str = "load.choreo.dev";
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+/// How long writes come at a rate.
+const PACED_SECONDS: usize = 10;
 /// Lists are taken so often; the median is told.
 const LISTS: usize = 5;
 
@@ -173,48 +175,87 @@ async fn list(target: &Target, name: &str, path: &str, accept: &'static str) -> 
     Ok(())
 }
 
-/// From the start of a write until each of many watchers has its event.
+/// From the start of a write until each of many watchers has its event: one write after another, and so many a second. At a
+/// rate, a write's time counts from when it was due, whether or not the server had taken the ones before.
 async fn watch(settings: &Settings, target: &Target) -> Outcome<()> {
-    let list = target.get(&format!("{}?limit=1", config_maps()), JSON).await?;
-    let list: Value = serde_json::from_slice(&list).map_err(|e| e.to_string())?;
-    let revision = list["metadata"]["resourceVersion"]
-        .as_str()
-        .unwrap_or("0")
-        .to_owned();
+    let what = format!("write to {} watchers", settings.watchers);
     let before = used(settings);
-    let epoch = Instant::now();
-    let (ready, mut are_ready) = mpsc::unbounded_channel();
-    let tasks: Vec<_> = (0..settings.watchers)
-        .map(|_| {
-            let (target, ready, writes) = (target.clone(), ready.clone(), settings.writes);
-            let path = format!(
-                "{}?watch=true&resourceVersion={revision}&timeoutSeconds=600&labelSelector=scene%3Dwatch",
-                config_maps()
-            );
-            tokio::spawn(async move { follow(&target, &path, writes, epoch, ready).await })
-        })
-        .collect();
-    for _ in 0..settings.watchers {
-        are_ready.recv().await.ok_or("a watcher ended early")?;
-    }
+    let watchers = Watchers::start(settings, target, "watch", settings.writes).await?;
     tell_memory(settings, &format!("with {} watchers", settings.watchers));
     tell_each(settings, "memory per watcher", before, settings.watchers);
     for nth in 0..settings.writes {
-        let mut value = config_map(&format!("watched-{nth}"));
-        value["metadata"]["labels"] = json!({"scene": "watch"});
-        value["data"]["sent"] = epoch.elapsed().as_nanos().to_string().into();
+        let value = watched("watch", nth, watchers.epoch.elapsed());
         target.post(&config_maps(), &value).await?;
     }
-    let mut all = Vec::new();
-    for task in tasks {
-        all.extend(task.await.map_err(|e| e.to_string())??);
+    tell(&what, &watchers.times().await?.spread());
+
+    if settings.rate == 0 {
+        return Ok(());
     }
-    let times = Times::new(all, epoch.elapsed());
+    let writes = settings.rate * PACED_SECONDS;
+    let watchers = Watchers::start(settings, target, "paced", writes).await?;
+    let began = watchers.epoch.elapsed();
+    let mut posts = tokio::task::JoinSet::new();
+    for nth in 0..writes {
+        let due = began + Duration::from_secs_f64(nth as f64 / settings.rate as f64);
+        tokio::time::sleep_until((watchers.epoch + due).into()).await;
+        let target = target.clone();
+        posts.spawn(async move { target.post(&config_maps(), &watched("paced", nth, due)).await });
+    }
+    while let Some(posted) = posts.join_next().await {
+        posted.map_err(|e| e.to_string())??;
+    }
     tell(
-        &format!("write to {} watchers", settings.watchers),
-        &times.spread(),
+        &format!("{what}, {}/s", settings.rate),
+        &watchers.times().await?.spread(),
     );
     Ok(())
+}
+
+/// An object that says when it was sent.
+fn watched(scene: &str, nth: usize, sent: Duration) -> Value {
+    let mut value = config_map(&format!("{scene}-{nth}"));
+    value["metadata"]["labels"] = json!({"scene": scene});
+    value["data"]["sent"] = sent.as_nanos().to_string().into();
+    value
+}
+
+/// Followers of what carries the label of one scene.
+struct Watchers {
+    /// What times are counted from.
+    epoch: Instant,
+    tasks: Vec<tokio::task::JoinHandle<Outcome<Vec<Duration>>>>,
+}
+
+impl Watchers {
+    async fn start(settings: &Settings, target: &Target, scene: &str, writes: usize) -> Outcome<Watchers> {
+        let list = target.get(&format!("{}?limit=1", config_maps()), JSON).await?;
+        let list: Value = serde_json::from_slice(&list).map_err(|e| e.to_string())?;
+        let revision = list["metadata"]["resourceVersion"].as_str().unwrap_or("0");
+        let path = format!(
+            "{}?watch=true&resourceVersion={revision}&timeoutSeconds=600&labelSelector=scene%3D{scene}",
+            config_maps()
+        );
+        let epoch = Instant::now();
+        let (ready, mut are_ready) = mpsc::unbounded_channel();
+        let tasks = (0..settings.watchers).map(|_| {
+            let (target, ready, path) = (target.clone(), ready.clone(), path.clone());
+            tokio::spawn(async move { follow(&target, &path, writes, epoch, ready).await })
+        });
+        let tasks = tasks.collect();
+        for _ in 0..settings.watchers {
+            are_ready.recv().await.ok_or("a watcher ended early")?;
+        }
+        Ok(Watchers { epoch, tasks })
+    }
+
+    async fn times(self) -> Outcome<Times> {
+        let mut all = Vec::new();
+        for task in self.tasks {
+            all.extend(task.await.map_err(|e| e.to_string())??);
+        }
+        Ok(Times::new(all, self.epoch.elapsed()))
+    }
 }
 
 async fn follow(

@@ -39,6 +39,9 @@ const PROGRESS_TOLD_AFTER: Duration = Duration::from_millis(100);
 const FOR_EACH_WAITING: Duration = Duration::from_millis(20);
 /// The longest that it may wait.
 const PROGRESS_TOLD_AT_LATEST: Duration = Duration::from_secs(10);
+/// The longest that the first word on an object may wait that is not ready: most often it waits for what comes a moment later in
+/// the same `kubectl apply`, but somebody may also have made a mistake and wait to hear of it.
+const FIRST_WORD_AT_LATEST: Duration = Duration::from_secs(1);
 
 /// Carries out the engine's plans for the targets of one kind.
 pub struct Planner {
@@ -63,15 +66,19 @@ impl Planner {
     /// How long the status is yet to wait; `None` when it is to be written now.
     fn untold_for(&self, target: &Target, live: &DynamicObject, status: &Value) -> Option<Duration> {
         let mut untold = self.untold.lock();
-        if !is_progress(live, status) {
+        let at_latest = if is_progress(live, status) {
+            PROGRESS_TOLD_AT_LATEST
+        } else if is_first_word(live, status) {
+            FIRST_WORD_AT_LATEST
+        } else {
             untold.remove(target);
             return None;
-        }
+        };
         let now = Instant::now();
         let since = *untold.entry(target.clone()).or_insert(now);
         let backlog = u32::try_from(self.context.control.metrics().backlog()).unwrap_or(u32::MAX);
         let wait = PROGRESS_TOLD_AFTER + FOR_EACH_WAITING.saturating_mul(backlog);
-        let left = wait.min(PROGRESS_TOLD_AT_LATEST).saturating_sub(now - since);
+        let left = wait.min(at_latest).saturating_sub(now - since);
         if left.is_zero() {
             untold.remove(target);
             return None;
@@ -90,6 +97,14 @@ fn is_progress(live: &DynamicObject, status: &Value) -> bool {
     ready(Some(status)).is_some_and(|ready| progresses(&ready))
         && ready(told).is_none_or(|ready| ready.status != ConditionStatus::True)
         && told.is_none_or(|told| differs(told, status))
+}
+
+/// Whether a status is an object's first, and says that it is not ready.
+fn is_first_word(live: &DynamicObject, status: &Value) -> bool {
+    let conditions = conditions_of(Some(status));
+    let ready = conditions::find(&conditions, types::READY);
+    conditions_of(live.data.get("status")).is_empty()
+        && ready.is_some_and(|ready| ready.status == ConditionStatus::False)
 }
 
 /// Whether a status says something else than the one that was written; times do not count.

@@ -59,3 +59,17 @@ async fn nothing_is_written_when_nothing_changes_not_even_after_a_restart() -> a
     platform.stop().await;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resync_looks_at_everything_and_writes_nothing() -> anyhow::Result<()> {
+    let platform = with_greeter().await?;
+    let before = settled(&platform).await;
+    let runs = |name: &str| platform.metrics.figures()[name].succeeded;
+    let (bindings, releases) = (runs("binding"), runs("release"));
+    platform.controllers().unwrap().resync();
+    let after = settled(&platform).await;
+    assert!(runs("binding") > bindings && runs("release") > releases);
+    assert_eq!(after - before, 0, "{:?}", platform.metrics.calls());
+    platform.stop().await;
+    Ok(())
+}

@@ -7,7 +7,7 @@ use std::{
 };
 
 use k8s_openapi::api::{
-    apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
+    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
     autoscaling::v2::HorizontalPodAutoscaler,
     batch::v1::{CronJob, Job},
     core::v1::{ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service},
@@ -170,6 +170,7 @@ pub(crate) struct World {
     pub(crate) replica_sets: Cache<ReplicaSet>,
     pub(crate) stateful_sets: Cache<StatefulSet>,
     pub(crate) daemon_sets: Cache<DaemonSet>,
+    pub(crate) revisions: Cache<ControllerRevision>,
     pub(crate) jobs: Cache<Job>,
     pub(crate) cron_jobs: Cache<CronJob>,
     pub(crate) autoscalers: Cache<HorizontalPodAutoscaler>,

@@ -105,6 +105,7 @@ pub(crate) async fn start(context: &Arc<Context>, sender: &Sender) -> JoinSet<()
             apps::ReplicaSet,
             apps::StatefulSet,
             apps::DaemonSet,
+            apps::ControllerRevision,
             batch::Job,
             batch::CronJob
         );

@@ -2,7 +2,7 @@
 
 use k8s_openapi::{
     api::{
-        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
         autoscaling::v2::HorizontalPodAutoscaler,
         batch::v1::{CronJob, Job},
         core::v1::{ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service},
@@ -116,6 +116,12 @@ impl Routed for StatefulSet {
 impl Routed for DaemonSet {
     fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
         name_of(old, new).map(Task::DaemonSet).into_iter().collect()
+    }
+}
+
+impl Routed for ControllerRevision {
+    fn tasks(_: &World, old: Option<&Self>, new: Option<&Self>) -> Vec<Task> {
+        owner_tasks(old, new)
     }
 }
 

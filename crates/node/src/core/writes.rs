@@ -104,6 +104,7 @@ cached! {
     k8s_openapi::api::apps::v1::ReplicaSet => replica_sets,
     k8s_openapi::api::apps::v1::StatefulSet => stateful_sets,
     k8s_openapi::api::apps::v1::DaemonSet => daemon_sets,
+    k8s_openapi::api::apps::v1::ControllerRevision => revisions,
     k8s_openapi::api::batch::v1::Job => jobs,
     k8s_openapi::api::batch::v1::CronJob => cron_jobs,
     k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler => autoscalers,

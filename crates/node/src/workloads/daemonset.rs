@@ -1,6 +1,6 @@
 //! DaemonSet: one Pod on every node that fits.
 //!
-//! Kept simpler than Kubernetes' controller: there are no ControllerRevision objects, and `maxSurge` counts as 0.
+//! Kept simpler than Kubernetes' controller: `maxSurge` counts as 0.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,13 +16,12 @@ use k8s_openapi::{
 };
 
 use super::{
-    hash,
+    history::{self, REVISION},
     pods::{from_template, is_available, is_deleting, is_finished, is_ready, label, phase, set},
 };
 use crate::core::{Action, Context, Name, Result, matches, owner_reference, wants_node};
 
 const COMPONENT: &str = "daemonset-controller";
-const REVISION: &str = "controller-revision-hash";
 const GENERATION: &str = "pod-template-generation";
 
 /// What a Pod that belongs to its node bears: key and effect.
@@ -42,24 +41,42 @@ pub(crate) async fn reconcile(context: &Context, name: &Name) -> Result<Action> 
     let (spec, Some(uid)) = (&set.spec, set.metadata.uid.as_deref()) else {
         return Ok(Action::Wait);
     };
-    let revision = hash::short(&spec.template, 0)?;
-    let wanted = wanted(context, spec);
-    if set.metadata.deletion_timestamp.is_none() {
-        let owner = owner_reference(&*set);
-        context
-            .adopt::<Pod>(&name.namespace, &owner, |meta| matches(&spec.selector, meta))
-            .await?;
-        step(
-            context,
-            &set,
-            spec,
-            &revision,
-            &wanted,
-            by_node(context, name, uid),
-        )
-        .await?;
+    if set.metadata.deletion_timestamp.is_some() {
+        // Its Pods and its revisions go with it.
+        return Ok(Action::Wait);
     }
-    let (status, action) = status(&set, spec, &revision, &wanted, &by_node(context, name, uid));
+    let owner = history::Owner {
+        reference: owner_reference(&*set),
+        meta: &set.metadata,
+        selector: &spec.selector,
+        template: &spec.template,
+        limit: spec.revision_history_limit,
+    };
+    let revision = history::present(context, &owner).await?;
+    let revision = history::hash_of(&revision);
+    let wanted = wanted(context, spec);
+    context
+        .adopt::<Pod>(&name.namespace, &owner.reference, |meta| {
+            matches(&spec.selector, meta)
+        })
+        .await?;
+    step(
+        context,
+        &set,
+        spec,
+        revision,
+        &wanted,
+        by_node(context, name, uid),
+    )
+    .await?;
+    let pods = by_node(context, name, uid);
+    let is_of = |pod: &Arc<Pod>, hash: &str| label(&pod.metadata, REVISION) == Some(hash);
+    history::prune(context, &owner, |kept| {
+        let hash = history::hash_of(kept);
+        hash == revision || pods.values().flatten().any(|pod| is_of(pod, hash))
+    })
+    .await?;
+    let (status, action) = status(&set, spec, revision, &wanted, &pods);
     if set.status.as_ref() != Some(&status) {
         let mut changed = (*set).clone();
         changed.status = Some(status);

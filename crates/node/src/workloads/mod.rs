@@ -8,6 +8,7 @@ pub(crate) mod daemonset;
 pub(crate) mod deployment;
 pub(crate) mod endpoints;
 mod hash;
+mod history;
 pub(crate) mod job;
 mod pods;
 pub(crate) mod replicaset;

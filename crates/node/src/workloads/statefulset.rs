@@ -1,26 +1,22 @@
 //! StatefulSet: Pods with numbers, in order.
-//!
-//! Kept simpler than Kubernetes' controller: there are no ControllerRevision objects, so a Pod below the partition that has to
-//! be made anew gets the present template.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     api::{
         apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus},
-        core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, Volume},
+        core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
 use super::{
-    hash,
+    history::{self, REVISION},
     pods::{from_template, is_available, is_deleting, is_finished, is_ready, label, set},
 };
 use crate::core::{Action, Context, Name, Result, matches, owner_reference};
 
 const COMPONENT: &str = "statefulset-controller";
-const REVISION: &str = "controller-revision-hash";
 const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
 
@@ -31,19 +27,43 @@ pub(crate) async fn reconcile(context: &Context, name: &Name) -> Result<Action> 
     let (spec, Some(uid)) = (&stateful_set.spec, stateful_set.metadata.uid.as_deref()) else {
         return Ok(Action::Wait);
     };
-    let revision = format!("{}-{}", name.name, hash::short(&spec.template, 0)?);
-    if stateful_set.metadata.deletion_timestamp.is_none() {
-        let owner = owner_reference(&*stateful_set);
-        context
-            .adopt::<Pod>(&name.namespace, &owner, |meta| {
-                matches(&spec.selector, meta) && ordinal(meta, &name.name).is_some()
-            })
-            .await?;
-        let mut pods = by_ordinal(context, name, uid);
-        step(context, &stateful_set, spec, &revision, &mut pods).await?;
+    if stateful_set.metadata.deletion_timestamp.is_some() {
+        // Its Pods and its revisions go with it.
+        return Ok(Action::Wait);
     }
+    let owner = history::Owner {
+        reference: owner_reference(&*stateful_set),
+        meta: &stateful_set.metadata,
+        selector: &spec.selector,
+        template: &spec.template,
+        limit: spec.revision_history_limit,
+    };
+    let update = history::present(context, &owner).await?;
+    let revision = Name::of(&*update).name;
+    let revisions = Revisions::of(context, &stateful_set, spec, &revision);
+    context
+        .adopt::<Pod>(&name.namespace, &owner.reference, |meta| {
+            matches(&spec.selector, meta) && ordinal(meta, &name.name).is_some()
+        })
+        .await?;
+    step(
+        context,
+        &stateful_set,
+        spec,
+        &revisions,
+        &mut by_ordinal(context, name, uid),
+    )
+    .await?;
     let pods = by_ordinal(context, name, uid);
     let (status, action) = status(&stateful_set, spec, &revision, &pods);
+    let current = status.current_revision.clone();
+    history::prune(context, &owner, |kept| {
+        let kept = kept.metadata.name.as_deref();
+        kept == Some(revision.as_str())
+            || kept == current.as_deref()
+            || pods.values().any(|pod| label(&pod.metadata, REVISION) == kept)
+    })
+    .await?;
     if stateful_set.status.as_ref() != Some(&status) {
         let mut changed = (*stateful_set).clone();
         changed.status = Some(status);
@@ -77,20 +97,60 @@ fn range(spec: &StatefulSetSpec) -> std::ops::Range<i32> {
     start..start + spec.replicas.unwrap_or(1).max(0)
 }
 
+/// Which template a Pod is made from.
+struct Revisions<'a> {
+    /// The present one.
+    update: (&'a str, &'a PodTemplateSpec),
+    /// The one before, while not all Pods are of the present one.
+    current: Option<(String, PodTemplateSpec)>,
+    /// The first number that gets the present one: where the partition is.
+    from: i32,
+}
+
+impl<'a> Revisions<'a> {
+    fn of(context: &Context, stateful_set: &StatefulSet, spec: &'a StatefulSetSpec, update: &'a str) -> Self {
+        let namespace = stateful_set.metadata.namespace.as_deref().unwrap_or_default();
+        let status = stateful_set.status.as_ref();
+        let current = status.and_then(|status| status.current_revision.clone());
+        let current = current.filter(|current| current != update).and_then(|current| {
+            let kept = context.world.revisions.get(&Name::new(namespace, &current))?;
+            Some((current, history::template(&kept)?))
+        });
+        let rolling = spec
+            .update_strategy
+            .as_ref()
+            .and_then(|strategy| strategy.rolling_update.as_ref());
+        let partition = rolling.and_then(|rolling| rolling.partition).unwrap_or(0);
+        Self {
+            update: (update, &spec.template),
+            current,
+            from: range(spec).start.saturating_add(partition),
+        }
+    }
+
+    fn of_pod(&self, number: i32) -> (&str, &PodTemplateSpec) {
+        match &self.current {
+            Some((revision, template)) if number < self.from => (revision, template),
+            _ => self.update,
+        }
+    }
+}
+
 /// Does what can be done now; with `OrderedReady` that is one thing at a time.
 async fn step(
     context: &Context,
     stateful_set: &StatefulSet,
     spec: &StatefulSetSpec,
-    revision: &str,
+    revisions: &Revisions<'_>,
     pods: &mut BTreeMap<i32, Arc<Pod>>,
 ) -> Result<()> {
+    let (revision, _) = revisions.update;
     let ordered = spec.pod_management_policy.as_deref() != Some("Parallel");
     let range = range(spec);
     for number in range.clone() {
         match pods.get(&number) {
             None => {
-                let made = create(context, stateful_set, spec, revision, number).await?;
+                let made = create(context, stateful_set, spec, revisions.of_pod(number), number).await?;
                 pods.insert(number, made);
                 if ordered {
                     return Ok(());
@@ -103,7 +163,7 @@ async fn step(
                 }
             }
             Some(pod) if ordered && (is_deleting(pod) || !is_ready(pod)) => {
-                return repair(context, stateful_set, revision, pod).await;
+                return repair(context, stateful_set, revisions.of_pod(number).0, pod).await;
             }
             Some(_) => {}
         }
@@ -120,14 +180,10 @@ async fn step(
     if strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("OnDelete") {
         return Ok(());
     }
-    let partition = strategy
-        .and_then(|strategy| strategy.rolling_update.as_ref())
-        .and_then(|rolling| rolling.partition)
-        .unwrap_or(0);
     for (_, pod) in pods
         .iter()
         .rev()
-        .filter(|(number, _)| range.contains(number) && **number >= partition)
+        .filter(|(number, _)| range.contains(number) && **number >= revisions.from)
     {
         if label(&pod.metadata, REVISION) != Some(revision) {
             if !is_deleting(pod) {
@@ -142,7 +198,7 @@ async fn step(
     Ok(())
 }
 
-/// A Pod of an old template that does not get ready would block its own repair.
+/// A Pod of a template that is not its own any more and does not get ready would block its own repair.
 async fn repair(context: &Context, stateful_set: &StatefulSet, revision: &str, pod: &Pod) -> Result<()> {
     if !is_deleting(pod) && label(&pod.metadata, REVISION) != Some(revision) {
         delete(context, stateful_set, pod).await?;
@@ -167,7 +223,7 @@ async fn create(
     context: &Context,
     stateful_set: &StatefulSet,
     spec: &StatefulSetSpec,
-    revision: &str,
+    (revision, template): (&str, &PodTemplateSpec),
     number: i32,
 ) -> Result<Arc<Pod>> {
     let (namespace, name) = (
@@ -175,7 +231,7 @@ async fn create(
         stateful_set.metadata.name.as_deref().unwrap_or_default(),
     );
     let pod_name = format!("{name}-{number}");
-    let mut pod = from_template(&spec.template, namespace, owner_reference(stateful_set));
+    let mut pod = from_template(template, namespace, owner_reference(stateful_set));
     pod.metadata.name = Some(pod_name.clone());
     set(&mut pod.metadata.labels, REVISION, revision);
     set(&mut pod.metadata.labels, POD_NAME, &pod_name);

@@ -129,6 +129,7 @@ pub(crate) const DEPLOYMENT: &str = "apps/v1/Deployment/deployments";
 pub(crate) const REPLICA_SET: &str = "apps/v1/ReplicaSet/replicasets";
 pub(crate) const STATEFUL_SET: &str = "apps/v1/StatefulSet/statefulsets";
 pub(crate) const DAEMON_SET: &str = "apps/v1/DaemonSet/daemonsets";
+pub(crate) const REVISION: &str = "apps/v1/ControllerRevision/controllerrevisions";
 pub(crate) const JOB: &str = "batch/v1/Job/jobs";
 pub(crate) const CRON_JOB: &str = "batch/v1/CronJob/cronjobs";
 pub(crate) const AUTOSCALER: &str = "autoscaling/v2/HorizontalPodAutoscaler/horizontalpodautoscalers";

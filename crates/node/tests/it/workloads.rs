@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    AUTOSCALER, BUDGET, CRON_JOB, Cluster, DAEMON_SET, DEPLOYMENT, ENDPOINTS, JOB, POD, REPLICA_SET, SERVICE,
-    SLICE, STATEFUL_SET, condition, deployment, rolled_out, template,
+    AUTOSCALER, BUDGET, CRON_JOB, Cluster, DAEMON_SET, DEPLOYMENT, ENDPOINTS, JOB, POD, REPLICA_SET,
+    REVISION, SERVICE, SLICE, STATEFUL_SET, condition, deployment, rolled_out, template,
 };
 
 const BEHAVIOR: &str = choreo_node::BEHAVIOR;
@@ -302,6 +302,133 @@ async fn a_stateful_set_goes_in_order() {
         .patch(STATEFUL_SET, "db", json!({"spec": {"replicas": 1}}))
         .await;
     cluster.until_all(POD, |pods| names(pods) == ["db-0"]).await;
+}
+
+/// Names and numbers of revisions, oldest first.
+fn revisions(all: &[Value]) -> Vec<(i64, String)> {
+    let number = |revision: &Value| {
+        let name = revision["metadata"]["name"].as_str().unwrap();
+        (revision["revision"].as_i64().unwrap(), name.to_owned())
+    };
+    let mut all: Vec<_> = all.iter().map(number).collect();
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn a_stateful_set_remembers_its_templates() {
+    let cluster = Cluster::start();
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet",
+        "metadata": {"name": "db", "annotations": {"kubernetes.io/change-cause": "the first"}},
+        "spec": {
+            "replicas": 2, "serviceName": "db", "revisionHistoryLimit": 1, "selector": {"matchLabels": {"app": "db"}},
+            "template": template("db", json!({"of": "1"})),
+        },
+    });
+    cluster.create(STATEFUL_SET, set).await;
+    let done = |set: &Value| {
+        set["status"]["readyReplicas"] == 2
+            && set["status"]["currentRevision"] == set["status"]["updateRevision"]
+            && set["status"]["observedGeneration"] == set["metadata"]["generation"]
+    };
+    let of = |of: &str| json!({"spec": {"template": {"metadata": {"annotations": {"of": of}}}}});
+    let first = cluster.until(STATEFUL_SET, "db", done).await;
+    let kept = cluster.list(REVISION).await;
+    let first_revision = first["status"]["updateRevision"].as_str().unwrap();
+    assert_eq!(revisions(&kept), [(1, first_revision.to_owned())]);
+    assert_eq!(
+        kept[0]["metadata"]["annotations"]["kubernetes.io/change-cause"],
+        "the first"
+    );
+    assert_eq!(kept[0]["metadata"]["labels"]["app"], "db");
+    assert_eq!(
+        kept[0]["metadata"]["ownerReferences"][0]["uid"],
+        first["metadata"]["uid"]
+    );
+    let data = &kept[0]["data"]["spec"]["template"];
+    assert_eq!(
+        (&data["$patch"], &data["metadata"]["annotations"]["of"]),
+        (&json!("replace"), &json!("1"))
+    );
+
+    // A partition keeps the Pods below it as they were, even one that has to be made anew.
+    let partition = json!({"spec": {"updateStrategy": {"rollingUpdate": {"partition": 1}}}});
+    cluster.patch(STATEFUL_SET, "db", partition).await;
+    cluster.patch(STATEFUL_SET, "db", of("2")).await;
+    let is_of = |pods: &[Value], expected: [&str; 2]| {
+        let annotation = |pod: &Value| pod["metadata"]["annotations"]["of"].clone();
+        let ready = |pod: &Value| condition(pod, "Ready")["status"] == "True";
+        pods.iter().map(annotation).eq(expected.map(Value::from)) && pods.iter().all(ready)
+    };
+    let pods = cluster.until_all(POD, |pods| is_of(pods, ["1", "2"])).await;
+    let old = pods[0]["metadata"]["uid"].clone();
+    cluster
+        .api(POD)
+        .delete("db-0", &Default::default())
+        .await
+        .unwrap();
+    cluster
+        .until_all(POD, |pods| {
+            is_of(pods, ["1", "2"]) && pods[0]["metadata"]["uid"] != old
+        })
+        .await;
+
+    // A template that was there before is the same revision again, with a new number: what `kubectl rollout undo` does.
+    let all = json!({"spec": {"updateStrategy": {"rollingUpdate": {"partition": 0}}}});
+    cluster.patch(STATEFUL_SET, "db", all).await;
+    let second = cluster.until(STATEFUL_SET, "db", done).await;
+    let second_revision = second["status"]["updateRevision"].as_str().unwrap();
+    cluster.patch(STATEFUL_SET, "db", of("1")).await;
+    cluster
+        .until(STATEFUL_SET, "db", |set| {
+            done(set) && set["status"]["updateRevision"] == first_revision
+        })
+        .await;
+    let both = [(2, second_revision.to_owned()), (3, first_revision.to_owned())];
+    cluster.until_all(REVISION, |kept| revisions(kept) == both).await;
+
+    // One is kept that no Pod is of.
+    cluster.patch(STATEFUL_SET, "db", of("3")).await;
+    let third = cluster
+        .until(STATEFUL_SET, "db", |set| {
+            done(set) && set["status"]["updateRevision"] != first_revision
+        })
+        .await;
+    let third_revision = third["status"]["updateRevision"].as_str().unwrap();
+    let left = [(3, first_revision.to_owned()), (4, third_revision.to_owned())];
+    cluster.until_all(REVISION, |kept| revisions(kept) == left).await;
+}
+
+#[tokio::test]
+async fn a_daemon_set_remembers_its_templates() {
+    let cluster = Cluster::start();
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "agent"},
+        "spec": {"selector": {"matchLabels": {"app": "agent"}}, "template": template("agent", json!({"of": "1"}))},
+    });
+    cluster.create(DAEMON_SET, set).await;
+    let of = |of: &str| json!({"spec": {"template": {"metadata": {"annotations": {"of": of}}}}});
+    let is_of = |pods: &[Value], of: &str| {
+        pods.len() == 1
+            && pods[0]["metadata"]["annotations"]["of"] == of
+            && condition(&pods[0], "Ready")["status"] == "True"
+    };
+    let hash = |pods: &[Value]| pods[0]["metadata"]["labels"]["controller-revision-hash"].clone();
+    let first = hash(&cluster.until_all(POD, |pods| is_of(pods, "1")).await);
+    cluster.patch(DAEMON_SET, "agent", of("2")).await;
+    let second = hash(&cluster.until_all(POD, |pods| is_of(pods, "2")).await);
+    assert_ne!(first, second);
+    cluster.patch(DAEMON_SET, "agent", of("1")).await;
+    let again = hash(&cluster.until_all(POD, |pods| is_of(pods, "1")).await);
+    assert_eq!(again, first);
+    let named = |hash: &Value| format!("agent-{}", hash.as_str().unwrap());
+    let kept = cluster.list(REVISION).await;
+    assert_eq!(revisions(&kept), [(2, named(&second)), (3, named(&first))]);
+    for revision in &kept {
+        let hash = revision["metadata"]["labels"]["controller-revision-hash"].clone();
+        assert_eq!(revision["metadata"]["name"], named(&hash));
+    }
 }
 
 #[tokio::test]
