@@ -6,12 +6,12 @@
 //! - A key added while it is worked on is worked on again afterwards: the second run starts after the add, so it sees
 //!   at least the state that caused it.
 //! - A key added many times before a worker takes it is worked on once.
-//! - Keys are taken in the order in which they became ready.
+//! - Keys are taken in the order in which they became ready; those that go first ([`Queue::add_first`]) before all others.
 //!
 //! Timers ([`Queue::add_after`]) belong to a key's last run: a run that starts for any reason drops the timer, and sets
 //! it again if it is still wanted.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,15 +21,27 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::metrics::ControllerMetrics;
+use super::precedence::Precedence;
 
 /// A key's deadline, with a number that makes equal instants distinct and first come first served.
 type Slot = (Instant, u64);
 
+/// How soon a key is to be worked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Ordinary,
+    First,
+}
+
 struct State<K> {
+    /// Keys of each class in their order. A key whose class has changed since, or that was taken meanwhile, is passed over.
+    first: VecDeque<K>,
     ready: VecDeque<K>,
-    /// Keys that wait to be worked on: those in `ready`, and those added again while being worked on.
-    dirty: BTreeSet<K>,
-    working: BTreeSet<K>,
+    /// Keys that wait to be worked on: those that are ready, and those added again while being worked on.
+    dirty: BTreeMap<K, Class>,
+    /// How many of these are ready.
+    waiting: usize,
+    working: BTreeMap<K, Class>,
     timers: BTreeMap<Slot, K>,
     timer_of: BTreeMap<K, Slot>,
     failures: BTreeMap<K, u32>,
@@ -43,6 +55,7 @@ pub struct Queue<K> {
     wake: Arc<Notify>,
     backoff: Backoff,
     metrics: Arc<ControllerMetrics>,
+    precedence: Precedence,
 }
 
 impl<K> Clone for Queue<K> {
@@ -52,6 +65,7 @@ impl<K> Clone for Queue<K> {
             wake: Arc::clone(&self.wake),
             backoff: self.backoff,
             metrics: Arc::clone(&self.metrics),
+            precedence: self.precedence.clone(),
         }
     }
 }
@@ -75,9 +89,11 @@ impl<K: Ord + Clone> Queue<K> {
     pub fn new(backoff: Backoff, metrics: Arc<ControllerMetrics>) -> Self {
         Self {
             state: Arc::new(Mutex::new(State {
+                first: VecDeque::new(),
                 ready: VecDeque::new(),
-                dirty: BTreeSet::new(),
-                working: BTreeSet::new(),
+                dirty: BTreeMap::new(),
+                waiting: 0,
+                working: BTreeMap::new(),
                 timers: BTreeMap::new(),
                 timer_of: BTreeMap::new(),
                 failures: BTreeMap::new(),
@@ -87,15 +103,33 @@ impl<K: Ord + Clone> Queue<K> {
             wake: Arc::new(Notify::new()),
             backoff,
             metrics,
+            precedence: Precedence::default(),
         }
+    }
+
+    /// What others can wait for while keys of this queue go first: from [`Queue::add_first`] to the end of the run that it led to.
+    pub fn precedence(&self) -> &Precedence {
+        &self.precedence
     }
 
     /// Makes `key` ready now.
     pub fn add(&self, key: K) {
+        self.add_as(key, Class::Ordinary);
+    }
+
+    /// Makes `key` ready now, before all keys that were only added. Others hear of it by [`Queue::precedence`].
+    pub fn add_first(&self, key: K) {
+        self.add_as(key, Class::First);
+    }
+
+    fn add_as(&self, key: K, class: Class) {
         let woken = {
             let mut state = self.state.lock();
-            let woken = state.make_ready(key);
-            self.metrics.set_depth(state.ready.len());
+            let (woken, raised) = state.make_ready(key, class);
+            if raised {
+                self.precedence.begin();
+            }
+            self.metrics.set_depth(state.waiting);
             woken
         };
         if woken {
@@ -128,8 +162,8 @@ impl<K: Ord + Clone> Queue<K> {
                 }
                 state.fire_timers(Instant::now());
                 if let Some(key) = state.take() {
-                    self.metrics.set_depth(state.ready.len());
-                    if !state.ready.is_empty() {
+                    self.metrics.set_depth(state.waiting);
+                    if state.waiting > 0 {
                         self.wake.notify_one();
                     }
                     return Some(key);
@@ -151,7 +185,9 @@ impl<K: Ord + Clone> Queue<K> {
     /// Hands a key back after its run.
     pub fn done(&self, key: &K, outcome: Outcome) {
         let mut state = self.state.lock();
-        state.working.remove(key);
+        if state.working.remove(key) == Some(Class::First) {
+            self.precedence.end();
+        }
         match outcome {
             Outcome::Settled => {
                 state.failures.remove(key);
@@ -167,17 +203,22 @@ impl<K: Ord + Clone> Queue<K> {
                 state.set_timer(key.clone(), Instant::now() + wait);
             }
         }
-        if state.dirty.contains(key) {
+        if let Some(class) = state.dirty.get(key).copied() {
             // Added while it was worked on. After a failure the back-off still holds: whatever changed, hammering a
             // failing dependency is worse than waiting out a few milliseconds.
             if !matches!(outcome, Outcome::Failed { .. }) {
                 state.clear_timer(key);
-                state.ready.push_back(key.clone());
+                state.waiting += 1;
+                state.lane(class).push_back(key.clone());
             } else {
                 state.dirty.remove(key);
+                // Nobody waits for what waits itself.
+                if class == Class::First {
+                    self.precedence.end();
+                }
             }
         }
-        self.metrics.set_depth(state.ready.len());
+        self.metrics.set_depth(state.waiting);
         drop(state);
         self.wake.notify_one();
     }
@@ -192,28 +233,48 @@ impl<K: Ord + Clone> Queue<K> {
     /// Number of keys that are ready, being worked on, or waiting for their back-off.
     pub fn pending(&self) -> usize {
         let state = self.state.lock();
-        state.ready.len() + state.working.len() + state.failures.len()
+        state.waiting + state.working.len() + state.failures.len()
     }
 }
 
 impl<K: Ord + Clone> State<K> {
-    fn make_ready(&mut self, key: K) -> bool {
+    fn lane(&mut self, class: Class) -> &mut VecDeque<K> {
+        match class {
+            Class::First => &mut self.first,
+            Class::Ordinary => &mut self.ready,
+        }
+    }
+
+    /// Whether a worker has something to do because of it, and whether the key goes first now and did not before.
+    fn make_ready(&mut self, key: K, class: Class) -> (bool, bool) {
         self.clear_timer(&key);
-        if !self.dirty.insert(key.clone()) {
-            return false;
+        let known = self.dirty.get(&key).copied();
+        if known >= Some(class) {
+            return (false, false);
         }
-        if self.working.contains(&key) {
-            return false;
+        self.dirty.insert(key.clone(), class);
+        let raised = class == Class::First;
+        if self.working.contains_key(&key) {
+            return (false, raised);
         }
-        self.ready.push_back(key);
-        true
+        self.waiting += usize::from(known.is_none());
+        self.lane(class).push_back(key);
+        (known.is_none(), raised)
     }
 
     fn take(&mut self) -> Option<K> {
-        let key = self.ready.pop_front()?;
-        self.dirty.remove(&key);
-        self.working.insert(key.clone());
-        Some(key)
+        for class in [Class::First, Class::Ordinary] {
+            while let Some(key) = self.lane(class).pop_front() {
+                if self.dirty.get(&key) != Some(&class) || self.working.contains_key(&key) {
+                    continue;
+                }
+                self.dirty.remove(&key);
+                self.waiting -= 1;
+                self.working.insert(key.clone(), class);
+                return Some(key);
+            }
+        }
+        None
     }
 
     fn set_timer(&mut self, key: K, at: Instant) {
@@ -240,7 +301,7 @@ impl<K: Ord + Clone> State<K> {
             }
             let key = entry.remove();
             self.timer_of.remove(&key);
-            self.make_ready(key);
+            self.make_ready(key, Class::Ordinary);
         }
     }
 }
@@ -274,6 +335,65 @@ mod tests {
         assert_eq!(queue.next().await, Some("a"));
         assert_eq!(queue.next().await, Some("b"));
         assert!(idle(&queue).await);
+    }
+
+    /// Whether nobody has to wait for a key that goes first.
+    async fn clear(queue: &Queue<&'static str>) -> bool {
+        tokio::time::timeout(Duration::from_nanos(1), queue.precedence().clear())
+            .await
+            .is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_first_is_taken_first_and_once() {
+        let queue = queue();
+        for key in ["a", "b", "c"] {
+            queue.add(key);
+        }
+        assert!(clear(&queue).await);
+        // One that waits already comes forward, and one that is added again stays there.
+        queue.add_first("c");
+        queue.add_first("d");
+        queue.add("c");
+        assert_eq!(queue.pending(), 4);
+        for key in ["c", "d"] {
+            assert!(!clear(&queue).await, "before {key}");
+            assert_eq!(queue.next().await, Some(key));
+            assert!(!clear(&queue).await, "during {key}");
+            queue.done(&key, Outcome::Settled);
+        }
+        assert!(clear(&queue).await);
+        // What is left of it in its former place is passed over, unless it was added anew.
+        queue.add("c");
+        for key in ["a", "b", "c"] {
+            assert_eq!(queue.next().await, Some(key));
+            queue.done(&key, Outcome::Settled);
+        }
+        assert!(idle(&queue).await);
+        assert_eq!(queue.pending(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_first_while_it_is_worked_on_does_so_afterwards() {
+        let queue = queue();
+        queue.add("a");
+        assert_eq!(queue.next().await, Some("a"));
+        queue.add("b");
+        queue.add("a");
+        queue.add_first("a");
+        assert!(!clear(&queue).await);
+        queue.done(&"a", Outcome::Settled);
+        assert_eq!(queue.next().await, Some("a"));
+        // A failure waits by itself, and nobody with it.
+        queue.add_first("a");
+        let failed = Outcome::Failed {
+            at_least: Duration::from_secs(1),
+        };
+        queue.done(&"a", failed);
+        assert!(clear(&queue).await);
+        assert_eq!(queue.next().await, Some("b"));
+        queue.done(&"b", Outcome::Settled);
+        assert_eq!(queue.next().await, Some("a"));
     }
 
     #[tokio::test(start_paused = true)]
