@@ -5,8 +5,8 @@ use choreo_promotion::*;
 
 use super::{Dice, SECOND, Sim, all_schedules};
 
-const RUNS: u64 = 250_000;
-const EVENTS: u64 = 60;
+const RUNS: u64 = 100_000;
+const EVENTS: u64 = 100;
 
 /// A lane, with the promotion in it that is of the set once somebody has asked for it.
 struct Part {
@@ -15,8 +15,8 @@ struct Part {
     id: Text,
     /// The parts that it connects to.
     needs: Vec<usize>,
-    /// Whether it has been looked at since it was stepped last: what is done then is of that look.
-    looked: bool,
+    /// The set as it was when this was looked at last, if nothing has been done about that yet.
+    looked: Option<Vec<Peer>>,
 }
 
 struct Set {
@@ -49,13 +49,20 @@ impl Set {
             .map(|i| {
                 let mut sim = Sim::new(dice.roll());
                 sim.seed = seed;
+                // With all that a way can demand hardly any set would come to the part where its members wait for each other.
+                if dice.one_in(2) {
+                    sim.policy.approvers = None;
+                }
+                if dice.one_in(2) {
+                    sim.policy.gates.clear();
+                }
                 let needs = (0..many).filter(|other| *other != i && dice.one_in(3));
                 Part {
                     sim,
                     member: None,
                     id: Text::from(format!("s{}", (i + first) % many)),
                     needs: needs.filter_map(|other| usize::try_from(other).ok()).collect(),
-                    looked: false,
+                    looked: None,
                 }
             })
             .collect();
@@ -64,6 +71,10 @@ impl Set {
 
     /// What is true of the set at this moment, for one of its parts.
     fn facts(&self, i: usize) -> Option<SetFacts> {
+        SetFacts::of(&self.parts[i].id, &self.peers(i), self.parts.len())
+    }
+
+    fn peers(&self, i: usize) -> Vec<Peer> {
         let peer = |(j, part): (usize, &Part)| {
             let member = &part.sim.lane.members[part.member?];
             let mut decisions = member.facts.decisions.iter();
@@ -72,8 +83,7 @@ impl Set {
             peer.needed = self.needs(i, j);
             Some(peer)
         };
-        let peers: Vec<Peer> = self.parts.iter().enumerate().filter_map(peer).collect();
-        SetFacts::of(&self.parts[i].id, &peers, self.parts.len())
+        self.parts.iter().enumerate().filter_map(peer).collect()
     }
 
     fn needs(&self, i: usize, j: usize) -> bool {
@@ -117,8 +127,12 @@ impl Set {
                 let now = part.sim.now;
                 self.parts.iter_mut().for_each(|part| part.sim.now = now);
             }
-            21..=30 => self.look(i),
-            _ => self.step(i, crash),
+            21..=24 => self.look(i),
+            25..=28 => self.step(i, crash),
+            _ => {
+                self.look(i);
+                self.step(i, crash);
+            }
         }
     }
 
@@ -133,21 +147,27 @@ impl Set {
     }
 
     fn look(&mut self, i: usize) {
-        let facts = self.facts(i);
+        let (facts, peers) = (self.facts(i), self.peers(i));
         let part = &mut self.parts[i];
         part.sim.look();
         if let Some(member) = part.member {
             part.sim.seen.members[member].facts.set = facts;
         }
-        part.looked = true;
+        part.looked = Some(peers);
     }
 
     /// What the last look led to. The others may have gone on since.
     fn step(&mut self, i: usize, crash: u64) {
-        if !std::mem::take(&mut self.parts[i].looked) {
+        let part = &mut self.parts[i];
+        let Some(peers) = part.looked.take() else {
             return;
+        };
+        let begun = |part: &Part| part.state().is_some_and(|state| state.started.is_some());
+        let before = begun(part);
+        part.sim.step(crash);
+        if begun(part) && !before && !peers.iter().all(|peer| peer.began || peer.complete) {
+            self.fail("a part of the set began, and not all could");
         }
-        self.parts[i].sim.step(crash);
         self.check(i);
     }
 
