@@ -11,7 +11,7 @@
 //! Timers ([`Queue::add_after`]) belong to a key's last run: a run that starts for any reason drops the timer, and sets
 //! it again if it is still wanted.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ struct State<K> {
     timers: BTreeMap<Slot, K>,
     timer_of: BTreeMap<K, Slot>,
     failures: BTreeMap<K, u32>,
+    /// Keys that failed and go first when they are tried again.
+    first_again: BTreeSet<K>,
     next_slot: u64,
     closed: bool,
 }
@@ -97,6 +99,7 @@ impl<K: Ord + Clone> Queue<K> {
                 timers: BTreeMap::new(),
                 timer_of: BTreeMap::new(),
                 failures: BTreeMap::new(),
+                first_again: BTreeSet::new(),
                 next_slot: 0,
                 closed: false,
             })),
@@ -160,7 +163,9 @@ impl<K: Ord + Clone> Queue<K> {
                 if state.closed {
                     return None;
                 }
-                state.fire_timers(Instant::now());
+                for _ in 0..state.fire_timers(Instant::now()) {
+                    self.precedence.begin();
+                }
                 if let Some(key) = state.take() {
                     self.metrics.set_depth(state.waiting);
                     if state.waiting > 0 {
@@ -185,7 +190,8 @@ impl<K: Ord + Clone> Queue<K> {
     /// Hands a key back after its run.
     pub fn done(&self, key: &K, outcome: Outcome) {
         let mut state = self.state.lock();
-        if state.working.remove(key) == Some(Class::First) {
+        let worked = state.working.remove(key);
+        if worked == Some(Class::First) {
             self.precedence.end();
         }
         match outcome {
@@ -201,6 +207,9 @@ impl<K: Ord + Clone> Queue<K> {
                 *failures = failures.saturating_add(1);
                 let wait = self.backoff.delay(*failures).max(at_least);
                 state.set_timer(key.clone(), Instant::now() + wait);
+                if worked.max(state.dirty.get(key).copied()) == Some(Class::First) {
+                    state.first_again.insert(key.clone());
+                }
             }
         }
         if let Some(class) = state.dirty.get(key).copied() {
@@ -212,7 +221,7 @@ impl<K: Ord + Clone> Queue<K> {
                 state.lane(class).push_back(key.clone());
             } else {
                 state.dirty.remove(key);
-                // Nobody waits for what waits itself.
+                // Nobody waits for what waits itself; it goes first once it does not any more.
                 if class == Class::First {
                     self.precedence.end();
                 }
@@ -248,6 +257,11 @@ impl<K: Ord + Clone> State<K> {
     /// Whether a worker has something to do because of it, and whether the key goes first now and did not before.
     fn make_ready(&mut self, key: K, class: Class) -> (bool, bool) {
         self.clear_timer(&key);
+        let class = if self.first_again.remove(&key) {
+            Class::First
+        } else {
+            class
+        };
         let known = self.dirty.get(&key).copied();
         if known >= Some(class) {
             return (false, false);
@@ -294,15 +308,19 @@ impl<K: Ord + Clone> State<K> {
         }
     }
 
-    fn fire_timers(&mut self, now: Instant) {
+    /// Makes keys ready whose time has come; how many of them go first now.
+    fn fire_timers(&mut self, now: Instant) -> usize {
+        let mut first = 0;
         while let Some(entry) = self.timers.first_entry() {
             if entry.key().0 > now {
                 break;
             }
             let key = entry.remove();
             self.timer_of.remove(&key);
-            self.make_ready(key, Class::Ordinary);
+            let (_, raised) = self.make_ready(key, Class::Ordinary);
+            first += usize::from(raised);
         }
+        first
     }
 }
 
@@ -393,7 +411,15 @@ mod tests {
         assert!(clear(&queue).await);
         assert_eq!(queue.next().await, Some("b"));
         queue.done(&"b", Outcome::Settled);
+        // What comes in between waits behind it.
+        queue.add_after("c", Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        queue.add("d");
         assert_eq!(queue.next().await, Some("a"));
+        assert!(!clear(&queue).await);
+        queue.done(&"a", Outcome::Settled);
+        assert!(clear(&queue).await);
+        assert_eq!(queue.next().await, Some("d"));
     }
 
     #[tokio::test(start_paused = true)]
