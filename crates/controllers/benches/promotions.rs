@@ -18,6 +18,7 @@ use kube::api::PostParams;
 use kube::core::DynamicObject;
 use kube::runtime::watcher;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 /// Promotions that are approved one after the other.
 const SINGLE: usize = 100;
@@ -199,7 +200,10 @@ async fn approve(
         .try_collect()
         .await?;
     let began = parking_lot::Mutex::new(BTreeMap::new());
-    let (start, cpu_before) = (Instant::now(), cpu());
+    // What those who watch list first is theirs, and nothing is approved before.
+    let listed = Semaphore::new(0);
+    let watches = if is_last { 2 } else { 1 };
+    let start = parking_lot::Mutex::new((Instant::now(), cpu()));
     let (params, sent) = (PostParams::default(), &began);
     let (decisions, params) = (&decisions, &params);
     let send = stream::iter(&waiting).map(|decision| async move {
@@ -209,17 +213,27 @@ async fn approve(
             .unwrap_or_default()
             .to_owned();
         sent.lock().insert(component, Instant::now());
-        anyhow::Ok(drop(decisions.create(params, decision).await?))
+        decisions.create(params, decision).await?;
+        anyhow::Ok(())
     });
-    let send = send.buffer_unordered(CONCURRENCY).try_collect::<()>();
+    let send = async {
+        let _all = listed.acquire_many(watches).await?;
+        *start.lock() = (Instant::now(), cpu());
+        send.buffer_unordered(CONCURRENCY).try_collect::<()>().await
+    };
     // For each component the first event that says so, counted from when it was asked for.
     let seen = async |api, says: &dyn Fn(&DynamicObject) -> bool| {
         let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()));
         let mut took = BTreeMap::new();
         while took.len() < names.len() {
             let Some(event) = events.next().await else { break };
-            let (watcher::Event::Apply(object) | watcher::Event::InitApply(object)) = event? else {
-                continue;
+            let object = match event? {
+                watcher::Event::Apply(object) | watcher::Event::InitApply(object) => object,
+                watcher::Event::InitDone => {
+                    listed.add_permits(1);
+                    continue;
+                }
+                _ => continue,
             };
             if let Some(began) = began.lock().get(&of(&object)).filter(|_| says(&object)) {
                 took.entry(of(&object)).or_insert_with(|| began.elapsed());
@@ -228,7 +242,7 @@ async fn approve(
         anyhow::Ok(took.into_values().collect::<Vec<_>>())
     };
     let reacts = async {
-        let reacted = seen(promotions, &|promotion| {
+        let says = |promotion: &DynamicObject| {
             let waits = promotion.data["status"]["waitsFor"].as_str().unwrap_or_default();
             let ours = promotion
                 .metadata
@@ -237,21 +251,21 @@ async fn approve(
                 .is_some_and(|name| name.ends_with(round));
             let goes_on = !matches!(phase(promotion), "" | "Pending" | "AwaitingApproval");
             ours && (goes_on || !is_last && waits.starts_with("1 of 2"))
-        });
-        let reacted = reacted.await?;
-        let cpu = cpu().saturating_sub(cpu_before);
-        anyhow::Ok((reacted, start.elapsed(), cpu))
+        };
+        let reacted = seen(promotions, &says).await?;
+        let (start, before) = *start.lock();
+        anyhow::Ok((reacted, start.elapsed(), cpu().saturating_sub(before)))
     };
     let moves = async {
         if !is_last {
             return Ok(Vec::new());
         }
-        seen(bindings, &|binding| {
+        let says = |binding: &DynamicObject| {
             let annotations = binding.metadata.annotations.as_ref();
             let by = annotations.and_then(|all| all.get("openchoreo.dev/promoted-by"));
             by.is_some_and(|by| by.ends_with(round))
-        })
-        .await
+        };
+        seen(bindings, &says).await
     };
     let ((), (reacted, all, cpu), moved) = tokio::try_join!(send, reacts, moves)?;
     Ok(Approved {

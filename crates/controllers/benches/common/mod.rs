@@ -8,18 +8,18 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
 /// Requests of the one who applies that are in flight at once.
-pub const CONCURRENCY: usize = 16;
+pub(crate) const CONCURRENCY: usize = 16;
 /// After this much time without a finished run of any controller, all is done.
-pub const QUIET: Duration = Duration::from_millis(500);
+pub(crate) const QUIET: Duration = Duration::from_millis(500);
 /// After this much time without a change, memory is as it stays.
-pub const REST: Duration = Duration::from_secs(8);
+pub(crate) const REST: Duration = Duration::from_secs(8);
 
 /// The program's own, counting: what the kernel says of a process hides what is freed before it is used again.
 #[global_allocator]
 static ALLOCATOR: Cap<mimalloc::MiMalloc> = Cap::new(mimalloc::MiMalloc, usize::MAX);
 
 /// Runs a bench with the number that was given, or with a thousand.
-pub fn run(bench: impl AsyncFnOnce(usize) -> anyhow::Result<()>) {
+pub(crate) fn run(bench: impl AsyncFnOnce(usize) -> anyhow::Result<()>) {
     let number = std::env::args()
         .skip(1)
         .find_map(|argument| argument.parse().ok());
@@ -31,20 +31,20 @@ pub fn run(bench: impl AsyncFnOnce(usize) -> anyhow::Result<()>) {
 }
 
 /// An object of the platform's own kinds.
-pub fn object(kind: &str, name: &str, spec: &Value) -> Value {
+pub(crate) fn object(kind: &str, name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "openchoreo.dev/v1alpha1", "kind": kind,
            "metadata": {"name": name, "namespace": "default"}, "spec": spec})
 }
 
 /// Applies all of these.
-pub async fn apply(platform: &Platform, documents: Vec<Value>) -> anyhow::Result<()> {
+pub(crate) async fn apply(platform: &Platform, documents: Vec<Value>) -> anyhow::Result<()> {
     let sent = stream::iter(documents).map(|document| platform.control.apply(document));
     let sent = sent.buffer_unordered(CONCURRENCY);
     sent.try_for_each(|_| std::future::ready(Ok(()))).await
 }
 
 /// Waits until the controllers have nothing more to do.
-pub async fn settle(platform: &Platform) {
+pub(crate) async fn settle(platform: &Platform) {
     let runs = || -> u64 {
         let figures = platform.metrics.figures();
         figures.values().map(|f| f.succeeded + f.failed + f.depth).sum()
@@ -61,6 +61,6 @@ pub async fn settle(platform: &Platform) {
 }
 
 /// What is allocated, in kilobytes.
-pub fn memory() -> f64 {
+pub(crate) fn memory() -> f64 {
     ALLOCATOR.allocated() as f64 / 1024.0
 }

@@ -395,14 +395,14 @@ impl Promotions {
     }
 
     /// Keeps why actions could not be done. True if that is news.
-    fn remember(&self, key: &LaneKey, found: BTreeMap<String, String>) -> bool {
+    fn remember(&self, key: &LaneKey, found: &BTreeMap<String, String>) -> bool {
         let mut troubles = self.troubles.lock();
         let before = if found.is_empty() {
             troubles.remove(key).unwrap_or_default()
         } else {
             troubles.insert(key.clone(), found.clone()).unwrap_or_default()
         };
-        before != found
+        before != *found
     }
 }
 
@@ -428,7 +428,7 @@ impl Reconcile for Promotions {
         let lane = engine::lane(world, key, &reports, now);
         if lane.members.is_empty() {
             self.forget(world, key, &[], &[]);
-            self.remember(key, BTreeMap::new());
+            self.remember(key, &BTreeMap::new());
             return Ok(Next::Settled);
         }
         let mut outcome = machine::step(&lane, now);
@@ -463,7 +463,7 @@ impl Reconcile for Promotions {
             };
             soon = Some(soon.map_or(wait, |soon| soon.min(wait)));
         }
-        if self.remember(key, refused) {
+        if self.remember(key, &refused) {
             soon = Some(Duration::from_millis(1));
         }
         if outcome.states.iter().any(|state| state.phase.is_final()) {

@@ -321,7 +321,7 @@ async fn whoever_writes_an_artifact_into_a_binding_asks_for_its_promotion() -> a
     manager.stop().await?;
     change(&joe, json!({"metadata": {"labels": {"a": "c"}}})).await?;
     let refused = change(&jane, json!({"spec": {"artifactRef": "greeter-3"}})).await;
-    let refused = format!("{:#}", refused.err().expect("it was written"));
+    let refused = format!("{:#}", refused.expect_err("it was written"));
     assert!(refused.contains("artifacts.openchoreo.dev"), "{refused}");
     let manager = manager_with_its_rights(&bed).await?;
     end(bed, manager, namespace).await
