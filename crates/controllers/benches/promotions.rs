@@ -1,47 +1,37 @@
-//! A thousand promotions that wait for somebody: what they take, how soon one of them goes on when it is approved, and how soon what
-//! ran before is wanted again. `cargo bench -p choreo-controllers --bench promotions [-- PROMOTIONS]` prints the figures.
+//! A thousand promotions that wait for somebody: what they take, how soon each reacts when it is approved (its status says so), how
+//! soon it goes on (its binding wants the artifact), and how soon what ran before is wanted again. `cargo bench -p choreo-controllers
+//! --bench promotions [-- PROMOTIONS]` prints the figures.
 //!
 //! The platform is in memory and in this process, with the simulated node.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cap::Cap;
 use choreo_testkit::{Platform, is_ready};
+use common::{CONCURRENCY, REST, apply, memory, settle};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use kube::api::PostParams;
 use kube::core::DynamicObject;
 use kube::runtime::watcher;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
-/// Requests that are in flight at once.
-const CONCURRENCY: usize = 16;
 /// Promotions that are approved one after the other.
 const SINGLE: usize = 100;
+/// Who has to approve.
+const APPROVERS: [&str; 2] = ["bob", "cem"];
 /// Ways back that are measured.
 const BACK: usize = 20;
-/// After this much time without a finished run of any controller, all is done.
-const QUIET: Duration = Duration::from_millis(500);
-/// After this much time without a change, memory is as it stays.
-const REST: Duration = Duration::from_secs(8);
-
-/// The program's own, counting: what the kernel says of a process hides what is freed before it is used again.
-#[global_allocator]
-static ALLOCATOR: Cap<mimalloc::MiMalloc> = Cap::new(mimalloc::MiMalloc, usize::MAX);
 
 fn main() {
-    let promotions = std::env::args()
-        .skip(1)
-        .find_map(|argument| argument.parse().ok());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(run(promotions.unwrap_or(1_000))).unwrap();
+    common::run(bench);
 }
 
-async fn run(promotions: usize) -> anyhow::Result<()> {
+async fn bench(promotions: usize) -> anyhow::Result<()> {
     let threads = std::thread::available_parallelism().map_or(0, usize::from);
     println!("{promotions} promotions at once, {threads} cores");
     let platform = Platform::start().await?;
@@ -84,24 +74,27 @@ async fn run(promotions: usize) -> anyhow::Result<()> {
         (memory() - before) / promotions as f64
     );
 
+    // The first of two approvals: nothing is rolled out because of it, so that this is what a reaction takes.
+    told(
+        "the first of two approvals, all at once",
+        approve(&platform, &names, "first", "bob").await?,
+    );
     let single = promotions.min(SINGLE);
-    let mut alone = Vec::new();
+    let mut alone = Approved::default();
     for name in &names[..single] {
-        alone.push(react(&platform, std::slice::from_ref(name), "first").await?);
+        let one = approve(&platform, std::slice::from_ref(name), "first", "cem").await?;
+        alone.add(one);
         // The rollout that follows is not what is measured.
         all(&platform, "Promotion", std::slice::from_ref(name), |promotion| {
             (phase(promotion) == "Succeeded").then(|| of(promotion))
         })
         .await?;
     }
-    told(
-        "approved one after the other, until it goes on",
-        alone.into_iter().flatten().collect(),
-    );
+    told("the second one, one after the other", alone);
     let rest = &names[single..];
     if !rest.is_empty() {
-        let all = react(&platform, rest, "first").await?;
-        told("all others approved at once, until each goes on", all);
+        let all = approve(&platform, rest, "first", "cem").await?;
+        told("the second one of all others at once", all);
     }
     all(&platform, "Promotion", &names, |promotion| {
         (phase(promotion) == "Succeeded").then(|| of(promotion))
@@ -125,7 +118,9 @@ async fn run(promotions: usize) -> anyhow::Result<()> {
     let mut took = Vec::new();
     for name in back {
         platform.control.apply(promotion(name, "second")).await?;
-        react(&platform, std::slice::from_ref(name), "second").await?;
+        for person in APPROVERS {
+            approve(&platform, std::slice::from_ref(name), "second", person).await?;
+        }
         platform
             .control
             .wait_for(
@@ -150,85 +145,184 @@ async fn run(promotions: usize) -> anyhow::Result<()> {
             .await?;
         took.push(began.elapsed());
     }
-    told("asked to go back, until the release is the old one", took);
+    println!(
+        "asked to go back, until the release is the old one: {}",
+        spread(took)
+    );
     platform.stop().await;
     Ok(())
 }
 
-/// Approves promotions, as many at once as there are, and says how long each took to go on.
-async fn react(platform: &Platform, names: &[String], round: &str) -> anyhow::Result<Vec<Duration>> {
-    let waiting: Vec<Value> = stream::iter(names)
+/// What became of approvals.
+#[derive(Default)]
+struct Approved {
+    /// Until the promotion's status said what comes of it.
+    reacted: Vec<Duration>,
+    /// Until the binding wanted the artifact, where that comes of it.
+    moved: Vec<Duration>,
+    /// From the first approval to the last reaction.
+    all: Duration,
+    /// The processor time of the whole process meanwhile, of which those who approve and watch here are a part.
+    cpu: Duration,
+}
+
+impl Approved {
+    fn add(&mut self, other: Self) {
+        self.reacted.extend(other.reacted);
+        self.moved.extend(other.moved);
+        self.all += other.all;
+        self.cpu += other.cpu;
+    }
+}
+
+/// Approves promotions as somebody, as many at once as there are.
+async fn approve(
+    platform: &Platform,
+    names: &[String],
+    round: &str,
+    person: &str,
+) -> anyhow::Result<Approved> {
+    let control = &platform.control;
+    let promotions = control.api("Promotion", "default").await?;
+    let bindings = control.api("ServiceBinding", "default").await?;
+    let decisions = control.api("PromotionDecision", "default").await?;
+    let is_last = APPROVERS.last() == Some(&person);
+    let waiting: Vec<DynamicObject> = stream::iter(names)
         .map(|name| async move {
             let name = format!("{name}-{round}");
-            let object = platform
-                .control
-                .wait_for("Promotion", "default", &name, "waiting", |p| {
-                    phase(p) == "AwaitingApproval"
-                })
+            let wait = |p: &DynamicObject| phase(p) == "AwaitingApproval";
+            let object = control
+                .wait_for("Promotion", "default", &name, "waiting", wait)
                 .await?;
-            anyhow::Ok(decision(&object))
+            anyhow::Ok(serde_json::from_value(decision(&object, person))?)
         })
         .buffer_unordered(CONCURRENCY)
         .try_collect()
         .await?;
     let began = parking_lot::Mutex::new(BTreeMap::new());
-    let approve = stream::iter(waiting).map(|decision| {
-        let began = &began;
-        async move {
-            let of = decision["spec"]["promotionRef"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
-            began.lock().insert(of, Instant::now());
-            platform.control.apply(decision).await
-        }
+    // What those who watch list first is theirs, and nothing is approved before.
+    let listed = Semaphore::new(0);
+    let watches = if is_last { 2 } else { 1 };
+    let start = parking_lot::Mutex::new((Instant::now(), cpu()));
+    let (params, sent) = (PostParams::default(), &began);
+    let (decisions, params) = (&decisions, &params);
+    let send = stream::iter(&waiting).map(|decision| async move {
+        let of = decision.data["spec"]["promotionRef"].as_str().unwrap_or_default();
+        let component = of
+            .strip_suffix(&format!("-{round}"))
+            .unwrap_or_default()
+            .to_owned();
+        sent.lock().insert(component, Instant::now());
+        decisions.create(params, decision).await?;
+        anyhow::Ok(())
     });
-    let approve = approve.buffer_unordered(CONCURRENCY).try_collect::<Vec<_>>();
-    let watch = async {
-        let api = platform.control.api("Promotion", "default").await?;
+    let send = async {
+        let _all = listed.acquire_many(watches).await?;
+        *start.lock() = (Instant::now(), cpu());
+        send.buffer_unordered(CONCURRENCY).try_collect::<()>().await
+    };
+    // For each component the first event that says so, counted from when it was asked for.
+    let seen = async |api, says: &dyn Fn(&DynamicObject) -> bool| {
         let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()));
         let mut took = BTreeMap::new();
         while took.len() < names.len() {
             let Some(event) = events.next().await else { break };
-            let (watcher::Event::Apply(object) | watcher::Event::InitApply(object)) = event? else {
-                continue;
+            let object = match event? {
+                watcher::Event::Apply(object) | watcher::Event::InitApply(object) => object,
+                watcher::Event::InitDone => {
+                    listed.add_permits(1);
+                    continue;
+                }
+                _ => continue,
             };
-            let name = object.metadata.name.clone().unwrap_or_default();
-            let goes_on = !matches!(phase(&object), "" | "Pending" | "AwaitingApproval");
-            if let Some(began) = began.lock().get(&name).filter(|_| goes_on) {
-                took.entry(name).or_insert_with(|| began.elapsed());
+            if let Some(began) = began.lock().get(&of(&object)).filter(|_| says(&object)) {
+                took.entry(of(&object)).or_insert_with(|| began.elapsed());
             }
         }
-        anyhow::Ok(took.into_values().collect())
+        anyhow::Ok(took.into_values().collect::<Vec<_>>())
     };
-    let (_, took) = tokio::try_join!(approve, watch)?;
-    Ok(took)
+    let reacts = async {
+        let says = |promotion: &DynamicObject| {
+            let waits = promotion.data["status"]["waitsFor"].as_str().unwrap_or_default();
+            let ours = promotion
+                .metadata
+                .name
+                .as_ref()
+                .is_some_and(|name| name.ends_with(round));
+            let goes_on = !matches!(phase(promotion), "" | "Pending" | "AwaitingApproval");
+            ours && (goes_on || !is_last && waits.starts_with("1 of 2"))
+        };
+        let reacted = seen(promotions, &says).await?;
+        let (start, before) = *start.lock();
+        anyhow::Ok((reacted, start.elapsed(), cpu().saturating_sub(before)))
+    };
+    let moves = async {
+        if !is_last {
+            return Ok(Vec::new());
+        }
+        let says = |binding: &DynamicObject| {
+            let annotations = binding.metadata.annotations.as_ref();
+            let by = annotations.and_then(|all| all.get("openchoreo.dev/promoted-by"));
+            by.is_some_and(|by| by.ends_with(round))
+        };
+        seen(bindings, &says).await
+    };
+    let ((), (reacted, all, cpu), moved) = tokio::try_join!(send, reacts, moves)?;
+    Ok(Approved {
+        reacted,
+        moved,
+        all,
+        cpu,
+    })
 }
 
-fn told(what: &str, mut took: Vec<Duration>) {
-    took.sort();
-    let at = |share: usize| took.get((took.len() * share / 100).min(took.len().saturating_sub(1)));
-    let ms = |took: Option<&Duration>| took.map_or(0.0, |took| took.as_secs_f64() * 1000.0);
+fn told(what: &str, approved: Approved) {
+    let count = approved.reacted.len();
+    println!("{what} ({count} of them):");
     println!(
-        "{what}: p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms ({} of them)",
-        ms(at(50)),
-        ms(at(99)),
-        ms(took.last()),
-        took.len()
+        "  until the status says so:          {}",
+        spread(approved.reacted)
+    );
+    if !approved.moved.is_empty() {
+        println!("  until the binding wants it:        {}", spread(approved.moved));
+    }
+    let each = |all: Duration| all.as_secs_f64() * 1000.0 / count.max(1) as f64;
+    println!(
+        "  until the last says so:            {:.1} ms, {:.2} ms of a processor for each",
+        approved.all.as_secs_f64() * 1000.0,
+        each(approved.cpu)
     );
 }
 
+fn spread(mut took: Vec<Duration>) -> String {
+    took.sort();
+    let at = |share: usize| took.get((took.len() * share / 100).min(took.len().saturating_sub(1)));
+    let ms = |took: Option<&Duration>| took.map_or(0.0, |took| took.as_secs_f64() * 1000.0);
+    format!(
+        "p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
+        ms(at(50)),
+        ms(at(99)),
+        ms(took.last())
+    )
+}
+
+/// The processor time that this process has used. Linux counts it in hundredths of a second.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the name, which may have anything in it: user time is the 12th field, system time the 13th.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    Duration::from_millis(ticks.filter_map(|t| t.parse::<u64>().ok()).sum::<u64>() * 10)
+}
+
 fn pipeline() -> [Value; 2] {
-    let object = |kind: &str, name: &str, spec: Value| {
-        json!({"apiVersion": "openchoreo.dev/v1alpha1", "kind": kind,
-               "metadata": {"name": name, "namespace": "default"}, "spec": spec})
-    };
+    let object = |kind: &str, name: &str, spec: Value| common::object(kind, name, &spec);
     [
         object(
             "DeploymentPipeline",
             "guarded",
             json!({"promotionPaths": [{"sourceEnvironmentRef": "development",
-                   "targetEnvironmentRefs": [{"name": "staging", "approvals": {"minimum": 1, "users": ["bob"]}}]}]}),
+                   "targetEnvironmentRefs": [{"name": "staging", "approvals": {"minimum": 2, "users": APPROVERS}}]}]}),
         ),
         object("Project", "shop", json!({"deploymentPipelineRef": "guarded"})),
     ]
@@ -236,10 +330,7 @@ fn pipeline() -> [Value; 2] {
 
 fn component(name: &str, version: u32) -> [Value; 3] {
     let owner = json!({"projectName": "shop", "componentName": name});
-    let object = |kind: &str, spec: Value| {
-        json!({"apiVersion": "openchoreo.dev/v1alpha1", "kind": kind,
-               "metadata": {"name": name, "namespace": "default"}, "spec": spec})
-    };
+    let object = |kind: &str, spec: Value| common::object(kind, name, &spec);
     [
         object(
             "Component",
@@ -268,12 +359,12 @@ fn rollback(name: &str) -> Value {
                     "targetEnvironment": "staging", "rollbackTo": 1}})
 }
 
-fn decision(promotion: &DynamicObject) -> Value {
+fn decision(promotion: &DynamicObject, person: &str) -> Value {
     let status = &promotion.data["status"];
     let name = promotion.metadata.name.clone().unwrap_or_default();
     json!({"apiVersion": "openchoreo.dev/v1alpha1", "kind": "PromotionDecision",
-           "metadata": {"name": name, "namespace": "default"},
-           "spec": {"promotionRef": name, "decision": "Approved", "user": "bob",
+           "metadata": {"name": format!("{name}-{person}"), "namespace": "default"},
+           "spec": {"promotionRef": name, "decision": "Approved", "user": person,
                     "digest": status["digest"], "diff": status["diff"]}})
 }
 
@@ -291,14 +382,6 @@ fn runs(release: &DynamicObject, version: u32) -> bool {
 fn of(object: &DynamicObject) -> String {
     let name = object.data["spec"]["owner"]["componentName"].as_str();
     name.unwrap_or_default().to_owned()
-}
-
-async fn apply(platform: &Platform, documents: Vec<Value>) -> anyhow::Result<()> {
-    let sent = stream::iter(documents).map(|document| platform.control.apply(document));
-    sent.buffer_unordered(CONCURRENCY)
-        .try_collect::<Vec<_>>()
-        .await
-        .map(drop)
 }
 
 /// Waits until `seen` has named each of these.
@@ -320,26 +403,4 @@ async fn all(
         }
     }
     Ok(())
-}
-
-/// Waits until the controllers have nothing more to do.
-async fn settle(platform: &Platform) {
-    let runs = || -> u64 {
-        let figures = platform.metrics.figures();
-        figures.values().map(|f| f.succeeded + f.failed + f.depth).sum()
-    };
-    let mut last = runs();
-    loop {
-        tokio::time::sleep(QUIET).await;
-        let now = runs();
-        if now == last {
-            return;
-        }
-        last = now;
-    }
-}
-
-/// What is allocated, in kilobytes.
-fn memory() -> f64 {
-    ALLOCATOR.allocated() as f64 / 1024.0
 }

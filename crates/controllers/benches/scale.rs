@@ -6,38 +6,23 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
-use std::time::{Duration, Instant};
+mod common;
 
-use cap::Cap;
+use std::time::Instant;
+
 use choreo_engine::{AnyObject, World, offline};
 use choreo_testkit::{Options, Platform, conditions};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use common::{QUIET, REST, apply, memory, settle};
+use futures::StreamExt as _;
 use serde_json::{Value, json};
 
 const ENVIRONMENTS: [&str; 3] = ["development", "staging", "production"];
-/// Requests of the one who applies that are in flight at once.
-const CONCURRENCY: usize = 16;
-/// After this much time without a finished run of any controller, all is done.
-const QUIET: Duration = Duration::from_millis(500);
-/// After this much time without a change, memory is as it stays.
-const REST: Duration = Duration::from_secs(8);
-
-/// The program's own, counting: what the kernel says of a process hides what is freed before it is used again.
-#[global_allocator]
-static ALLOCATOR: Cap<mimalloc::MiMalloc> = Cap::new(mimalloc::MiMalloc, usize::MAX);
 
 fn main() {
-    let components = std::env::args()
-        .skip(1)
-        .find_map(|argument| argument.parse().ok());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(run(components.unwrap_or(1_000))).unwrap();
+    common::run(bench);
 }
 
-async fn run(components: usize) -> anyhow::Result<()> {
+async fn bench(components: usize) -> anyhow::Result<()> {
     let threads = std::thread::available_parallelism().map_or(0, usize::from);
     println!(
         "{components} components in {} environments, {threads} cores",
@@ -53,17 +38,19 @@ async fn run(components: usize) -> anyhow::Result<()> {
     let empty = memory();
 
     let began = Instant::now();
-    let apply = stream::iter(documents).map(|document| platform.control.apply(document));
-    let apply = apply.buffer_unordered(CONCURRENCY).try_collect::<Vec<_>>();
-    let applied = all_applied(&platform, bindings);
-    let (sent, done) = tokio::try_join!(async { Ok((apply.await?, began.elapsed())) }, async {
-        applied.await?;
+    let sent = documents.len();
+    let applying = async {
+        apply(&platform, documents).await?;
         anyhow::Ok(began.elapsed())
-    })?;
+    };
+    let applied = async {
+        all_applied(&platform, bindings).await?;
+        anyhow::Ok(began.elapsed())
+    };
+    let (took, done) = tokio::try_join!(applying, applied)?;
     println!(
-        "{} objects sent:                 {:>8.2} s",
-        sent.0.len(),
-        sent.1.as_secs_f64()
+        "{sent} objects sent:                 {:>8.2} s",
+        took.as_secs_f64()
     );
     println!(
         "all {bindings} releases applied:        {:>8.2} s, {:.0} a second",
@@ -201,10 +188,7 @@ async fn documents(platform: &Platform, components: usize) -> anyhow::Result<Vec
 
 fn component(name: &str) -> [Value; 3] {
     let owner = json!({"projectName": "default", "componentName": name});
-    let object = |kind: &str, spec: Value| {
-        json!({"apiVersion": "openchoreo.dev/v1alpha1", "kind": kind,
-               "metadata": {"name": name, "namespace": "default"}, "spec": spec})
-    };
+    let object = |kind: &str, spec: Value| common::object(kind, name, &spec);
     [
         object(
             "Component",
@@ -246,26 +230,4 @@ async fn all_applied(platform: &Platform, bindings: usize) -> anyhow::Result<()>
         }
     }
     Ok(())
-}
-
-/// Waits until the controllers have nothing more to do.
-async fn settle(platform: &Platform) {
-    let runs = || -> u64 {
-        let figures = platform.metrics.figures();
-        figures.values().map(|f| f.succeeded + f.failed + f.depth).sum()
-    };
-    let mut last = runs();
-    loop {
-        tokio::time::sleep(QUIET).await;
-        let now = runs();
-        if now == last {
-            return;
-        }
-        last = now;
-    }
-}
-
-/// What is allocated, in kilobytes.
-fn memory() -> f64 {
-    ALLOCATOR.allocated() as f64 / 1024.0
 }

@@ -74,11 +74,35 @@ impl Context {
         live: &DynamicObject,
         status: Value,
     ) -> Result<(), Retry> {
+        self.write_report(controller, live, status, false).await
+    }
+
+    /// As [`Context::report`] for a status that was worked out from what the status of `live` says. It is refused if somebody has
+    /// changed the object since, whom this process may not have heard of yet: what they wrote must not be lost.
+    ///
+    /// # Errors
+    /// As [`Context::report`], and when the object has changed.
+    pub async fn report_next(
+        &self,
+        controller: &'static str,
+        live: &DynamicObject,
+        status: Value,
+    ) -> Result<(), Retry> {
+        self.write_report(controller, live, status, true).await
+    }
+
+    async fn write_report(
+        &self,
+        controller: &'static str,
+        live: &DynamicObject,
+        status: Value,
+        from_itself: bool,
+    ) -> Result<(), Retry> {
         let address = ObjectRef::of(live);
         let manager = choreo_api::labels::field_manager(controller);
         let write = async {
             let resource = self.resource(&address.kind)?;
-            write_status(&self.control, resource, &manager, live, status).await
+            write_status(&self.control, resource, &manager, live, status, from_itself).await
         };
         match write.await {
             Ok(Some(transition)) => {

@@ -142,7 +142,7 @@ impl Router {
             self.plan(target);
         }
         for lane in promotion::all(snapshot) {
-            self.lane(lane);
+            self.lane(lane, false);
         }
     }
 
@@ -182,8 +182,9 @@ impl Router {
         for target in targets::affected_by(before, after, change) {
             self.plan(target);
         }
+        let first = promotion::goes_first(change);
         for lane in promotion::affected_by(before, after, change) {
-            self.lane(lane);
+            self.lane(lane, first);
         }
         for input in inputs::affected_by(after, change) {
             if self.works_on(&input) {
@@ -223,12 +224,14 @@ impl Router {
         }
     }
 
-    fn lane(&self, lane: LaneKey) {
-        if self
+    fn lane(&self, lane: LaneKey, first: bool) {
+        let ours = self
             .shard
-            .works_on(labels::GROUP, &lane.namespace, &lane.component)
-        {
-            self.promotions.add(lane);
+            .works_on(labels::GROUP, &lane.namespace, &lane.component);
+        match (ours, first) {
+            (false, _) => {}
+            (true, false) => self.promotions.add(lane),
+            (true, true) => self.promotions.add_first(lane),
         }
     }
 

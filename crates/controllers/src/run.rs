@@ -27,6 +27,7 @@ use crate::router::Router;
 use crate::runtime::decode::Seen;
 use crate::runtime::feed::{FeedState, Subject, follow};
 use crate::runtime::metrics::Metrics;
+use crate::runtime::precedence::Precedence;
 use crate::runtime::worker;
 use crate::runtime::{Backoff, Cache, Change, Clock, Queue, Reconcile};
 use crate::shard::Shard;
@@ -264,6 +265,8 @@ pub fn start(options: RunOptions) -> Controllers {
         metrics: &metrics,
         ready: &is_ready,
         shutdown: &shutdown,
+        // What somebody said or a gate found is told before anything is rolled out because of it or of another.
+        first: router.promotions().precedence().clone(),
     };
     for (name, queue) in router.plans() {
         if name == organization::NAME {
@@ -278,6 +281,7 @@ pub fn start(options: RunOptions) -> Controllers {
         release_workers,
     );
     launch.start(Inputs::new(Arc::clone(&context)), router.inputs(), workers);
+    launch.first = Precedence::default();
     launch.start(Aliases::new(Arc::clone(&context)), router.aliases(), workers);
     let data_planes = DataPlanes::new(Arc::clone(&context), router.data_planes().clone());
     launch.start(data_planes, router.data_planes(), workers);
@@ -308,6 +312,8 @@ struct Launch<'a> {
     metrics: &'a Metrics,
     ready: &'a watch::Receiver<bool>,
     shutdown: &'a CancellationToken,
+    /// What those that are started from now on wait for.
+    first: Precedence,
 }
 
 impl Launch<'_> {
@@ -318,6 +324,7 @@ impl Launch<'_> {
             queue.clone(),
             workers,
             metrics,
+            self.first.clone(),
             self.ready.clone(),
             self.shutdown.clone(),
         ));

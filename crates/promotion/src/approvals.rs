@@ -1,5 +1,7 @@
 //! Who has approved, and whether that is enough.
 
+use std::collections::BTreeSet;
+
 use crate::types::{Approvers, Decision, Facts, Millis, Request, Text, Verdict};
 
 /// How the approvals stand.
@@ -40,13 +42,12 @@ fn may_approve(approvers: &Approvers, request: &Request, decision: &Decision) ->
 pub fn count(approvers: &Approvers, request: &Request, facts: &Facts, now: Millis) -> Count {
     let mut count = Count::default();
     let spoken = |d: &&Decision| matches!(d.verdict, Verdict::Approve | Verdict::Reject | Verdict::Withdraw);
-    for (i, decision) in facts.decisions.iter().enumerate() {
-        let later = facts.decisions.iter().enumerate().filter(|(_, d)| spoken(d));
-        let has_later = later
-            .filter(|(_, d)| d.by == decision.by)
-            // By their order: a clock that was put back must not make an older word the last one.
-            .any(|(j, _)| j > i);
-        if !spoken(&decision) || has_later || decision.verdict == Verdict::Withdraw {
+    // By their order: a clock that was put back must not make an older word the last one.
+    let mut heard = BTreeSet::new();
+    let mut last: Vec<&Decision> = facts.decisions.iter().rev().filter(spoken).collect();
+    last.retain(|decision| heard.insert(&*decision.by));
+    for decision in last.into_iter().rev() {
+        if decision.verdict == Verdict::Withdraw {
             continue;
         }
         let by = Text::clone(&decision.by);

@@ -23,6 +23,17 @@ pub(crate) fn earlier(wake: &mut Option<Millis>, at: Millis) {
     *wake = Some(wake.map_or(at, |known| known.min(at)));
 }
 
+/// The longest that gates can take, however they end.
+pub(crate) fn longest(gates: &[Gate]) -> Millis {
+    let of = |gate: &Gate| Millis::from(gate.attempts).saturating_mul(gate.timeout + gate.interval);
+    // A century is for ever; beyond it sums of times would overflow.
+    gates
+        .iter()
+        .map(of)
+        .fold(0, Millis::saturating_add)
+        .min(3_200_000_000_000)
+}
+
 impl Round<'_> {
     /// Takes the gates of the round as far as they go.
     pub(crate) fn advance(&mut self, gates: &[Gate], state: &mut State) -> Progress {

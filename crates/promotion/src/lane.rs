@@ -52,6 +52,11 @@ fn is_urgent(member: &Member, state: &State) -> bool {
     state.bypass.is_some() || member.request.intent == Intent::Rollback && member.facts.proven
 }
 
+/// Whether it has to wait for the others of its set, however urgent it is. It stops nobody meanwhile.
+fn is_held(member: &Member) -> bool {
+    member.facts.set.is_some_and(|set| !set.may_start || set.broken)
+}
+
 /// Looks at a lane at a time.
 pub fn step(lane: &Lane, now: Millis) -> Outcome {
     let mut order: Vec<usize> = (0..lane.members.len()).collect();
@@ -201,7 +206,8 @@ fn preempt(lane: &Lane, order: &[usize], outcome: &mut Outcome, now: Millis) {
     let waits = |s: &State| !s.phase.is_final() && s.phase != Phase::RollingOut;
     let urgent = order.iter().rposition(|i| {
         let state = &outcome.states[*i];
-        waits(state) && is_urgent(&lane.members[*i], state)
+        let member = &lane.members[*i];
+        waits(state) && is_urgent(member, state) && !is_held(member)
     });
     let Some(urgent) = urgent else { return };
     let by = &lane.members[order[urgent]].request.id;

@@ -38,10 +38,12 @@ mod approvals;
 mod gates;
 mod lane;
 mod rollout;
+mod sets;
 mod types;
 
 pub use approvals::{Count, count};
 pub use lane::{Member, Outcome, effective, place, step};
+pub use sets::Peer;
 pub use types::{
     Action, Active, Approvers, Bypass, Check, Decision, Entry, Facts, Finding, Freeze, Gate, GateKind,
     Health, Intent, Lane, Millis, Pause, Phase, Policy, Reason, Refusal, Report, Request, SetFacts, State,

@@ -1,6 +1,6 @@
 //! A rollout: until the new revision is healthy, step by step where the way says so.
 
-use crate::gates::{Progress, Round, earlier};
+use crate::gates::{Progress, Round, earlier, longest};
 use crate::lane::Member;
 use crate::types::{
     Action, Health, Millis, Pause, Phase, Reason, State, Strategy, Target, Text, Verdict, Wait, WaitKind,
@@ -41,7 +41,6 @@ impl Rollout<'_> {
             facts,
             ..
         } = self.member;
-        let started = state.started.unwrap_or(self.now);
         let ours = self.target.artifact.as_ref() == Some(&request.artifact);
         let told = ours && self.target.by.as_ref() == Some(&request.id);
         let taken = if state.applied {
@@ -58,9 +57,9 @@ impl Rollout<'_> {
             state.end(Phase::RolledBack, Reason::TakenOver, message, self.now);
             return None;
         }
-        let of_this = |d: &&crate::Decision, verdict| d.verdict == verdict && d.at >= started;
+        // Whenever it was said, and by whichever clock: whoever stopped it before it began was heard too late.
         if !promised(state, facts.set)
-            && let Some(abort) = facts.decisions.iter().find(|d| of_this(d, Verdict::Abort))
+            && let Some(abort) = facts.decisions.iter().find(|d| d.verdict == Verdict::Abort)
         {
             return self.back(state, Reason::Aborted, &format!("{} stopped it", &*abort.by));
         }
@@ -83,7 +82,6 @@ impl Rollout<'_> {
             facts,
             ..
         } = self.member;
-        let started = state.started.unwrap_or(self.now);
         let shown = format!("step {} of {steps} ({}%)", state.step + 1, step.weight);
         // A clock that was put back must not make it wait for ever.
         state.step_since = state.step_since.min(self.now);
@@ -120,14 +118,15 @@ impl Rollout<'_> {
         let resumed = facts
             .decisions
             .iter()
-            .any(|d| d.verdict == Verdict::Resume && d.step == state.step && d.at >= started);
+            .find(|d| d.verdict == Verdict::Resume && d.step == state.step)
+            .map(|d| d.at);
         match step.pause {
-            Pause::For(long) if ready + long > self.now && !resumed => {
+            Pause::For(long) if ready + long > self.now && resumed.is_none() => {
                 earlier(self.wake, ready + long);
                 let left = (ready + long - self.now + 999) / 1000;
                 return wait(WaitKind::Pause, format!("{shown}: {left}s of the pause are left"));
             }
-            Pause::UntilTold if !resumed => {
+            Pause::UntilTold if resumed.is_none() => {
                 let end = ready + policy.patience;
                 if end <= self.now {
                     let message = format!("{shown}: nobody said to go on");
@@ -156,6 +155,24 @@ impl Rollout<'_> {
                     return self.back(state, reason, &format!("{shown}: {message}"));
                 }
             }
+        }
+        // More traffic comes to what is healthy now, and not to what was so once.
+        if health != Health::Ready {
+            let paused = match step.pause {
+                Pause::For(long) => ready + long,
+                Pause::UntilTold => resumed.unwrap_or(ready).max(ready),
+            };
+            let analysis = match &policy.strategy {
+                Strategy::Steps(_, analysis) if step.analysis => longest(analysis),
+                _ => 0,
+            };
+            let end = paused.min(self.now) + analysis + policy.progress_deadline;
+            let message = format!("{shown}: the new revision is not healthy any more");
+            if end <= self.now {
+                return self.back(state, Reason::DeadlineExceeded, &message);
+            }
+            earlier(self.wake, end);
+            return wait(WaitKind::Health, message);
         }
         state.step += 1;
         state.step_since = self.now;

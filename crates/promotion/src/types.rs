@@ -285,15 +285,24 @@ pub struct State {
     pub log: Vec<Entry>,
 }
 
+/// As many entries the history has before coming and going between phases in which it waits is no longer worth one: approvals that
+/// expire and are given again must not let it grow for ever. What it waits for now is told anyway.
+const ENTRIES: usize = 100;
+
 impl State {
     pub(crate) fn enter(&mut self, phase: Phase, reason: Reason, message: &str, now: Millis) {
         if self.phase == phase && self.reason == reason {
             return;
         }
+        let waits = |phase: Phase| !phase.is_final() && phase != Phase::RollingOut;
+        let coming_and_going = waits(self.phase) && waits(phase);
         self.phase = phase;
         self.reason = reason;
         if phase.is_final() {
             self.ended = Some(now);
+        }
+        if coming_and_going && self.log.len() >= ENTRIES {
+            return;
         }
         self.log.push(Entry {
             at: now,

@@ -42,7 +42,9 @@ async fn make(
     artifact: &str,
 ) -> Result<(), Failure> {
     let Some(kept) = world.get::<DeployableArtifact>(&key.namespace, artifact) else {
-        return Ok(());
+        return Err(Failure::Rejected(format!(
+            "DeployableArtifact {artifact:?} is gone"
+        )));
     };
     let mut object = engine::new_binding(&promotion.spec, &key.namespace, kept);
     let owner = &promotion.spec.owner;

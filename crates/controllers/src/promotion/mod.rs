@@ -21,10 +21,11 @@ use std::time::Duration;
 
 use crate::write::events::Weight;
 use choreo_api::labels;
-use choreo_api::v1alpha1::Promotion;
-use choreo_engine::promotion::machine::{self, Action, Finding, Member, Millis, Phase, State};
+use choreo_api::v1alpha1::{Promotion, PromotionDecision};
+use choreo_engine::World;
+use choreo_engine::promotion::machine::{self, Action, Finding, Member, Millis, Phase, State, Wait};
 use choreo_engine::promotion::{self as engine, LaneKey, Reports};
-use choreo_engine::world::Kind;
+use choreo_engine::world::{Kind, ObjectRef as EngineRef};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
@@ -45,11 +46,35 @@ const HISTORY: usize = 20;
 /// An attempt at a gate: uid of the promotion (names come again, and other organizations have the same), gate, round, attempt.
 type Attempt = (String, String, u32, u32);
 
-/// What servers answered, and which are being asked. It is lost with the process, and asked for again.
+/// How soon an action is tried again that somebody has to make possible first: permissions and quotas change without a word.
+const REFUSED_AGAIN: Duration = Duration::from_secs(5);
+
+/// What servers answered about a lane's promotions, and which are being asked. It is lost with the process, and asked for again.
 #[derive(Default)]
-pub(crate) struct Asked {
+struct Asked {
     running: BTreeSet<Attempt>,
-    answered: BTreeMap<Attempt, (Finding, String)>,
+    answered: BTreeMap<LaneKey, BTreeMap<Attempt, (Finding, String)>>,
+}
+
+/// A server is being asked, until this is dropped.
+struct Asking {
+    asked: Arc<Mutex<Asked>>,
+    attempt: Attempt,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.asked.lock().running.remove(&self.attempt);
+    }
+}
+
+/// What came of an action.
+enum Done {
+    Well,
+    /// The lane is to be looked at again after this time.
+    Again(Duration),
+    /// It cannot be done before somebody changes something.
+    Refused(String),
 }
 
 /// See the module's documentation.
@@ -58,6 +83,8 @@ pub struct Promotions {
     queue: Queue<LaneKey>,
     manager: String,
     asked: Arc<Mutex<Asked>>,
+    /// Why what the promotions of a lane need cannot be done, by promotion.
+    troubles: Mutex<BTreeMap<LaneKey, BTreeMap<String, String>>>,
 }
 
 /// The lanes that a change concerns.
@@ -71,6 +98,18 @@ pub fn affected_by(before: &ControlSnapshot, after: &ControlSnapshot, change: &C
         lanes.extend(engine::lanes_of(&before.view.world, &reference));
     }
     lanes
+}
+
+/// Whether a change is somebody's word (a way back, say) or the end of a gate: what becomes of that is told before rollouts go on.
+pub fn goes_first(change: &Change) -> bool {
+    let Some(after) = &change.after else {
+        return false;
+    };
+    match engine_ref(&change.object).map(|object| object.kind) {
+        Some(Kind::Promotion | Kind::PromotionDecision | Kind::PromotionBypass) => change.before.is_none(),
+        Some(Kind::Release) => after.labels().contains_key(engine::GATE_OF),
+        _ => false,
+    }
 }
 
 /// The lanes that there are.
@@ -101,6 +140,7 @@ impl Promotions {
             queue,
             manager: labels::field_manager(NAME),
             asked: Arc::default(),
+            troubles: Mutex::default(),
         }
     }
 
@@ -133,7 +173,7 @@ impl Promotions {
         Ok(!wanted.is_empty())
     }
 
-    /// Removes the oldest of those that have ended. What went past everything stays.
+    /// Removes the oldest of those that have ended. What went past everything stays, and what others of its set still look at.
     async fn prune(&self, snapshot: &ControlSnapshot, key: &LaneKey) -> Result<(), Retry> {
         let world = &snapshot.view.world;
         let component = world.get::<choreo_api::v1alpha1::Component>(&key.namespace, &key.component);
@@ -152,6 +192,8 @@ impl Promotions {
         );
         let bypassed = |p: &Promotion| p.status.as_ref().is_some_and(|s| s.bypass.is_some());
         let mut over: Vec<&Promotion> = all.filter(|p| engine::is_over(p) && !bypassed(p)).collect();
+        // The others of a set do what became of the one that leads it: it must not be gone before they have heard.
+        over.retain(|p| engine::is_settled(world, p));
         over.sort_by_cached_key(|p| engine::place_of(world, p));
         let excess = over.len().saturating_sub(limit);
         for old in over.into_iter().take(excess) {
@@ -170,12 +212,19 @@ impl Promotions {
         Ok(())
     }
 
-    async fn act(
-        &self,
-        snapshot: &ControlSnapshot,
-        key: &LaneKey,
-        action: &Action,
-    ) -> Result<Option<Duration>, Retry> {
+    /// What came of something that was done; what may pass by itself is tried again.
+    fn done(&self, done: Result<(), Failure>, what: &str, key: &LaneKey) -> Result<Done, Retry> {
+        match done {
+            Ok(()) | Err(Failure::Terminating(_)) => Ok(Done::Well),
+            Err(failure @ (Failure::Rejected(_) | Failure::Foreign(_) | Failure::FieldsOwned(_))) => {
+                tracing::warn!(lane = %key, %failure, "cannot {what}");
+                Ok(Done::Refused(format!("cannot {what}: {failure}")))
+            }
+            Err(failure) => Err(failure.while_doing(&format!("{what} of {key}"))),
+        }
+    }
+
+    async fn act(&self, snapshot: &ControlSnapshot, key: &LaneKey, action: &Action) -> Result<Done, Retry> {
         let world = &snapshot.view.world;
         match action {
             Action::Run {
@@ -185,40 +234,39 @@ impl Promotions {
                 attempt,
             } => {
                 let Some(object) = world.get::<Promotion>(&key.namespace, promotion) else {
-                    return Ok(None);
+                    return Ok(Done::Well);
                 };
                 if let Some(release) = engine::gate_release(world, object, gate, *round, *attempt) {
-                    let Ok(release) = release else {
-                        // No cell to run it in: its time-out says so.
-                        return Ok(None);
+                    let release = match release {
+                        Ok(release) => release,
+                        Err(problems) => {
+                            let why = problems.message();
+                            return Ok(Done::Refused(format!(
+                                "the job of gate {gate:?} has no cell: {why}"
+                            )));
+                        }
                     };
                     let made = children::apply(&self.context, &self.manager, snapshot, &release).await;
-                    if let Err(failure) = made {
-                        self.failed(failure, "run a gate", key)?;
-                    }
-                    return Ok(None);
+                    return self.done(made, &format!("run the job of gate {gate:?}"), key);
                 }
                 let Some(found) = engine::gate_for(world, &key.namespace, object, gate, *round) else {
-                    return Ok(None);
+                    return Ok(Done::Well);
                 };
                 if found.rule.is_some() {
                     // It is worked out with the next look.
-                    return Ok(Some(Duration::from_millis(1)));
+                    return Ok(Done::Again(Duration::from_millis(1)));
                 }
                 let attempt = (uid_of(object), gate.to_string(), *round, *attempt);
                 let question = probe::question(world, key, object, &found);
                 self.ask(key, attempt, question);
-                Ok(None)
+                Ok(Done::Well)
             }
             Action::SetTarget { promotion, artifact } => {
                 let Some(object) = world.get::<Promotion>(&key.namespace, promotion) else {
-                    return Ok(None);
+                    return Ok(Done::Well);
                 };
                 let set = binding::set(&self.context, world, key, object, artifact.as_deref()).await;
-                if let Err(failure) = set {
-                    self.failed(failure, "change the binding", key)?;
-                }
-                Ok(None)
+                self.done(set, "change the binding", key)
             }
         }
     }
@@ -227,11 +275,19 @@ impl Promotions {
     fn ask(&self, key: &LaneKey, attempt: Attempt, question: Result<probe::Question, String>) {
         {
             let mut asked = self.asked.lock();
-            if asked.answered.contains_key(&attempt) || !asked.running.insert(attempt.clone()) {
+            let answered = asked
+                .answered
+                .get(key)
+                .is_some_and(|of| of.contains_key(&attempt));
+            if answered || !asked.running.insert(attempt.clone()) {
                 return;
             }
         }
-        let (asked, queue, key) = (Arc::clone(&self.asked), self.queue.clone(), key.clone());
+        let asking = Asking {
+            asked: Arc::clone(&self.asked),
+            attempt,
+        };
+        let (queue, key) = (self.queue.clone(), key.clone());
         let client = self.context.control.client().clone();
         tokio::spawn(async move {
             let answer = match question {
@@ -239,11 +295,11 @@ impl Promotions {
                 Err(why) => (Finding::Inconclusive, why),
             };
             {
-                let mut asked = asked.lock();
-                asked.running.remove(&attempt);
-                asked.answered.insert(attempt, answer);
+                let mut asked = asking.asked.lock();
+                let of_lane = asked.answered.entry(key.clone()).or_default();
+                of_lane.insert(asking.attempt.clone(), answer);
             }
-            queue.add(key);
+            queue.add_first(key);
         });
     }
 
@@ -280,46 +336,73 @@ impl Promotions {
             environment,
         } = key;
         let asked = self.asked.lock();
-        let mut reports = Reports::new();
-        for promotion in engine::members(world, namespace, component, track, environment) {
-            let uid = uid_of(promotion);
-            let first = (uid.clone(), String::new(), 0, 0);
-            let of_it = asked
-                .answered
-                .range(first..)
-                .take_while(|((of, ..), _)| *of == uid);
-            reports.extend(of_it.map(|((_, gate, round, attempt), answer)| {
-                (
-                    (promotion.name_any(), gate.clone(), *round, *attempt),
-                    answer.clone(),
-                )
-            }));
-        }
-        reports
+        let Some(answered) = asked.answered.get(key) else {
+            return Reports::new();
+        };
+        let named = |promotion: &Promotion| (uid_of(promotion), promotion.name_any());
+        let names: BTreeMap<String, String> =
+            engine::members(world, namespace, component, track, environment)
+                .map(named)
+                .collect();
+        answered
+            .iter()
+            .filter_map(|((uid, gate, round, attempt), answer)| {
+                let name = names.get(uid)?.clone();
+                Some(((name, gate.clone(), *round, *attempt), answer.clone()))
+            })
+            .collect()
     }
 
-    /// Forgets what servers answered, but for attempts of this promotion that are still open.
-    fn forget(&self, promotion: &Promotion, state: &State) {
-        let uid = uid_of(promotion);
-        let open = |(_, gate, round, attempt): &Attempt| {
-            !state.phase.is_final()
-                && state.checks.iter().any(|check| {
-                    *check.name == **gate
-                        && (check.round, check.attempt) == (*round, *attempt)
-                        && check.finding.is_none()
-                })
-        };
-        let first = (uid.clone(), String::new(), 0, 0);
+    /// Forgets what servers answered about a lane, but for attempts that are still open.
+    fn forget(&self, world: &World, key: &LaneKey, members: &[Member], states: &[State]) {
         let mut asked = self.asked.lock();
-        let of_it = asked.answered.range(first..).map(|(attempt, _)| attempt);
-        let settled: Vec<Attempt> = of_it
-            .take_while(|(of, ..)| *of == uid)
-            .filter(|attempt| !open(attempt))
-            .cloned()
+        let Some(answered) = asked.answered.get_mut(key) else {
+            return;
+        };
+        let uid = |member: &Member| {
+            world
+                .get::<Promotion>(&key.namespace, &member.request.id)
+                .map(|p| uid_of(p))
+        };
+        let going_on = members
+            .iter()
+            .zip(states)
+            .filter(|(_, state)| !state.phase.is_final());
+        let open: BTreeSet<Attempt> = going_on
+            .filter_map(|(member, state)| Some((uid(member)?, state)))
+            .flat_map(|(uid, state)| {
+                let open = state.checks.iter().filter(|check| check.finding.is_none());
+                open.map(move |check| (uid.clone(), check.name.to_string(), check.round, check.attempt))
+            })
             .collect();
-        for attempt in settled {
-            asked.answered.remove(&attempt);
+        answered.retain(|attempt, _| open.contains(attempt));
+        if answered.is_empty() {
+            asked.answered.remove(key);
         }
+    }
+
+    /// Says with what a promotion waits for why that does not come.
+    fn explain(&self, key: &LaneKey, members: &[Member], waits: &mut [Option<Wait>]) {
+        let troubles = self.troubles.lock();
+        let Some(troubles) = troubles.get(key) else {
+            return;
+        };
+        for (member, wait) in members.iter().zip(waits) {
+            if let (Some(why), Some(wait)) = (troubles.get(&*member.request.id), wait) {
+                wait.message = format!("{}: {why}", wait.message);
+            }
+        }
+    }
+
+    /// Keeps why actions could not be done. True if that is news.
+    fn remember(&self, key: &LaneKey, found: &BTreeMap<String, String>) -> bool {
+        let mut troubles = self.troubles.lock();
+        let before = if found.is_empty() {
+            troubles.remove(key).unwrap_or_default()
+        } else {
+            troubles.insert(key.clone(), found.clone()).unwrap_or_default()
+        };
+        before != *found
     }
 }
 
@@ -344,9 +427,12 @@ impl Reconcile for Promotions {
         let reports = self.reports(&snapshot, key);
         let lane = engine::lane(world, key, &reports, now);
         if lane.members.is_empty() {
+            self.forget(world, key, &[], &[]);
+            self.remember(key, &BTreeMap::new());
             return Ok(Next::Settled);
         }
-        let outcome = machine::step(&lane, now);
+        let mut outcome = machine::step(&lane, now);
+        self.explain(key, &lane.members, &mut outcome.waits);
         for i in outcome.order.iter().copied() {
             let (member, state) = (&lane.members[i], &outcome.states[i]);
             if member.state.phase.is_final() {
@@ -357,19 +443,28 @@ impl Reconcile for Promotions {
                 continue;
             };
             let status = report::status(world, key, member, state, outcome.waits[i].as_ref());
-            self.context.report(NAME, &live, status).await?;
+            self.context.report_next(NAME, &live, status).await?;
             self.tell(&live, member, state);
-            if let Some(promotion) = world.get::<Promotion>(&key.namespace, &name) {
-                self.forget(promotion, state);
-            }
         }
+        self.forget(world, key, &lane.members, &outcome.states);
         let mut soon: Option<Duration> = None;
+        let mut refused = BTreeMap::new();
         // What is to be done is of the states that are written now.
         let fresh = self.context.snapshot();
         for action in &outcome.actions {
-            if let Some(wait) = self.act(&fresh, key, action).await? {
-                soon = Some(wait);
-            }
+            let wait = match self.act(&fresh, key, action).await? {
+                Done::Well => continue,
+                Done::Again(wait) => wait,
+                Done::Refused(why) => {
+                    let (Action::Run { promotion, .. } | Action::SetTarget { promotion, .. }) = action;
+                    refused.insert(promotion.to_string(), why);
+                    REFUSED_AGAIN
+                }
+            };
+            soon = Some(soon.map_or(wait, |soon| soon.min(wait)));
+        }
+        if self.remember(key, &refused) {
+            soon = Some(Duration::from_millis(1));
         }
         if outcome.states.iter().any(|state| state.phase.is_final()) {
             self.prune(&fresh, key).await?;
@@ -400,6 +495,16 @@ pub fn about(snapshot: &ControlSnapshot, live: &DynamicObject) -> Result<String,
     {
         return Err(format!(
             "Promotion {promotion:?} not found in namespace {namespace:?}: correct spec.promotionRef"
+        ));
+    }
+    let decision = snapshot
+        .view
+        .world
+        .get::<PromotionDecision>(&namespace, &live.name_any());
+    let about = EngineRef::new(Kind::Promotion, &namespace, promotion);
+    if decision.is_some_and(|decision| engine::is_of_another(&snapshot.view.world, &about, decision)) {
+        return Err(format!(
+            "it was written before Promotion {promotion:?} was made, about another one of that name, and does not count: write it again"
         ));
     }
     match by {

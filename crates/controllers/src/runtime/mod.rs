@@ -18,6 +18,7 @@ pub mod feed;
 pub mod metrics;
 pub mod object;
 pub mod packed;
+pub mod precedence;
 pub mod queue;
 pub mod transport;
 pub mod worker;

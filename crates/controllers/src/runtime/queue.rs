@@ -6,7 +6,7 @@
 //! - A key added while it is worked on is worked on again afterwards: the second run starts after the add, so it sees
 //!   at least the state that caused it.
 //! - A key added many times before a worker takes it is worked on once.
-//! - Keys are taken in the order in which they became ready.
+//! - Keys are taken in the order in which they became ready; those that go first ([`Queue::add_first`]) before all others.
 //!
 //! Timers ([`Queue::add_after`]) belong to a key's last run: a run that starts for any reason drops the timer, and sets
 //! it again if it is still wanted.
@@ -21,18 +21,32 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::metrics::ControllerMetrics;
+use super::precedence::Precedence;
 
 /// A key's deadline, with a number that makes equal instants distinct and first come first served.
 type Slot = (Instant, u64);
 
+/// How soon a key is to be worked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Ordinary,
+    First,
+}
+
 struct State<K> {
+    /// Keys of each class in their order. A key whose class has changed since, or that was taken meanwhile, is passed over.
+    first: VecDeque<K>,
     ready: VecDeque<K>,
-    /// Keys that wait to be worked on: those in `ready`, and those added again while being worked on.
-    dirty: BTreeSet<K>,
-    working: BTreeSet<K>,
+    /// Keys that wait to be worked on: those that are ready, and those added again while being worked on.
+    dirty: BTreeMap<K, Class>,
+    /// How many of these are ready.
+    waiting: usize,
+    working: BTreeMap<K, Class>,
     timers: BTreeMap<Slot, K>,
     timer_of: BTreeMap<K, Slot>,
     failures: BTreeMap<K, u32>,
+    /// Keys that failed and go first when they are tried again.
+    first_again: BTreeSet<K>,
     next_slot: u64,
     closed: bool,
 }
@@ -43,6 +57,7 @@ pub struct Queue<K> {
     wake: Arc<Notify>,
     backoff: Backoff,
     metrics: Arc<ControllerMetrics>,
+    precedence: Precedence,
 }
 
 impl<K> Clone for Queue<K> {
@@ -52,6 +67,7 @@ impl<K> Clone for Queue<K> {
             wake: Arc::clone(&self.wake),
             backoff: self.backoff,
             metrics: Arc::clone(&self.metrics),
+            precedence: self.precedence.clone(),
         }
     }
 }
@@ -75,27 +91,48 @@ impl<K: Ord + Clone> Queue<K> {
     pub fn new(backoff: Backoff, metrics: Arc<ControllerMetrics>) -> Self {
         Self {
             state: Arc::new(Mutex::new(State {
+                first: VecDeque::new(),
                 ready: VecDeque::new(),
-                dirty: BTreeSet::new(),
-                working: BTreeSet::new(),
+                dirty: BTreeMap::new(),
+                waiting: 0,
+                working: BTreeMap::new(),
                 timers: BTreeMap::new(),
                 timer_of: BTreeMap::new(),
                 failures: BTreeMap::new(),
+                first_again: BTreeSet::new(),
                 next_slot: 0,
                 closed: false,
             })),
             wake: Arc::new(Notify::new()),
             backoff,
             metrics,
+            precedence: Precedence::default(),
         }
+    }
+
+    /// What others can wait for while keys of this queue go first: from [`Queue::add_first`] to the end of the run that it led to.
+    pub fn precedence(&self) -> &Precedence {
+        &self.precedence
     }
 
     /// Makes `key` ready now.
     pub fn add(&self, key: K) {
+        self.add_as(key, Class::Ordinary);
+    }
+
+    /// Makes `key` ready now, before all keys that were only added. Others hear of it by [`Queue::precedence`].
+    pub fn add_first(&self, key: K) {
+        self.add_as(key, Class::First);
+    }
+
+    fn add_as(&self, key: K, class: Class) {
         let woken = {
             let mut state = self.state.lock();
-            let woken = state.make_ready(key);
-            self.metrics.set_depth(state.ready.len());
+            let (woken, raised) = state.make_ready(key, class);
+            if raised {
+                self.precedence.begin();
+            }
+            self.metrics.set_depth(state.waiting);
             woken
         };
         if woken {
@@ -126,10 +163,12 @@ impl<K: Ord + Clone> Queue<K> {
                 if state.closed {
                     return None;
                 }
-                state.fire_timers(Instant::now());
+                for _ in 0..state.fire_timers(Instant::now()) {
+                    self.precedence.begin();
+                }
                 if let Some(key) = state.take() {
-                    self.metrics.set_depth(state.ready.len());
-                    if !state.ready.is_empty() {
+                    self.metrics.set_depth(state.waiting);
+                    if state.waiting > 0 {
                         self.wake.notify_one();
                     }
                     return Some(key);
@@ -151,7 +190,10 @@ impl<K: Ord + Clone> Queue<K> {
     /// Hands a key back after its run.
     pub fn done(&self, key: &K, outcome: Outcome) {
         let mut state = self.state.lock();
-        state.working.remove(key);
+        let worked = state.working.remove(key);
+        if worked == Some(Class::First) {
+            self.precedence.end();
+        }
         match outcome {
             Outcome::Settled => {
                 state.failures.remove(key);
@@ -165,19 +207,27 @@ impl<K: Ord + Clone> Queue<K> {
                 *failures = failures.saturating_add(1);
                 let wait = self.backoff.delay(*failures).max(at_least);
                 state.set_timer(key.clone(), Instant::now() + wait);
+                if worked.max(state.dirty.get(key).copied()) == Some(Class::First) {
+                    state.first_again.insert(key.clone());
+                }
             }
         }
-        if state.dirty.contains(key) {
+        if let Some(class) = state.dirty.get(key).copied() {
             // Added while it was worked on. After a failure the back-off still holds: whatever changed, hammering a
             // failing dependency is worse than waiting out a few milliseconds.
             if !matches!(outcome, Outcome::Failed { .. }) {
                 state.clear_timer(key);
-                state.ready.push_back(key.clone());
+                state.waiting += 1;
+                state.lane(class).push_back(key.clone());
             } else {
                 state.dirty.remove(key);
+                // Nobody waits for what waits itself; it goes first once it does not any more.
+                if class == Class::First {
+                    self.precedence.end();
+                }
             }
         }
-        self.metrics.set_depth(state.ready.len());
+        self.metrics.set_depth(state.waiting);
         drop(state);
         self.wake.notify_one();
     }
@@ -192,28 +242,53 @@ impl<K: Ord + Clone> Queue<K> {
     /// Number of keys that are ready, being worked on, or waiting for their back-off.
     pub fn pending(&self) -> usize {
         let state = self.state.lock();
-        state.ready.len() + state.working.len() + state.failures.len()
+        state.waiting + state.working.len() + state.failures.len()
     }
 }
 
 impl<K: Ord + Clone> State<K> {
-    fn make_ready(&mut self, key: K) -> bool {
+    fn lane(&mut self, class: Class) -> &mut VecDeque<K> {
+        match class {
+            Class::First => &mut self.first,
+            Class::Ordinary => &mut self.ready,
+        }
+    }
+
+    /// Whether a worker has something to do because of it, and whether the key goes first now and did not before.
+    fn make_ready(&mut self, key: K, class: Class) -> (bool, bool) {
         self.clear_timer(&key);
-        if !self.dirty.insert(key.clone()) {
-            return false;
+        let class = if self.first_again.remove(&key) {
+            Class::First
+        } else {
+            class
+        };
+        let known = self.dirty.get(&key).copied();
+        if known >= Some(class) {
+            return (false, false);
         }
-        if self.working.contains(&key) {
-            return false;
+        self.dirty.insert(key.clone(), class);
+        let raised = class == Class::First;
+        if self.working.contains_key(&key) {
+            return (false, raised);
         }
-        self.ready.push_back(key);
-        true
+        self.waiting += usize::from(known.is_none());
+        self.lane(class).push_back(key);
+        (known.is_none(), raised)
     }
 
     fn take(&mut self) -> Option<K> {
-        let key = self.ready.pop_front()?;
-        self.dirty.remove(&key);
-        self.working.insert(key.clone());
-        Some(key)
+        for class in [Class::First, Class::Ordinary] {
+            while let Some(key) = self.lane(class).pop_front() {
+                if self.dirty.get(&key) != Some(&class) || self.working.contains_key(&key) {
+                    continue;
+                }
+                self.dirty.remove(&key);
+                self.waiting -= 1;
+                self.working.insert(key.clone(), class);
+                return Some(key);
+            }
+        }
+        None
     }
 
     fn set_timer(&mut self, key: K, at: Instant) {
@@ -233,15 +308,19 @@ impl<K: Ord + Clone> State<K> {
         }
     }
 
-    fn fire_timers(&mut self, now: Instant) {
+    /// Makes keys ready whose time has come; how many of them go first now.
+    fn fire_timers(&mut self, now: Instant) -> usize {
+        let mut first = 0;
         while let Some(entry) = self.timers.first_entry() {
             if entry.key().0 > now {
                 break;
             }
             let key = entry.remove();
             self.timer_of.remove(&key);
-            self.make_ready(key);
+            let (_, raised) = self.make_ready(key, Class::Ordinary);
+            first += usize::from(raised);
         }
+        first
     }
 }
 
@@ -274,6 +353,73 @@ mod tests {
         assert_eq!(queue.next().await, Some("a"));
         assert_eq!(queue.next().await, Some("b"));
         assert!(idle(&queue).await);
+    }
+
+    /// Whether nobody has to wait for a key that goes first.
+    async fn clear(queue: &Queue<&'static str>) -> bool {
+        tokio::time::timeout(Duration::from_nanos(1), queue.precedence().clear())
+            .await
+            .is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_first_is_taken_first_and_once() {
+        let queue = queue();
+        for key in ["a", "b", "c"] {
+            queue.add(key);
+        }
+        assert!(clear(&queue).await);
+        // One that waits already comes forward, and one that is added again stays there.
+        queue.add_first("c");
+        queue.add_first("d");
+        queue.add("c");
+        assert_eq!(queue.pending(), 4);
+        for key in ["c", "d"] {
+            assert!(!clear(&queue).await, "before {key}");
+            assert_eq!(queue.next().await, Some(key));
+            assert!(!clear(&queue).await, "during {key}");
+            queue.done(&key, Outcome::Settled);
+        }
+        assert!(clear(&queue).await);
+        // What is left of it in its former place is passed over, unless it was added anew.
+        queue.add("c");
+        for key in ["a", "b", "c"] {
+            assert_eq!(queue.next().await, Some(key));
+            queue.done(&key, Outcome::Settled);
+        }
+        assert!(idle(&queue).await);
+        assert_eq!(queue.pending(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_first_while_it_is_worked_on_does_so_afterwards() {
+        let queue = queue();
+        queue.add("a");
+        assert_eq!(queue.next().await, Some("a"));
+        queue.add("b");
+        queue.add("a");
+        queue.add_first("a");
+        assert!(!clear(&queue).await);
+        queue.done(&"a", Outcome::Settled);
+        assert_eq!(queue.next().await, Some("a"));
+        // A failure waits by itself, and nobody with it.
+        queue.add_first("a");
+        let failed = Outcome::Failed {
+            at_least: Duration::from_secs(1),
+        };
+        queue.done(&"a", failed);
+        assert!(clear(&queue).await);
+        assert_eq!(queue.next().await, Some("b"));
+        queue.done(&"b", Outcome::Settled);
+        // What comes in between waits behind it.
+        queue.add_after("c", Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        queue.add("d");
+        assert_eq!(queue.next().await, Some("a"));
+        assert!(!clear(&queue).await);
+        queue.done(&"a", Outcome::Settled);
+        assert!(clear(&queue).await);
+        assert_eq!(queue.next().await, Some("d"));
     }
 
     #[tokio::test(start_paused = true)]

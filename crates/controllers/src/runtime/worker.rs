@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::metrics::ControllerMetrics;
+use super::precedence::Precedence;
 use super::queue::{Outcome, Queue};
 
 /// How a run that went well ended.
@@ -66,12 +67,13 @@ pub trait Reconcile: Send + Sync + 'static {
 /// Runs `workers` workers until `shutdown`; returns when each has finished what it held.
 ///
 /// Nothing runs before `ready` turns true: a controller that acts on a half-filled cache takes what it has not read
-/// yet for deleted.
+/// yet for deleted. No run begins while something goes `first`, for as long as [`Precedence::clear`] waits.
 pub async fn run<R: Reconcile>(
     controller: Arc<R>,
     queue: Queue<R::Key>,
     workers: usize,
     metrics: Arc<ControllerMetrics>,
+    first: Precedence,
     mut ready: watch::Receiver<bool>,
     shutdown: CancellationToken,
 ) {
@@ -82,8 +84,15 @@ pub async fn run<R: Reconcile>(
     let mut set = JoinSet::new();
     for _ in 0..workers.max(1) {
         let (controller, queue, metrics) = (Arc::clone(&controller), queue.clone(), Arc::clone(&metrics));
+        let (first, shutdown) = (first.clone(), shutdown.clone());
         set.spawn(async move {
             while let Some(key) = queue.next().await {
+                // The key is held meanwhile, so that whatever else happens to it is one run.
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => {}
+                    () = first.clear() => {}
+                }
                 let outcome = step(&*controller, &key, &metrics).await;
                 queue.done(&key, outcome);
             }
@@ -203,6 +212,7 @@ mod tests {
             queue,
             4,
             Arc::clone(&metrics),
+            Precedence::default(),
             is_ready,
             shutdown.clone(),
         ));
@@ -219,6 +229,41 @@ mod tests {
         );
         let figures = metrics.figures();
         assert_eq!((figures.succeeded, figures.failed, figures.panicked), (3, 3, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_begins_while_something_goes_first() {
+        let metrics = Arc::new(ControllerMetrics::default());
+        let queue = Queue::new(Backoff::default(), Arc::clone(&metrics));
+        let urgent = Queue::new(Backoff::default(), Arc::clone(&metrics));
+        let (finished, mut finishes) = watch::channel(0);
+        let controller = Arc::new(Scripted {
+            runs: Mutex::default(),
+            active: Mutex::default(),
+            finished,
+        });
+        let (_ready, is_ready) = watch::channel(true);
+        let shutdown = CancellationToken::new();
+        urgent.add_first("word".to_owned());
+        queue.add("works".to_owned());
+        let run = tokio::spawn(run(
+            Arc::clone(&controller),
+            queue.clone(),
+            1,
+            metrics,
+            urgent.precedence().clone(),
+            is_ready,
+            shutdown.clone(),
+        ));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(controller.runs.lock().is_empty());
+        // What happens to the key meanwhile is seen by the run that it waits for.
+        queue.add("works".to_owned());
+        let word = urgent.next().await.unwrap();
+        urgent.done(&word, Outcome::Settled);
+        finishes.wait_for(|finished| *finished == 2).await.unwrap();
+        shutdown.cancel();
+        run.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -239,6 +284,7 @@ mod tests {
             queue,
             1,
             metrics,
+            Precedence::default(),
             is_ready,
             shutdown.clone(),
         ));

@@ -1,5 +1,6 @@
 //! Server-side apply through a cache.
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher as _, Hash};
 use std::sync::Arc;
 
@@ -48,6 +49,16 @@ pub enum Slot<'a> {
     Told(&'a str),
     /// A planned object and its owner, before they are put together.
     Child(&'a str),
+}
+
+/// What of an object is applied, and how.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    /// Empty, or `status`.
+    subresource: &'a str,
+    force: bool,
+    /// The only revision of the object that it is for.
+    revision: Option<&'a str>,
 }
 
 impl Slot<'_> {
@@ -104,20 +115,32 @@ impl<V: View + Default> Applier<V> {
         desired: &Value,
         force: bool,
     ) -> Result<Applied, Failure> {
-        self.apply_to(resource, manager, desired, force, "").await
+        let part = Part {
+            subresource: "",
+            force,
+            revision: None,
+        };
+        self.apply_to(resource, manager, desired, part).await
     }
 
-    /// As [`Applier::apply`] for the status of an object that exists. `desired` has nothing but its address and `status`.
+    /// As [`Applier::apply`] for the status of an object that exists. `desired` has nothing but its address and `status`. With a
+    /// `revision` it is of the object as it was then, and of no other.
     ///
     /// # Errors
-    /// See [`Failure`].
+    /// See [`Failure`]; [`Failure::Conflict`] if the object is of another revision.
     pub async fn apply_status(
         &self,
         resource: &ApiResource,
         manager: &str,
         desired: &Value,
+        revision: Option<&str>,
     ) -> Result<Applied, Failure> {
-        self.apply_to(resource, manager, desired, true, "status").await
+        let part = Part {
+            subresource: "status",
+            force: true,
+            revision,
+        };
+        self.apply_to(resource, manager, desired, part).await
     }
 
     async fn apply_to(
@@ -125,9 +148,13 @@ impl<V: View + Default> Applier<V> {
         resource: &ApiResource,
         manager: &str,
         desired: &Value,
-        force: bool,
-        subresource: &str,
+        part: Part<'_>,
     ) -> Result<Applied, Failure> {
+        let Part {
+            subresource,
+            force,
+            revision,
+        } = part;
         let address = ObjectRef::of_value(desired)
             .ok_or_else(|| Failure::Rejected("an object without apiVersion, kind or name".to_owned()))?;
         let slot = match subresource {
@@ -152,7 +179,11 @@ impl<V: View + Default> Applier<V> {
             field_manager: Some(manager.to_owned()),
             ..PatchParams::default()
         };
-        let patch = Patch::Apply(desired);
+        let mut desired = Cow::Borrowed(desired);
+        if let Some(revision) = revision {
+            desired.to_mut()["metadata"]["resourceVersion"] = json!(revision);
+        }
+        let patch = Patch::Apply(&*desired);
         self.metrics.called(self.plane, "apply");
         let request = Request::new(self.api(resource, &address.namespace).resource_url());
         let request = match subresource {

@@ -37,16 +37,18 @@ pub fn with_times(mut status: Value, live: Option<&Value>, now: Timestamp) -> Va
     status
 }
 
-/// Makes the status of `live` the given one (conditions without times), and says if `Ready` changed.
+/// Makes the status of `live` the given one (conditions without times), and says if `Ready` changed. If it was worked out from what
+/// the status said (`from_itself`), it is for `live` as it is and for no other revision.
 ///
 /// # Errors
-/// See [`Failure`]; an object that is gone has no status, which is no failure.
+/// See [`Failure`]; an object that is gone has no status, which is no failure. [`Failure::Conflict`] for another revision.
 pub async fn write<V: View + Default>(
     applier: &Applier<V>,
     resource: &ApiResource,
     manager: &str,
     live: &DynamicObject,
     status: Value,
+    from_itself: bool,
 ) -> Result<Option<Transition>, Failure> {
     let address = ObjectRef::of(live);
     // The newest that we know: `live` may be from before an earlier write of the same run.
@@ -73,7 +75,8 @@ pub async fn write<V: View + Default>(
     if !address.namespace.is_empty() {
         desired["metadata"]["namespace"] = Value::String(address.namespace.clone());
     }
-    let applied = match applier.apply_status(resource, manager, &desired).await {
+    let revision = live.metadata.resource_version.as_deref().filter(|_| from_itself);
+    let applied = match applier.apply_status(resource, manager, &desired, revision).await {
         Err(Failure::NotFound(_)) => return Ok(None),
         applied => applied?,
     };

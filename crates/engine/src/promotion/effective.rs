@@ -179,8 +179,8 @@ fn only(says: Option<&str>, artifact: Option<String>, why: Option<Problem>) -> E
 
 /// How the newest promotion of an artifact stands, for people.
 fn newest(lane: &Lane, artifact: &str) -> String {
-    let of_it = |m: &&Member| *m.request.artifact == *artifact;
-    match lane.members.iter().rev().find(of_it) {
+    let of_it = lane.members.iter().filter(|m| *m.request.artifact == *artifact);
+    match of_it.max_by_key(|m| choreo_promotion::place(&m.request, &m.state)) {
         Some(member) => {
             let message = member.state.log.last().map(|entry| entry.message.to_string());
             format!(

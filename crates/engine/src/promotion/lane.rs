@@ -474,11 +474,20 @@ fn healthy_since(world: &World, key: &LaneKey, source: &str, artifact: &str) -> 
     since.map(|since| since.max(ready))
 }
 
+/// Whether a decision was about another promotion of this name, which is gone: it was there before this one. Nobody's word counts
+/// twice.
+pub fn is_of_another(world: &World, promotion: &ObjectRef, decision: &PromotionDecision) -> bool {
+    let of = world.get::<Promotion>(&promotion.key.namespace, &promotion.key.name);
+    let made = of.and_then(|p| p.metadata.creation_timestamp.as_ref());
+    let said = decision.metadata.creation_timestamp.as_ref();
+    made.zip(said).is_some_and(|(made, said)| said.0 < made.0)
+}
+
 pub(super) fn decisions(world: &World, promotion: &ObjectRef) -> Vec<machine::Decision> {
     let mut all: Vec<&PromotionDecision> = world
         .referring::<PromotionDecision>(promotion)
         .map(AsRef::as_ref)
-        .filter(|d| d.metadata.deletion_timestamp.is_none())
+        .filter(|d| d.metadata.deletion_timestamp.is_none() && !is_of_another(world, promotion, d))
         .collect();
     // Times have seconds. What is on record has its place; the rest comes after it, as it came.
     let recorded = world.get::<Promotion>(&promotion.key.namespace, &promotion.key.name);

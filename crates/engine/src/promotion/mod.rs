@@ -28,13 +28,14 @@ pub(crate) use effective::candidate_track;
 pub use effective::{CANDIDATE, Effective, Side, candidate_name, effective};
 pub use jobs::gate_for;
 pub use jobs::{gate_release, log_of};
-pub use lane::{LaneKey, Reports, lane, lanes_of, members, place_of};
+pub use lane::{LaneKey, Reports, is_of_another, lane, lanes_of, members, place_of};
 pub use paths::{Guard, Way, first_environment, guard, is_guarded, pipeline_of, way, way_of, ways_into};
 pub use policy::{analysis_of, gate_of, milliseconds, policy};
 pub use preview::{Change, Preview, new_binding, preview, preview_addresses};
 pub use record::{Waits, restore, status};
 pub(crate) use refuse::path_refusal;
 pub use refuse::refusals;
+pub use sets::is_settled;
 pub use wanted::wanted;
 
 use choreo_api::v1alpha1::{Promotion, PromotionPhase};

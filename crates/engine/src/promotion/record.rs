@@ -99,6 +99,17 @@ fn number(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
+/// How far a promotion has come.
+pub(super) fn phase_of(promotion: &Promotion) -> Phase {
+    phase(
+        promotion
+            .status
+            .as_ref()
+            .and_then(|s| s.phase)
+            .unwrap_or_default(),
+    )
+}
+
 /// The state that a promotion's status says.
 pub fn restore(promotion: &Promotion) -> State {
     let Some(status) = &promotion.status else {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use choreo_api::v1alpha1::{DeployableArtifact, Promotion, PromotionPhase};
-use choreo_promotion::{SetFacts, Verdict};
+use choreo_api::v1alpha1::{DeployableArtifact, Promotion};
+use choreo_promotion::{Peer, SetFacts, Text, Verdict};
 use kube::ResourceExt as _;
 
 use super::lane::{artifact_of, decisions};
+use super::record;
 use crate::world::{Kind, ObjectRef, World};
 
 /// Whether two promotions are of one set: of one project, and asked for by the same person, so that nobody gets into another's.
@@ -17,58 +18,52 @@ pub(super) fn same_set(a: &Promotion, b: &Promotion) -> bool {
         && a.spec.requested_by == b.spec.requested_by
 }
 
-/// How the others of a promotion's set are doing. The first by name leads it: see [`SetFacts::leads`].
+/// The promotions of a promotion's set, itself among them.
+fn members<'a>(world: &'a World, namespace: &'a str, promotion: &Promotion) -> Vec<&'a Promotion> {
+    let all = world.in_namespace::<Promotion>(namespace).map(AsRef::as_ref);
+    all.filter(|p| same_set(p, promotion)).collect()
+}
+
+/// Whether nobody needs to know any more how a promotion ended: it is of no set, or all of its set have ended.
+pub fn is_settled(world: &World, promotion: &Promotion) -> bool {
+    let namespace = promotion.namespace().unwrap_or_default();
+    promotion.spec.set.is_none()
+        || members(world, &namespace, promotion)
+            .into_iter()
+            .all(super::is_over)
+}
+
+/// How the others of a promotion's set are doing.
 pub(super) fn facts(world: &World, promotion: &Promotion) -> Option<SetFacts> {
     let set = promotion.spec.set.as_ref()?;
     let namespace = promotion.namespace().unwrap_or_default();
-    let all: Vec<&Promotion> = world
-        .in_namespace::<Promotion>(&namespace)
-        .map(AsRef::as_ref)
-        .filter(|p| same_set(p, promotion))
-        .collect();
-    let there = i32::try_from(all.len()).unwrap_or(i32::MAX) >= set.members;
-    let phase = |p: &Promotion| p.status.as_ref().and_then(|s| s.phase).unwrap_or_default();
-    let complete = |p: &Promotion| {
-        let rollout = p.status.as_ref().and_then(|s| s.rollout.as_ref());
-        rollout.is_some_and(|rollout| rollout.complete)
-    };
-    let failed = |p: &Promotion| phase(p).is_final() && phase(p) != PromotionPhase::Succeeded;
-    let began = |p: &Promotion| p.status.as_ref().is_some_and(|s| s.start_time.is_some());
-    let runs = |p: &Promotion| began(p) && complete(p);
-    let leader = all.iter().min_by_key(|p| p.name_any())?;
-    let leads = leader.name_any() == promotion.name_any();
     let needs = connected(world, &namespace, promotion);
-    let needed = |p: &&&Promotion| {
-        needs.contains(&p.spec.owner.component_name) && !needs_back(world, &namespace, p, promotion)
-    };
-    // Whoever has promised cannot stop by itself: the one that leads hears of it and does.
-    let stopped = |p: &Promotion| {
+    let peer = |p: &Promotion| {
+        let status = p.status.as_ref();
         let reference = ObjectRef::new(Kind::Promotion, &namespace, p.name_any());
-        decisions(world, &reference)
-            .iter()
-            .any(|d| d.verdict == Verdict::Abort)
+        Peer {
+            id: Text::from(p.name_any().as_str()),
+            phase: record::phase_of(p),
+            began: status.is_some_and(|s| s.start_time.is_some()),
+            complete: status
+                .and_then(|s| s.rollout.as_ref())
+                .is_some_and(|rollout| rollout.complete),
+            stopped: decisions(world, &reference)
+                .iter()
+                .any(|d| d.verdict == Verdict::Abort),
+            needed: needs.contains(&p.spec.owner.component_name)
+                && !needs_back(world, &namespace, p, promotion),
+        }
     };
-    Some(SetFacts {
-        leads,
-        may_start: there
-            && all.iter().all(|p| began(p) || complete(p))
-            && all.iter().filter(needed).all(|p| runs(p)),
-        may_finish: if leads {
-            there
-                && all
-                    .iter()
-                    .all(|p| p.name_any() == promotion.name_any() || runs(p))
-        } else {
-            phase(leader) == PromotionPhase::Succeeded
-        },
-        broken: if leads {
-            all.iter().any(|p| failed(p) || stopped(p))
-        } else if runs(promotion) {
-            failed(leader)
-        } else {
-            all.iter().any(|p| failed(p))
-        },
-    })
+    let peers: Vec<Peer> = members(world, &namespace, promotion)
+        .into_iter()
+        .map(peer)
+        .collect();
+    SetFacts::of(
+        &promotion.name_any(),
+        &peers,
+        usize::try_from(set.members).unwrap_or_default(),
+    )
 }
 
 /// The components that a promotion's artifact connects to.

@@ -176,7 +176,7 @@ fn automatic(world: &World, key: &LaneKey) -> Vec<Promotion> {
             &key.track,
             &key.environment,
         )
-        .any(|p| p.spec.artifact_ref.as_deref() == Some(&artifact));
+        .any(|p| is_of(p, &artifact));
         let rolls_in_source = members(world, &key.namespace, &key.component, &key.track, way.source)
             .any(|p| !super::is_over(p));
         if healthy && !asked && !rolls_in_source && runs.as_deref() != Some(&artifact) {

@@ -131,6 +131,9 @@ pub fn is_signed(kind: &str) -> bool {
     matches!(kind, "Promotion" | "PromotionDecision" | "PromotionBypass")
 }
 
+/// The annotations of a binding that say whose word its artifact is, which is for the API server and the platform to say.
+pub const AUTHORSHIP: [&str; 2] = [CHANGED_BY, PROMOTED_BY];
+
 /// Why an object must not be written as it is: it says that somebody else writes it. For API servers that cannot be made to write
 /// down themselves who it is.
 pub fn forged(object: &Value, before: Option<&Value>, user: &str, groups: &[String]) -> Option<Refusal> {

@@ -353,6 +353,50 @@ fn of_what_one_person_said_within_a_second_the_last_counts() {
 }
 
 #[test]
+fn what_was_said_about_another_promotion_of_the_name_does_not_count_again() {
+    let (mut world, artifact) = guarded();
+    world.upsert(promotion(&artifact, &Value::Null));
+    let decision = |name: &str, time: &str| {
+        AnyObject::from_value(&json!({
+            "apiVersion": "openchoreo.dev/v1alpha1", "kind": "PromotionDecision",
+            "metadata": {"name": name, "namespace": "default", "uid": name, "creationTimestamp": time},
+            "spec": {"promotionRef": "p", "decision": "Approved", "user": "bob"},
+        }))
+        .unwrap()
+    };
+    world.upsert(decision("before", "2025-12-31T23:59:59Z"));
+    world.upsert(decision("same-second", "2026-01-01T00:00:00Z"));
+    let lane = promotion::lane(&world, &key(), &promotion::Reports::new(), 1_767_225_602_000);
+    let counted = &lane.members[0].facts.decisions;
+    assert_eq!(
+        counted.iter().map(|d| &*d.id).collect::<Vec<_>>(),
+        ["same-second"]
+    );
+}
+
+#[test]
+fn how_a_member_of_a_set_ended_is_needed_until_all_have_ended() {
+    let (mut world, artifact) = guarded();
+    let member = |name: &str, set: &Value, phase: &str| {
+        let mut object = promotion(&artifact, &json!({"phase": phase})).to_value().unwrap();
+        object["metadata"]["name"] = json!(name);
+        object["spec"]["set"] = set.clone();
+        AnyObject::from_value(&object).unwrap()
+    };
+    let set = json!({"name": "s", "members": 2});
+    world.upsert(member("alone", &Value::Null, "Succeeded"));
+    world.upsert(member("a", &set, "Succeeded"));
+    world.upsert(member("b", &set, "RollingOut"));
+    let settled = |world: &World, name: &str| {
+        let found = world.get::<Promotion>("default", name).unwrap();
+        promotion::is_settled(world, found)
+    };
+    assert!(settled(&world, "alone") && !settled(&world, "a"));
+    world.upsert(member("b", &set, "RolledBack"));
+    assert!(settled(&world, "a"));
+}
+
+#[test]
 fn a_skipped_environment_is_refused_by_name() {
     let (world, artifact) = guarded();
     let mut spec = choreo_api::v1alpha1::PromotionSpec {

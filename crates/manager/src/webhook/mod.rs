@@ -3,7 +3,8 @@
 //!
 //! Every replica answers. The one that acts makes the certificate, which all of them read from one Secret, and tells the API
 //! server whom to ask. The webhook may be down: the API server then goes on without it (`failurePolicy: Ignore`), and the plans
-//! report what it would have refused. Only what people sign with their name (promotions, decisions about them) is refused then.
+//! report what it would have refused. Only what people sign with their name (promotions, decisions about them, another artifact in a
+//! binding) is refused then.
 
 mod certificates;
 mod review;
@@ -20,8 +21,8 @@ use choreo_api::labels::GROUP;
 use choreo_controllers::Observer;
 use choreo_controllers::runtime::{Clock, GroupKind};
 use choreo_controllers::view::ControlKinds;
-use choreo_engine::Kind;
-use choreo_engine::rules::{default_reads, reads};
+use choreo_engine::rules::{AUTHORSHIP, default_reads, reads};
+use choreo_engine::{Kind, binding};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -46,10 +47,14 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(3600);
 /// How soon what failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+/// Name of the webhook about who writes an artifact into a binding.
+const ARTIFACTS: &str = "artifacts.openchoreo.dev";
 /// Where reviews are asked for.
 const VALIDATE: &str = "/validate";
 /// Where new objects are completed.
 const DEFAULT: &str = "/default";
+/// Where it is written down who writes.
+const SIGN: &str = "/sign";
 
 /// How the API server reaches the webhook.
 #[derive(Clone, Debug)]
@@ -135,6 +140,7 @@ impl Webhook {
         let router = Router::new()
             .route(VALIDATE, post(validate))
             .route(DEFAULT, post(complete))
+            .route(SIGN, post(sign))
             .with_state(Arc::new(state));
         let accept = async {
             loop {
@@ -217,6 +223,9 @@ impl Webhook {
             }));
         }
         let webhook = |name: &str, path: &str, rules: Vec<Value>, policy: &str| {
+            let mut conditions = conditions.clone();
+            // With the webhook away everything but the artifact of a binding can be changed.
+            conditions.extend((name == ARTIFACTS).then(says_another));
             json!({
                 "name": name,
                 "clientConfig": call(path),
@@ -240,11 +249,6 @@ impl Webhook {
             })
         };
         let params = PatchParams::apply(MANAGER).force();
-        let object = webhook("defaults.openchoreo.dev", DEFAULT, default_rules(), may_be_away);
-        let object = configuration("MutatingWebhookConfiguration", vec![object]);
-        let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
-        api.patch(&self.options.name, &params, &Patch::Apply(&object))
-            .await?;
         // Whose word it is must be known for sure: without an answer it is not written.
         let signed = json!({
             "apiGroups": [GROUP],
@@ -253,6 +257,28 @@ impl Webhook {
             "resources": ["promotions", "promotiondecisions", "promotionbypasses"],
             "scope": "Namespaced",
         });
+        let mut completions = vec![
+            webhook("defaults.openchoreo.dev", DEFAULT, default_rules(), may_be_away),
+            webhook(
+                "signatures.openchoreo.dev",
+                SIGN,
+                vec![signed.clone()],
+                must_answer,
+            ),
+        ];
+        // The platform itself writes artifacts into bindings as well, and says on whose behalf. Whom it does so as must be known.
+        if self.options.own_user.is_some() {
+            let bindings = rule(&["CREATE", "UPDATE"], |kind| binding::KINDS.contains(&kind));
+            completions.push(webhook(ARTIFACTS, SIGN, vec![bindings], must_answer));
+        } else {
+            tracing::warn!(
+                "--own-user is not given: who writes an artifact into a binding is not written down"
+            );
+        }
+        let object = configuration("MutatingWebhookConfiguration", completions);
+        let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
+        api.patch(&self.options.name, &params, &Patch::Apply(&object))
+            .await?;
         // What may run is decided by these statuses. Whom the platform itself writes them as must be known, or it would keep itself
         // from it.
         let statuses = json!({
@@ -303,6 +329,25 @@ fn rule(operations: &[&str], of: impl Fn(Kind) -> bool) -> Value {
     })
 }
 
+/// The condition that a binding says another artifact than before, or that somebody else had it say so.
+fn says_another() -> Value {
+    let artifact = |of: &str| {
+        format!("({of} != null && has({of}.spec) && has({of}.spec.artifactRef) ? {of}.spec.artifactRef : '')")
+    };
+    let annotation = |of: &str, key: &str| {
+        format!(
+            "({of} != null && has({of}.metadata.annotations) && '{key}' in {of}.metadata.annotations \
+             ? {of}.metadata.annotations['{key}'] : '')"
+        )
+    };
+    let mut differ = vec![format!("{} != {}", artifact("object"), artifact("oldObject"))];
+    for key in AUTHORSHIP {
+        let (now, before) = (annotation("object", key), annotation("oldObject", key));
+        differ.push(format!("{now} != {before}"));
+    }
+    json!({"name": "says-another-artifact", "expression": differ.join(" || ")})
+}
+
 fn host_of(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
@@ -333,6 +378,10 @@ async fn validate(
     axum::Json(body): axum::Json<Value>,
 ) -> axum::Json<Value> {
     axum::Json(reviewer.validate(&body).await)
+}
+
+async fn sign(axum::Json(body): axum::Json<Value>) -> axum::Json<Value> {
+    axum::Json(review::Reviewer::sign(&body))
 }
 
 async fn complete(

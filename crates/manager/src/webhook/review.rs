@@ -36,6 +36,18 @@ impl Reviewer {
         reviewed(&response)
     }
 
+    /// The AdmissionReview that answers one about a write with whose it is, where that is for the API server to say.
+    pub(crate) fn sign(review: &Value) -> Value {
+        let request = &review["request"];
+        let mut response = json!({"uid": request["uid"], "allowed": true});
+        let patch = signed(request);
+        if !patch.is_empty() {
+            response["patchType"] = json!("JSONPatch");
+            response["patch"] = json!(BASE64.encode(Value::from(patch).to_string()));
+        }
+        reviewed(&response)
+    }
+
     /// The spec of a new object with what it leaves out; `None` if that is nothing.
     async fn completed(&self, request: &Value) -> Option<Value> {
         let name = request["kind"]["kind"].as_str().unwrap_or_default();
@@ -104,15 +116,7 @@ impl Reviewer {
         }
         let deletion = text("/operation") == "DELETE";
         if !deletion {
-            let groups: Vec<String> = request["userInfo"]["groups"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect();
-            let old = Some(&request["oldObject"]).filter(|old| !old.is_null());
-            let user = text("/userInfo/username");
+            let (user, groups, old) = writer(request);
             if let Some(refusal) = rules::forged(&request["object"], old, user, &groups) {
                 return vec![refusal];
             }
@@ -187,6 +191,39 @@ impl Reviewer {
         }
         Ok(world)
     }
+}
+
+/// Who writes, and the object as it was.
+fn writer(request: &Value) -> (&str, Vec<String>, Option<&Value>) {
+    let info = &request["userInfo"];
+    let groups = info["groups"].as_array().into_iter().flatten();
+    (
+        info["username"].as_str().unwrap_or_default(),
+        groups.filter_map(Value::as_str).map(str::to_owned).collect(),
+        Some(&request["oldObject"]).filter(|old| !old.is_null()),
+    )
+}
+
+/// What has to change in an object so that it says who writes it.
+fn signed(request: &Value) -> Vec<Value> {
+    let text = |pointer: &str| request.pointer(pointer).and_then(Value::as_str);
+    let (user, groups, old) = writer(request);
+    let is_ours = text("/kind/group") == Some(GROUP) && text("/subResource").is_none_or(str::is_empty);
+    if !is_ours || !rules::apply_to(user) {
+        return Vec::new();
+    }
+    let object = &request["object"];
+    let mut stamped = object.clone();
+    rules::stamp(&mut stamped, old, user, &groups);
+    let changed = |pointer: &str| {
+        let (before, after) = (object.pointer(pointer), stamped.pointer(pointer));
+        // Adding what is there replaces it.
+        (before != after).then(|| json!({"op": "add", "path": pointer, "value": after}))
+    };
+    ["/spec", "/metadata/annotations"]
+        .into_iter()
+        .filter_map(changed)
+        .collect()
 }
 
 fn reviewed(response: &Value) -> Value {

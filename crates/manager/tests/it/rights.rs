@@ -1,6 +1,7 @@
 //! What the charts give is enough, and no request is refused: the manager and the data plane's credentials have their roles and
 //! nothing else.
 
+use choreo_engine::promotion::{CHANGED_BY, PROMOTED_BY};
 use choreo_manager::webhook::{Options as WebhookOptions, Reach};
 use choreo_testkit::{Bed, Cluster, ready_message};
 use kube::api::DynamicObject;
@@ -232,4 +233,96 @@ async fn a_right_that_is_missing_is_said_and_used_once_it_is_there() -> anyhow::
     manager.stop().await?;
     bed.stop();
     Ok(())
+}
+
+/// The control plane as somebody with all rights.
+fn control_as(bed: &Bed, user: &str) -> anyhow::Result<Cluster> {
+    let mut config = bed.direct_config();
+    config.auth_info.impersonate = Some(user.to_owned());
+    config.auth_info.impersonate_groups = Some(vec!["system:masters".to_owned()]);
+    Ok(Cluster::new(user, kube::Client::try_from(config)?))
+}
+
+/// Whose word the API server says that something of a binding is.
+fn authorship(binding: &DynamicObject) -> [Option<&str>; 2] {
+    let annotations = binding.metadata.annotations.as_ref();
+    let of = |key: &str| annotations?.get(key).map(String::as_str);
+    [CHANGED_BY, PROMOTED_BY].map(of)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_writes_an_artifact_into_a_binding_asks_for_its_promotion() -> anyhow::Result<()> {
+    let _alone = alone().await;
+    let bed = Bed::start().await?;
+    let manager = manager_with_its_rights(&bed).await?;
+    kinds(&bed.control).await?;
+    let namespace = "authors";
+    bed.organization(namespace).await?;
+    bed.control.wait_ready("Project", namespace, "default").await?;
+    let demands =
+        json!({"name": "staging", "approvals": {"minimum": 1, "users": ["jane", "joe"], "notAuthor": true}});
+    let path = json!({"sourceEnvironmentRef": "development", "targetEnvironmentRefs": [demands]});
+    let guarded = json!({"spec": {"promotionPaths": [path]}});
+    bed.control
+        .merge("DeploymentPipeline", namespace, "default", guarded)
+        .await?;
+    while !manager.probe("/readyz").await.starts_with("HTTP/1.1 200") {
+        tokio::task::yield_now().await;
+    }
+    let (jane, joe) = (control_as(&bed, "jane")?, control_as(&bed, "joe")?);
+    let owner = json!({"projectName": "default", "componentName": "greeter"});
+    // Whatever they say of whose word it is: the API server knows better.
+    let forged = json!({CHANGED_BY: "joe", PROMOTED_BY: "nobody"});
+    let kind = "ServiceBinding";
+    let binding = json!({
+        "apiVersion": "openchoreo.dev/v1alpha1", "kind": kind,
+        "metadata": {"name": "greeter-staging", "namespace": namespace, "annotations": forged},
+        "spec": {"owner": owner, "environment": "staging", "artifactRef": "greeter-1"},
+    });
+    let written = jane.apply(binding).await?;
+    assert_eq!(authorship(&written), [Some("jane"), None]);
+    let asked_by = async |artifact: &'static str, user: &'static str| {
+        let of_them = |p: &DynamicObject| {
+            p.data["spec"]["artifactRef"] == artifact && p.data["spec"]["requestedBy"] == user
+        };
+        let there = format!("{artifact} asked for by {user}");
+        bed.control
+            .wait_all("Promotion", namespace, &there, |all| all.iter().any(of_them))
+            .await
+    };
+    asked_by("greeter-1", "jane").await?;
+    let change =
+        async |who: &Cluster, patch: Value| who.merge(kind, namespace, "greeter-staging", patch).await;
+    // It stays who it was until there is another artifact.
+    let labelled = change(
+        &joe,
+        json!({"metadata": {"labels": {"a": "b"}, "annotations": {CHANGED_BY: "joe"}}}),
+    )
+    .await?;
+    assert_eq!(authorship(&labelled), [Some("jane"), None]);
+    let changed = change(&joe, json!({"spec": {"artifactRef": "greeter-2"}})).await?;
+    assert_eq!(authorship(&changed), [Some("joe"), None]);
+    asked_by("greeter-2", "joe").await?;
+    // Nobody has to say who they are, and nobody can say that they are somebody else.
+    for (name, says) in [("nothing", Value::Null), ("another", json!("joe"))] {
+        let mut promotion = json!({
+            "apiVersion": "openchoreo.dev/v1alpha1", "kind": "Promotion",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"owner": owner, "sourceEnvironment": "development", "targetEnvironment": "staging"},
+        });
+        if !says.is_null() {
+            promotion["spec"]["requestedBy"] = says;
+        }
+        let made = jane.apply(promotion).await?;
+        assert_eq!(made.data["spec"]["requestedBy"], "jane", "{name}");
+    }
+
+    // Without an answer nobody's artifact is written; everything else is.
+    manager.stop().await?;
+    change(&joe, json!({"metadata": {"labels": {"a": "c"}}})).await?;
+    let refused = change(&jane, json!({"spec": {"artifactRef": "greeter-3"}})).await;
+    let refused = format!("{:#}", refused.expect_err("it was written"));
+    assert!(refused.contains("artifacts.openchoreo.dev"), "{refused}");
+    let manager = manager_with_its_rights(&bed).await?;
+    end(bed, manager, namespace).await
 }

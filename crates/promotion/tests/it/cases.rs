@@ -287,6 +287,42 @@ fn a_rollback_waits_for_nobody() {
 }
 
 #[test]
+fn a_rollback_does_not_wait_for_what_fails() {
+    let mut p = member("p1", "a", 0);
+    p.policy.failure_grace = 5 * SECOND;
+    p.policy.rollback_on_failure = false;
+    let mut lane = lane(vec![p]);
+    go(&mut lane, SECOND);
+    let outcome = go(&mut lane, SECOND);
+    obey(&mut lane, &outcome);
+    lane.target.health = Health::Failed;
+    go(&mut lane, 2 * SECOND);
+    assert_eq!(lane.members[0].state.phase, Phase::RollingOut);
+    let mut back = member("p2", "old", 3 * SECOND);
+    back.request.intent = Intent::Rollback;
+    back.facts.proven = true;
+    lane.members.push(back);
+    // While it has not failed for long enough, the way back ends it; afterwards it has ended by itself.
+    let mut late = lane.clone();
+    for (lane, now, end) in [
+        (&mut lane, 6, (Phase::RolledBack, Reason::Preempted)),
+        (&mut late, 7, (Phase::Failed, Reason::Unhealthy)),
+    ] {
+        if end.1 == Reason::Unhealthy {
+            let alone = lane.members.pop().unwrap();
+            go(lane, now * SECOND);
+            lane.members.push(alone);
+        }
+        go(lane, now * SECOND);
+        let state = &lane.members[0].state;
+        assert_eq!((state.phase, state.reason), end);
+        assert_eq!(lane.members[1].state.phase, Phase::RollingOut);
+        let states: Vec<State> = lane.members.iter().map(|m| m.state.clone()).collect();
+        assert_eq!(effective(lane, &states), Active::One(Some("old".into())));
+    }
+}
+
+#[test]
 fn a_failure_brings_back_the_old_one_where_the_way_says_so() {
     for back in [true, false] {
         let mut p = member("p", "new", 0);
@@ -534,4 +570,167 @@ fn what_one_promotion_was_refused_another_is_granted() {
     assert_eq!(lane.members[1].state.phase, Phase::Succeeded);
     let states: Vec<State> = lane.members.iter().map(|m| m.state.clone()).collect();
     assert_eq!(effective(&lane, &states), Active::One(Some("new".into())));
+}
+
+#[test]
+fn what_was_rolled_out_and_taken_back_is_the_newest_word_on_its_artifact() {
+    // Somebody wrote it into a binding that ran nothing, and was not let through before something else was.
+    let mut written = member("p1", "new", 0);
+    written.request.written = true;
+    written.policy.approvers = Some(Approvers {
+        minimum: 1,
+        ..Approvers::default()
+    });
+    let mut lane = lane(vec![written]);
+    lane.target = Target {
+        artifact: Some("new".into()),
+        ..Target::default()
+    };
+    go(&mut lane, 1);
+    lane.members.push(member("p2", "old", 2));
+    go(&mut lane, 2);
+    let outcome = go(&mut lane, 3);
+    obey(&mut lane, &outcome);
+    go(&mut lane, 4);
+    let ends = |lane: &Lane| lane.members.iter().map(|m| m.state.phase).collect::<Vec<_>>();
+    assert_eq!(ends(&lane), [Phase::Rejected, Phase::Succeeded]);
+    // An emergency rolls it out, and it fails.
+    let mut emergency = member("p3", "new", 5);
+    emergency.facts.bypass = Some(Bypass {
+        by: "root".into(),
+        why: "it burns".into(),
+        at: 5,
+    });
+    lane.members.push(emergency);
+    go(&mut lane, 5);
+    let outcome = go(&mut lane, 6);
+    obey(&mut lane, &outcome);
+    lane.target.health = Health::Failed;
+    let outcome = go(&mut lane, 7);
+    assert_eq!(lane.members[2].state.phase, Phase::RolledBack);
+    obey(&mut lane, &outcome);
+    // Whoever writes it there again does not let it run, and takes nothing away.
+    lane.target.artifact = Some("new".into());
+    lane.target.by = None;
+    let states: Vec<State> = lane.members.iter().map(|m| m.state.clone()).collect();
+    assert_eq!(effective(&lane, &states), Active::One(Some("old".into())));
+}
+
+/// A canary whose first step is on, at its second 2.
+fn in_first_step() -> Lane {
+    let mut p = member("p", "new", 0);
+    p.policy.strategy = canary();
+    let mut lane = lane(vec![p]);
+    go(&mut lane, SECOND);
+    lane.target.candidate = Some("new".into());
+    lane.target.candidate_health = Health::Ready;
+    go(&mut lane, 2 * SECOND);
+    lane
+}
+
+#[test]
+fn a_step_does_not_give_more_traffic_to_what_is_not_healthy_any_more() {
+    let mut lane = in_first_step();
+    lane.target.candidate_health = Health::Progressing;
+    let outcome = go(&mut lane, 13 * SECOND);
+    assert_eq!(
+        waits(&outcome, 0).message,
+        "step 1 of 2 (10%): the new revision is not healthy any more"
+    );
+    // It may get well again, and otherwise there is an end.
+    assert_eq!(outcome.wake, Some((2 + 10 + 60) * SECOND));
+    let mut well = lane.clone();
+    well.target.candidate_health = Health::Ready;
+    go(&mut well, 20 * SECOND);
+    assert_eq!(well.members[0].state.step, 1);
+    go(&mut lane, 72 * SECOND);
+    let state = &lane.members[0].state;
+    assert_eq!(
+        (state.phase, state.reason),
+        (Phase::RolledBack, Reason::DeadlineExceeded)
+    );
+}
+
+#[test]
+fn a_stop_counts_by_whatever_clock_it_was_said() {
+    let mut lane = in_first_step();
+    // The API server's clock is behind ours: by it the rollout has not begun yet.
+    let mut stop = approve("bob", 0);
+    stop.verdict = Verdict::Abort;
+    lane.members[0].facts.decisions.push(stop);
+    go(&mut lane, 3 * SECOND);
+    assert_eq!(lane.members[0].state.reason, Reason::Aborted);
+}
+
+#[test]
+fn who_asks_to_go_on_is_heard_by_whatever_clock() {
+    let mut lane = in_first_step();
+    let mut on = approve("bob", 0);
+    on.verdict = Verdict::Resume;
+    lane.members[0].facts.decisions.push(on);
+    go(&mut lane, 3 * SECOND);
+    assert_eq!(lane.members[0].state.step, 1);
+    // Of another step it says nothing.
+    go(&mut lane, 4 * SECOND);
+    go(&mut lane, 5 * SECOND);
+    assert_eq!(lane.members[0].state.step, 1);
+}
+
+#[test]
+fn an_emergency_that_waits_for_its_set_stops_nobody_meanwhile() {
+    let mut lane = in_first_step();
+    let mut urgent = member("q", "other", 3);
+    urgent.facts.bypass = Some(Bypass {
+        by: "root".into(),
+        why: "it burns".into(),
+        at: 3,
+    });
+    let set = |may_start| {
+        Some(SetFacts {
+            leads: true,
+            may_start,
+            may_finish: false,
+            broken: false,
+        })
+    };
+    urgent.facts.set = set(false);
+    lane.members.push(urgent);
+    let outcome = go(&mut lane, 3 * SECOND);
+    assert_eq!(lane.members[0].state.phase, Phase::RollingOut);
+    assert_eq!(waits(&outcome, 1).kind, WaitKind::Queue);
+    lane.members[1].facts.set = set(true);
+    go(&mut lane, 4 * SECOND);
+    assert_eq!(lane.members[0].state.reason, Reason::Preempted);
+    assert_eq!(lane.members[1].state.phase, Phase::RollingOut);
+}
+
+#[test]
+fn the_history_does_not_grow_for_ever() {
+    let mut p = member("p", "new", 0);
+    p.policy.patience = 1_000_000 * SECOND;
+    p.policy.approvers = Some(Approvers {
+        minimum: 1,
+        valid_for: Some(SECOND),
+        ..Approvers::default()
+    });
+    p.facts.frozen = Some(Freeze {
+        name: "night".into(),
+        until: None,
+    });
+    let mut lane = lane(vec![p]);
+    for round in 0..200 {
+        let now = round * 10 * SECOND;
+        lane.members[0].facts.decisions = vec![approve("bob", now)];
+        go(&mut lane, now);
+        assert_eq!(lane.members[0].state.phase, Phase::Verifying);
+        go(&mut lane, now + 5 * SECOND);
+        assert_eq!(lane.members[0].state.phase, Phase::AwaitingApproval);
+    }
+    assert_eq!(lane.members[0].state.log.len(), 100);
+    let now = 2_000 * SECOND;
+    lane.members[0].facts.decisions = vec![approve("bob", now)];
+    lane.members[0].facts.frozen = None;
+    go(&mut lane, now);
+    let log = &lane.members[0].state.log;
+    assert_eq!((log.len(), log[100].phase), (101, Phase::RollingOut));
 }

@@ -1,6 +1,9 @@
 //! The way back, and what is kept of everything.
 
+use std::time::Duration;
+
 use super::*;
+use crate::support::Background;
 
 fn revisions(up: &Up) -> Vec<(i64, bool, String)> {
     let list: Value = serde_json::from_str(
@@ -28,57 +31,104 @@ fn revisions(up: &Up) -> Vec<(i64, bool, String)> {
     all
 }
 
+/// Longest time until what ran before is wanted again.
+const BACK: Duration = Duration::from_secs(2);
+
+/// When a watch first shows an object that is so. It has begun to watch when this returns.
+fn shown(
+    up: &Up,
+    what: &str,
+    is_so: impl Fn(&Value) -> bool + Send + 'static,
+) -> std::thread::JoinHandle<Instant> {
+    let watch = Background::start(&mut up.command(["get", what, "-o", "json", "--watch"]));
+    let next = move || -> Value {
+        let mut text = String::new();
+        loop {
+            let line = watch
+                .lines
+                .recv_timeout(PATIENCE)
+                .expect("the watch says nothing");
+            text += &line;
+            if line == "}" {
+                return serde_json::from_str(&text).unwrap();
+            }
+        }
+    };
+    next();
+    std::thread::spawn(move || {
+        while !is_so(&next()) {}
+        Instant::now()
+    })
+}
+
+/// Goes back in production, and looks how long it takes from the request until the release is the first version's.
+#[track_caller]
+fn goes_back(up: &Up, arguments: &[&str]) {
+    let asked = shown(up, "promotions", |promotion| {
+        let name = promotion["metadata"]["name"].as_str().unwrap_or_default();
+        name.starts_with("cart-production-back-")
+    });
+    let wanted = shown(up, "release/cart-production", |release| {
+        runs(release, "cart", "registry.example.com/cart:1") && !release.to_string().contains("cart:2")
+    });
+    let began = Instant::now();
+    up.choreo(["rollback", "cart", "-e", "production"].iter().chain(arguments))
+        .ok();
+    let (asked, wanted) = (asked.join().unwrap(), wanted.join().unwrap());
+    let took = wanted.saturating_duration_since(asked);
+    eprintln!(
+        "desired state was back {} ms after it was asked for, {} ms after the command began",
+        took.as_millis(),
+        wanted.duration_since(began).as_millis()
+    );
+    assert!(took < BACK, "{took:?}");
+}
+
+/// How a promotion ended that was the newest before.
+fn end_of(up: &Up, promotion: &Value) -> (String, String) {
+    let name = promotion["metadata"]["name"].as_str().unwrap();
+    let now = read(up, &format!("promotion/{name}"));
+    let text = |field: &str| now["status"][field].as_str().unwrap_or_default().to_owned();
+    (text("phase"), text("reason"))
+}
+
 #[test]
-fn the_way_back_does_not_wait_for_a_rollout_that_fails_and_passes_gates_only_where_it_must() {
-    let up = Up::in_memory();
+fn the_way_back_ends_a_rollout_that_is_under_way() {
+    let up = before_production("strategy: {type: Canary, steps: [{weight: 50}]}");
+    up.choreo(["promote", "cart", "--to", "production", "--wait"])
+        .ok();
+    in_staging(&up, 2);
+    up.choreo(["promote", "cart", "--to", "production"]).ok();
+    let under_way = until_it_says(&up, "production", &["somebody has to say to go on"]);
+    goes_back(&up, &["--to", "1"]);
+    ended(&up, "production", "Succeeded");
+    let end = end_of(&up, &under_way);
+    assert_eq!(end, ("RolledBack".to_owned(), "Preempted".to_owned()));
+}
+
+#[test]
+fn the_way_back_leads_out_of_a_failed_rollout_and_passes_gates_only_where_it_must() {
     let server = Server::start(|_| Answer::Code(200));
+    let up = before_production(&format!(
+        "gates: [{{name: change, webhook: {{url: '{}'}}}}], historyLimit: 3",
+        server.address
+    ));
     // In production there is room for one pod only: a second one, which a rolling update needs, is refused.
     up.apply(
         "{apiVersion: openchoreo.dev/v1alpha1, kind: Environment, metadata: {name: production}, spec: {dataPlaneRef: default, isProduction: true, resourceQuotas: {pods: '1'}}}",
     )
     .ok();
-    up.apply(&shop(
-        &(path("development", "staging", "")
-            + &path(
-                "staging",
-                "production",
-                &format!(
-                    "gates: [{{name: change, webhook: {{url: '{}'}}}}], historyLimit: 3",
-                    server.address
-                ),
-            )),
-    ))
-    .ok();
-    built(&up, "registry.example.com/cart:1");
-    up.choreo(["promote", "cart", "--to", "staging", "--wait"]).ok();
     up.choreo(["promote", "cart", "--to", "production", "--wait"])
         .ok();
-    built(&up, "registry.example.com/cart:2");
-    up.choreo(["promote", "cart", "--to", "staging", "--wait"]).ok();
+    in_staging(&up, 2);
     up.choreo(["promote", "cart", "--to", "production", "-m", "does not fit"])
         .ok();
-    let failing = newest(&up, "production");
-    wait("the second was never rolled out", || {
-        in_production(&up, "registry.example.com/cart:2").then_some(())
-    });
-    wait("its pod was not refused", || {
-        let release = read(&up, "release/cart-production");
-        release["status"].to_string().contains("quota").then_some(())
-    });
+    // It ends once it has failed for five seconds, and stays where it is: this way does not ask for more.
+    let failed = until_it_says(&up, "production", &["Failed", "Unhealthy"]);
+    assert!(in_production(&up, "registry.example.com/cart:2"));
 
-    // Back, while that is stuck.
     let asked = server.asked().len();
-    let began = Instant::now();
-    up.choreo(["rollback", "cart", "-e", "production", "-m", "stuck"])
-        .ok();
-    wait("the first was not wanted again", || {
-        in_production(&up, "registry.example.com/cart:1").then_some(())
-    });
-    let took = began.elapsed();
-    eprintln!(
-        "desired state was back {} ms after the command began",
-        took.as_millis()
-    );
+    goes_back(&up, &["-m", "stuck"]);
     let back = ended(&up, "production", "Succeeded");
     assert_eq!(
         (&back["spec"]["reason"], &back["spec"]["sourceEnvironment"]),
@@ -89,17 +139,9 @@ fn the_way_back_does_not_wait_for_a_rollout_that_fails_and_passes_gates_only_whe
         asked,
         "no gate is asked about what was healthy here"
     );
-    let failing = read(
-        &up,
-        &format!("promotion/{}", failing["metadata"]["name"].as_str().unwrap()),
-    );
-    // Which of them it is is chance: the quota's word may have come before the way back was asked for.
-    let end = (&failing["status"]["phase"], &failing["status"]["reason"]);
-    let ends = [("RolledBack", "Preempted"), ("Failed", "Unhealthy")];
-    assert!(
-        ends.iter()
-            .any(|(phase, reason)| end == (&json!(phase), &json!(reason))),
-        "{end:?}"
+    assert_eq!(
+        end_of(&up, &failed),
+        ("Failed".to_owned(), "Unhealthy".to_owned())
     );
 
     // To a revision that is kept and was never healthy here: possible, and every gate is asked.
@@ -123,19 +165,7 @@ fn the_way_back_does_not_wait_for_a_rollout_that_fails_and_passes_gates_only_whe
 
 #[test]
 fn what_happened_is_kept_up_to_a_limit_and_told_as_events() {
-    let up = Up::in_memory();
-    up.apply(&shop(
-        &(path("development", "staging", "")
-            + &path(
-                "staging",
-                "production",
-                "approvals: {minimum: 1, users: [bob]}, historyLimit: 2",
-            )),
-    ))
-    .ok();
-    up.apply(PEOPLE).ok();
-    built(&up, "registry.example.com/cart:1");
-    up.choreo(["promote", "cart", "--to", "staging", "--wait"]).ok();
+    let up = before_production("approvals: {minimum: 1, users: [bob]}, historyLimit: 2");
     let mut names = Vec::new();
     // The first goes past everything, and is kept for ever.
     up.choreo([
@@ -155,8 +185,7 @@ fn what_happened_is_kept_up_to_a_limit_and_told_as_events() {
             .to_owned(),
     );
     for version in 2..5 {
-        built(&up, &format!("registry.example.com/cart:{version}"));
-        up.choreo(["promote", "cart", "--to", "staging", "--wait"]).ok();
+        in_staging(&up, version);
         acts_as(
             &up,
             "ann",

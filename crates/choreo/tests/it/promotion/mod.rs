@@ -173,6 +173,26 @@ spec: {{deploymentPipelineRef: guarded}}
     )
 }
 
+/// A platform with `cart` in staging, from where the way to production demands something, and with people.
+#[track_caller]
+fn before_production(demands: &str) -> Up {
+    let up = Up::in_memory();
+    up.apply(&shop(
+        &(path("development", "staging", "") + &path("staging", "production", demands)),
+    ))
+    .ok();
+    up.apply(PEOPLE).ok();
+    in_staging(&up, 1);
+    up
+}
+
+/// A version of `cart` is built and promoted to staging.
+#[track_caller]
+fn in_staging(up: &Up, version: u32) {
+    built(up, &format!("registry.example.com/cart:{version}"));
+    up.choreo(["promote", "cart", "--to", "staging", "--wait"]).ok();
+}
+
 /// One path to one environment, with what it takes in flow style.
 fn path(from: &str, to: &str, demands: &str) -> String {
     let demands = if demands.is_empty() {

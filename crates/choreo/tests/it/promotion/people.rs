@@ -8,19 +8,9 @@ fn waits(up: &Up, words: &[&str]) {
 
 #[test]
 fn an_approval_is_of_what_was_seen_by_somebody_who_may_until_it_is_taken_back() {
-    let up = Up::in_memory();
-    up.apply(&shop(
-        &(path("development", "staging", "")
-            + &path(
-                "staging",
-                "production",
-                "approvals: {minimum: 2, users: [bob], groups: [release-managers], notAuthor: true}",
-            )),
-    ))
-    .ok();
-    up.apply(PEOPLE).ok();
-    built(&up, "registry.example.com/cart:1");
-    up.choreo(["promote", "cart", "--to", "staging", "--wait"]).ok();
+    let up = before_production(
+        "approvals: {minimum: 2, users: [bob], groups: [release-managers], notAuthor: true}",
+    );
     let cem = ["team", "release-managers"];
     // Cem asks, and is one of those who may approve others' requests.
     acts_as(&up, "cem", &cem, &["promote", "cart", "--to", "production"]).ok();

@@ -1,6 +1,6 @@
 //! What traffic does while a revision replaces another one: containers behind the real gateway, and somebody who counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -46,10 +46,18 @@ fn only(version: &str, times: usize) -> BTreeMap<String, usize> {
     BTreeMap::from([(format!("200 {version}"), times)])
 }
 
+/// What somebody saw who called all the time: answers in their order, the same ones in a row once.
+type Seen = Vec<String>;
+
+/// The answers in it, each once.
+fn kinds(seen: &Seen) -> BTreeSet<&str> {
+    seen.iter().map(String::as_str).collect()
+}
+
 /// Somebody who calls all the time.
 struct Caller {
     stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<BTreeMap<String, usize>>,
+    thread: std::thread::JoinHandle<Seen>,
 }
 
 impl Caller {
@@ -58,18 +66,21 @@ impl Caller {
         let thread = std::thread::spawn({
             let stop = Arc::clone(&stop);
             move || {
-                let mut answers = BTreeMap::new();
+                let mut seen = Seen::new();
                 while !stop.load(Ordering::Relaxed) {
                     let (status, body) = get(port, HOST, PATH);
-                    *answers.entry(format!("{status} {body}")).or_default() += 1;
+                    let answer = format!("{status} {body}");
+                    if seen.last() != Some(&answer) {
+                        seen.push(answer);
+                    }
                 }
-                answers
+                seen
             }
         });
         Self { stop, thread }
     }
 
-    fn end(self) -> BTreeMap<String, usize> {
+    fn end(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
@@ -82,22 +93,49 @@ fn all_traffic_goes_to(laptop: &Laptop, version: &str) {
     });
 }
 
-#[test]
-fn a_blue_green_rollout_can_be_looked_at_before_all_traffic_switches() {
-    let Some(host) = engine() else { return };
-    let laptop = Laptop::start(host);
-    let up = laptop.up();
-    up.apply(&shop(&path(
-        "development",
-        "staging",
-        "strategy: {type: BlueGreen, scaleDownDelay: 2s}",
-    )))
-    .ok();
+/// A platform whose staging runs `one`, and whose development has `two`, which is to go there by this strategy; none where there is no
+/// engine.
+#[track_caller]
+fn two_versions(strategy: &str) -> Option<Laptop> {
+    let laptop = Laptop::start(engine()?);
+    let demands = format!("strategy: {{{strategy}}}");
+    laptop
+        .up()
+        .apply(&shop(&path("development", "staging", &demands)))
+        .ok();
     deployed(&laptop, "one");
     laptop.choreo(&["promote", "cart", "--to", "staging", "--wait"]);
     all_traffic_goes_to(&laptop, "one");
-
     deployed(&laptop, "two");
+    Some(laptop)
+}
+
+#[test]
+fn all_at_once_leaves_nobody_running_between_the_old_one_and_the_new_one() {
+    let Some(laptop) = two_versions("type: AllAtOnce") else {
+        return;
+    };
+    let caller = Caller::start(&laptop);
+    laptop.choreo(&["promote", "cart", "--to", "staging", "--wait"]);
+    all_traffic_goes_to(&laptop, "two");
+    // However the gateway puts it: between the two nobody answers, and the old one is not seen again.
+    let mut seen = caller.end();
+    let nobody = |answer: &mut String| {
+        if !answer.starts_with("200 ") {
+            *answer = "nobody".to_owned();
+        }
+    };
+    seen.iter_mut().for_each(nobody);
+    seen.dedup();
+    assert_eq!(seen, ["200 one", "nobody", "200 two"]);
+}
+
+#[test]
+fn a_blue_green_rollout_can_be_looked_at_before_all_traffic_switches() {
+    let Some(laptop) = two_versions("type: BlueGreen, scaleDownDelay: 2s") else {
+        return;
+    };
+    let up = laptop.up();
     laptop.choreo(&["promote", "cart", "--to", "staging"]);
     let waiting = until_it_says(up, "staging", &["somebody has to say to go on"]);
     let url = format!("http://{HOST}:{}{PATH}-canary", laptop.port());
@@ -129,12 +167,8 @@ fn a_blue_green_rollout_can_be_looked_at_before_all_traffic_switches() {
     });
     wait("the preview stayed", || (preview().0 == 404).then_some(()));
     all_traffic_goes_to(&laptop, "two");
-    let answers_seen = caller.end();
-    assert_eq!(
-        answers_seen.keys().collect::<Vec<_>>(),
-        ["200 one", "200 two"],
-        "{answers_seen:?}"
-    );
+    let seen = caller.end();
+    assert_eq!(kinds(&seen), BTreeSet::from(["200 one", "200 two"]), "{seen:?}");
 
     // Looked at, and not liked.
     deployed(&laptop, "three");
@@ -144,25 +178,16 @@ fn a_blue_green_rollout_can_be_looked_at_before_all_traffic_switches() {
     laptop.choreo(&["reject", "cart"]);
     until_it_says(up, "staging", &["RolledBack", "Aborted"]);
     wait("the preview stayed", || (preview().0 == 404).then_some(()));
-    let seen = caller.end();
-    assert_eq!(seen.keys().collect::<Vec<_>>(), ["200 two"], "{seen:?}");
+    assert_eq!(caller.end(), ["200 two"]);
 }
 
 #[test]
 fn a_canary_has_its_share_testers_see_it_and_an_abort_returns_all_traffic() {
-    let Some(host) = engine() else { return };
-    let laptop = Laptop::start(host);
+    let canary = "type: Canary, steps: [{weight: 25}, {weight: 75}], testers: {name: x-tester, value: 'yes'}";
+    let Some(laptop) = two_versions(canary) else {
+        return;
+    };
     let up = laptop.up();
-    up.apply(&shop(&path(
-        "development",
-        "staging",
-        "strategy: {type: Canary, steps: [{weight: 25}, {weight: 75}], testers: {name: x-tester, value: 'yes'}}",
-    )))
-    .ok();
-    deployed(&laptop, "one");
-    laptop.choreo(&["promote", "cart", "--to", "staging", "--wait"]);
-    all_traffic_goes_to(&laptop, "one");
-    deployed(&laptop, "two");
     laptop.choreo(&["promote", "cart", "--to", "staging"]);
     until_it_says(up, "staging", &["step 1 of 2 (25%): somebody has to say"]);
     let share = |wanted: std::ops::RangeInclusive<usize>| {
@@ -192,7 +217,7 @@ fn a_canary_has_its_share_testers_see_it_and_an_abort_returns_all_traffic() {
         began.elapsed().as_millis()
     );
     let seen = caller.end();
-    assert!(seen.keys().all(|answer| answer.starts_with("200 ")), "{seen:?}");
+    assert!(seen.iter().all(|answer| answer.starts_with("200 ")), "{seen:?}");
     until_it_says(up, "staging", &["RolledBack", "Aborted"]);
     assert_eq!(
         get_with(laptop.port(), HOST, PATH, "x-tester: yes"),

@@ -83,15 +83,8 @@ fn what_git_says_is_a_request_and_is_checked_as_any_other() {
     if crate::kubectl::kubectl().is_none() {
         return;
     }
-    let up = Up::in_memory();
-    up.apply(&shop(
-        &(path("development", "staging", "")
-            + &path("staging", "production", "approvals: {minimum: 1, users: [bob]}")),
-    ))
-    .ok();
-    up.apply(PEOPLE).ok();
+    let up = before_production("approvals: {minimum: 1, users: [bob]}");
     let first = built(&up, "registry.example.com/cart:1");
-    up.choreo(["promote", "cart", "--to", "staging", "--wait"]).ok();
     // The first of all comes from Git, too: there is no binding yet.
     written_into_git(&up, "production", &first);
     let asked = until_it_says(&up, "production", &["0 of 1 approvals"]);

@@ -18,6 +18,10 @@ impl Sim {
             }
             self.licensed[i] = true;
         }
+        // To the others of its set this says that it could begin.
+        if state.complete && state.started.is_none() && !before.complete && !self.may_release(&seen, state) {
+            self.fail("it says that it could begin, and could not");
+        }
         if state.order == 0 || before.order != 0 && before.order != state.order {
             self.fail("it has no place among the others, or another one than before");
         }

@@ -1,0 +1,66 @@
+//! What the benches of many components have in common.
+
+use std::time::Duration;
+
+use cap::Cap;
+use choreo_testkit::Platform;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::{Value, json};
+
+/// Requests of the one who applies that are in flight at once.
+pub(crate) const CONCURRENCY: usize = 16;
+/// After this much time without a finished run of any controller, all is done.
+pub(crate) const QUIET: Duration = Duration::from_millis(500);
+/// After this much time without a change, memory is as it stays.
+pub(crate) const REST: Duration = Duration::from_secs(8);
+
+/// The program's own, counting: what the kernel says of a process hides what is freed before it is used again.
+#[global_allocator]
+static ALLOCATOR: Cap<mimalloc::MiMalloc> = Cap::new(mimalloc::MiMalloc, usize::MAX);
+
+/// Runs a bench with the number that was given, or with a thousand.
+pub(crate) fn run(bench: impl AsyncFnOnce(usize) -> anyhow::Result<()>) {
+    let number = std::env::args()
+        .skip(1)
+        .find_map(|argument| argument.parse().ok());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(bench(number.unwrap_or(1_000))).unwrap();
+}
+
+/// An object of the platform's own kinds.
+pub(crate) fn object(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "openchoreo.dev/v1alpha1", "kind": kind,
+           "metadata": {"name": name, "namespace": "default"}, "spec": spec})
+}
+
+/// Applies all of these.
+pub(crate) async fn apply(platform: &Platform, documents: Vec<Value>) -> anyhow::Result<()> {
+    let sent = stream::iter(documents).map(|document| platform.control.apply(document));
+    let sent = sent.buffer_unordered(CONCURRENCY);
+    sent.try_for_each(|_| std::future::ready(Ok(()))).await
+}
+
+/// Waits until the controllers have nothing more to do.
+pub(crate) async fn settle(platform: &Platform) {
+    let runs = || -> u64 {
+        let figures = platform.metrics.figures();
+        figures.values().map(|f| f.succeeded + f.failed + f.depth).sum()
+    };
+    let mut last = runs();
+    loop {
+        tokio::time::sleep(QUIET).await;
+        let now = runs();
+        if now == last {
+            return;
+        }
+        last = now;
+    }
+}
+
+/// What is allocated, in kilobytes.
+pub(crate) fn memory() -> f64 {
+    ALLOCATOR.allocated() as f64 / 1024.0
+}
