@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use choreo_apiserver::authn::Authenticator;
 use choreo_apiserver::serve::{ServeOptions, serve, tls_settings};
-use choreo_apiserver::tls::{Pki, local_names};
+use choreo_apiserver::tls::{Identity, Pki, local_names};
 use choreo_apiserver::{ApiServer, UserInfo};
 use choreo_controllers::install;
 use choreo_store::Store;
@@ -41,6 +41,7 @@ pub struct Bed {
     control_config: Config,
     plane_url: String,
     authority: String,
+    administrator: Identity,
     server: ApiServer,
     store: Store,
     shutdown: CancellationToken,
@@ -61,7 +62,7 @@ impl Bed {
         }
         let options = choreo_apiserver::Options {
             authenticator,
-            clusters: vec!["control".to_owned(), "local".to_owned()],
+            clusters: vec!["control".to_owned(), "local".to_owned(), "second".to_owned()],
             ..choreo_apiserver::Options::default()
         };
         let server = ApiServer::new(store.clone(), options).context("start the API server")?;
@@ -106,6 +107,7 @@ impl Bed {
             control_config,
             plane_url: format!("{url}/clusters/local"),
             authority: pki.authority_pem().to_owned(),
+            administrator: pki.admin().clone(),
             server,
             store,
             shutdown,
@@ -130,6 +132,22 @@ impl Bed {
     /// The authority behind the data plane's certificate, in PEM form.
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// The certificate and the key that an administrator of the embedded clusters signs in with.
+    pub fn administrator(&self) -> &Identity {
+        &self.administrator
+    }
+
+    /// Another cluster for workloads, without nodes: what is in it, and its address past all proxies.
+    ///
+    /// # Errors
+    /// When it cannot be prepared.
+    pub async fn second_plane(&self) -> anyhow::Result<(Cluster, String)> {
+        let client = self.server.cluster_client("second", &UserInfo::admin());
+        install::definitions(&client, &install::data_plane()).await?;
+        let url = self.plane_url.replace("/clusters/local", "/clusters/second");
+        Ok((Cluster::new("second", client), url))
     }
 
     /// As [`Bed::control_config`], as somebody with this token.

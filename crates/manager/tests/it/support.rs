@@ -5,6 +5,7 @@ use std::time::Duration;
 use choreo_manager::{Manager, ManagerError, Options, Timings};
 use choreo_testkit::{Bed, Cluster};
 use kube::Config;
+use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,24 +24,37 @@ pub(crate) async fn alone() -> Option<MutexGuard<'static, ()>> {
     }
 }
 
-/// A running manager.
+/// A running manager, in a runtime of its own: nothing that it began goes on when that ends.
 pub(crate) struct Running {
     pub(crate) probes: std::net::SocketAddr,
     stop: CancellationToken,
     task: JoinHandle<Result<(), ManagerError>>,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Running {
     /// Asks it to stop, and waits until it has.
-    pub(crate) async fn stop(self) -> Result<(), ManagerError> {
+    pub(crate) async fn stop(mut self) -> Result<(), ManagerError> {
         self.stop.cancel();
-        self.task.await.unwrap()
+        (&mut self.task).await.unwrap()
     }
 
-    /// Ends it where it stands, as a crash does.
-    pub(crate) async fn kill(self) {
-        self.task.abort();
-        let _ = self.task.await;
+    /// Ends it where it stands, as a crash does: every task of it, and with it every connection, wherever it waits.
+    pub(crate) async fn kill(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // It waits for its threads, which no asynchronous code may do.
+            tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(10)))
+                .await
+                .unwrap();
+        }
     }
 
     /// What it answers to a probe: status line and body.
@@ -79,12 +93,22 @@ pub(crate) fn options(config: Config, identity: &str) -> Options {
 }
 
 pub(crate) async fn start(options: Options) -> Running {
-    let manager = Manager::new(options).await.unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let manager = runtime
+        .spawn(async move { Manager::new(options).await })
+        .await
+        .unwrap()
+        .unwrap();
     let stop = CancellationToken::new();
     Running {
         probes: manager.probes().unwrap(),
-        task: tokio::spawn(manager.run(stop.clone())),
+        task: runtime.spawn(manager.run(stop.clone())),
         stop,
+        runtime: Some(runtime),
     }
 }
 
