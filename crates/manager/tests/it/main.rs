@@ -12,6 +12,7 @@ mod rights;
 mod rivals;
 mod rollouts;
 mod shards;
+mod start;
 mod support;
 mod traces;
 mod upgrade;
