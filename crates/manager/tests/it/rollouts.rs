@@ -23,7 +23,7 @@ use crate::support::{Running, alone, apply_greeter, cell, kinds, options, start}
 
 const ORGANIZATION: &str = "killed";
 /// How many rollouts there are, unless `CHOREO_TEST_ROLLOUTS` says another number: the machines that run the suite are slow.
-const ROLLOUTS: u64 = 24;
+const ROLLOUTS: u64 = 32;
 /// A manager dies in every so many of them.
 const KILL: u64 = 2;
 /// A death comes at most so long after the change: a rollout takes about half of it.

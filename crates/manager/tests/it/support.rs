@@ -79,17 +79,32 @@ pub(crate) fn quick() -> Timings {
     }
 }
 
+/// A lease that no busy machine loses.
+pub(crate) const LONG: Duration = Duration::from_secs(40);
+
 /// Leases are long: a machine that is busy with other things must not lose them, and nobody waits for their end.
 pub(crate) fn options(config: Config, identity: &str) -> Options {
     let mut options = Options::new(config, identity);
     options.timings = Timings {
-        lease: Duration::from_secs(40),
+        lease: LONG,
         renew: Duration::from_secs(4),
         give_up: Duration::from_secs(30),
         retry: Duration::from_millis(100),
     };
     options.probes = Some(([127, 0, 0, 1], 0).into());
     options
+}
+
+/// Starts one in the runtime of the test. It ends with its main task, but for what that has begun.
+pub(crate) async fn start_here(options: Options) -> Running {
+    let manager = Manager::new(options).await.unwrap();
+    let stop = CancellationToken::new();
+    Running {
+        probes: manager.probes().unwrap(),
+        task: tokio::spawn(manager.run(stop.clone())),
+        stop,
+        runtime: None,
+    }
 }
 
 pub(crate) async fn start(options: Options) -> Running {
