@@ -1,13 +1,27 @@
 # A static program in an image with nothing else: no shell, no package manager, no root.
-FROM docker.io/library/rust:1.95-alpine AS build
+#
+#   podman build -t choreo .                                 everything in containers
+#   podman build -t choreo --build-arg PROGRAM=built .       with a program that is there: build/choreo, and build/ca-certificates.crt
+#
+# The second needs no base image. docs/operating.md says how to make the program.
+ARG PROGRAM=compiled
+
+FROM docker.io/library/rust:1.95-alpine AS compiled
 RUN apk add --no-cache build-base ca-certificates
 WORKDIR /src
 COPY . .
-RUN cargo build --locked --profile dist -p choreo
+RUN cargo build --locked --profile dist -p choreo \
+ && mkdir /program \
+ && cp target/dist/choreo /etc/ssl/certs/ca-certificates.crt /program/
+
+FROM scratch AS built
+COPY build/choreo build/ca-certificates.crt /program/
+
+FROM ${PROGRAM} AS program
 
 FROM scratch
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /src/target/dist/choreo /choreo
+COPY --from=program /program/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=program /program/choreo /choreo
 USER 65532:65532
 EXPOSE 8081
 ENTRYPOINT ["/choreo"]

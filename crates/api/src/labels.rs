@@ -72,6 +72,9 @@ pub mod annotations {
     /// On a Secret of a release: the keys, with commas between them, whose values the platform makes up once, in the data
     /// plane. They are never anywhere else, and stay when the release goes: what was protected by them may stay as well.
     pub const GENERATE: &str = "openchoreo.dev/generate";
+    /// On an object of a data plane of which only metadata is watched: hash of what was applied. With the fields that are still
+    /// ours in its managed fields it tells whether anybody has changed the rest.
+    pub const CONTENT: &str = "openchoreo.dev/content";
     /// On a run of a task: that a later one was asked for, and this one's end no longer counts.
     pub const SUPERSEDED: &str = "openchoreo.dev/superseded";
     /// On a workload of the local data plane: the failure to simulate.

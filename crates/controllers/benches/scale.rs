@@ -8,7 +8,7 @@
 
 mod common;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use choreo_engine::{AnyObject, World, offline};
 use choreo_testkit::{Options, Platform, conditions};

@@ -250,16 +250,25 @@ impl Rules {
             .and_then(Value::as_str)
             .unwrap_or_default();
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let rules = self.of_kind(group, kind);
+        rules.map_or_else(|| by_standard_conditions(object), |rules| rules.assess(object))
+    }
+
+    /// Whether there are rules for a kind.
+    pub fn has(&self, group: &str, kind: &str) -> bool {
+        self.of_kind(group, kind).is_some()
+    }
+
+    fn of_kind(&self, group: &str, kind: &str) -> Option<&KindRules> {
         let suffix =
             |r: &&KindRules| r.group == group && r.kind.strip_prefix('*').is_some_and(|s| kind.ends_with(s));
         let key = (group.to_owned(), kind.to_owned());
-        let rules = self.layers.iter().find_map(|layer| {
+        self.layers.iter().find_map(|layer| {
             layer
                 .exact
                 .get(&key)
                 .or_else(|| layer.by_suffix.iter().find(suffix))
-        });
-        rules.map_or_else(|| by_standard_conditions(object), |rules| rules.assess(object))
+        })
     }
 }
 

@@ -574,6 +574,9 @@ async fn definitions_served(client: &Client) {
             missing.remove(&definition.name_any());
         }
     }
+    if missing.is_empty() {
+        return;
+    }
     let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
     while !missing.is_empty() {
         match events.next().await {

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use choreo_api::labels;
 use choreo_apiserver::authn::Authenticator;
 use choreo_apiserver::serve::{ServeOptions, serve, tls_settings};
-use choreo_apiserver::tls::{Pki, local_names};
+use choreo_apiserver::tls::{Identity, Pki, local_names};
 use choreo_apiserver::{ApiServer, UserInfo};
 use choreo_controllers::install;
 use choreo_store::Store;
 use jiff::Timestamp;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::discovery::{Discovery, Scope, verbs};
+use kube::{Client, Config, ResourceExt};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +44,7 @@ pub struct Bed {
     control_config: Config,
     plane_url: String,
     authority: String,
+    administrator: Identity,
     server: ApiServer,
     store: Store,
     shutdown: CancellationToken,
@@ -61,7 +65,7 @@ impl Bed {
         }
         let options = choreo_apiserver::Options {
             authenticator,
-            clusters: vec!["control".to_owned(), "local".to_owned()],
+            clusters: vec!["control".to_owned(), "local".to_owned(), "second".to_owned()],
             ..choreo_apiserver::Options::default()
         };
         let server = ApiServer::new(store.clone(), options).context("start the API server")?;
@@ -94,18 +98,31 @@ impl Bed {
         let control_config = match std::env::var(KUBECONFIG) {
             Ok(path) => {
                 let kubeconfig = Kubeconfig::read_from(&path).with_context(|| format!("read {path}"))?;
-                Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
+                let config =
+                    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+                anyhow::ensure!(
+                    config.auth_info.token.is_some(),
+                    "the user of {path} needs a token: a client certificate cannot go through the proxy that does harm"
+                );
+                config
             }
             Err(_) => embedded,
         };
+        let control = Cluster::new("control", Client::try_from(control_config.clone())?);
+        if Self::is_foreign() {
+            sweep(&control)
+                .await
+                .context("remove what earlier tests have left")?;
+        }
         Ok(Self {
-            control: Cluster::new("control", Client::try_from(control_config.clone())?),
+            control,
             plane: Cluster::new("local", local),
             control_proxy: Proxy::start(&control_config).await?,
             plane_proxy: Proxy::start(&local_config).await?,
             control_config,
             plane_url: format!("{url}/clusters/local"),
             authority: pki.authority_pem().to_owned(),
+            administrator: pki.admin().clone(),
             server,
             store,
             shutdown,
@@ -130,6 +147,22 @@ impl Bed {
     /// The authority behind the data plane's certificate, in PEM form.
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// The certificate and the key that an administrator of the embedded clusters signs in with.
+    pub fn administrator(&self) -> &Identity {
+        &self.administrator
+    }
+
+    /// Another cluster for workloads, without nodes: what is in it, and its address past all proxies.
+    ///
+    /// # Errors
+    /// When it cannot be prepared.
+    pub async fn second_plane(&self) -> anyhow::Result<(Cluster, String)> {
+        let client = self.server.cluster_client("second", &UserInfo::admin());
+        install::definitions(&client, &install::data_plane()).await?;
+        let url = self.plane_url.replace("/clusters/local", "/clusters/second");
+        Ok((Cluster::new("second", client), url))
     }
 
     /// As [`Bed::control_config`], as somebody with this token.
@@ -216,6 +249,68 @@ impl Bed {
         self.server.drain();
         self.store.close();
     }
+}
+
+/// Ends the organizations that earlier tests have left in a cluster that has nobody who empties namespaces: an API server alone. Every
+/// manager that comes after them would go on looking after them.
+async fn sweep(control: &Cluster) -> anyhow::Result<()> {
+    // Whoever empties namespaces also makes this one.
+    if control
+        .get("ServiceAccount.", "default", "default")
+        .await?
+        .is_some()
+    {
+        return Ok(());
+    }
+    let ours = ListParams::default().labels(labels::ORGANIZATION);
+    let namespaces = control.api("Namespace.", "").await?;
+    let all = namespaces.list(&ours).await?;
+    // An API server does not let go of this one, and the platform's defaults are in it.
+    let left = all
+        .iter()
+        .map(ResourceExt::name_any)
+        .filter(|name| name != "default");
+    let left: Vec<String> = left.collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let unheld = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    let discovery = Discovery::new(control.client.clone()).run_aggregated().await?;
+    for group in discovery.groups() {
+        for (resource, capabilities) in group.recommended_resources() {
+            let deletable = capabilities.supports_operation(verbs::DELETE_COLLECTION);
+            if capabilities.scope != Scope::Namespaced || !deletable || resource.group == "metrics.k8s.io" {
+                continue;
+            }
+            for namespace in &left {
+                let api: Api<DynamicObject> =
+                    Api::namespaced_with(control.client.clone(), namespace, &resource);
+                api.delete_collection(&DeleteParams::default(), &ListParams::default())
+                    .await?;
+                for held in api.list(&ListParams::default()).await? {
+                    api.patch(&held.name_any(), &PatchParams::default(), &unheld)
+                        .await?;
+                }
+            }
+        }
+    }
+    for name in &left {
+        if let Ok(organizations) = control.api("Organization", "").await
+            && organizations.get_opt(name).await?.is_some()
+        {
+            organizations.delete(name, &DeleteParams::default()).await?;
+            let _ = organizations.patch(name, &PatchParams::default(), &unheld).await;
+        }
+        namespaces.delete(name, &DeleteParams::default()).await?;
+        let mut namespace = namespaces.get(name).await?;
+        namespace.data["spec"]["finalizers"] = json!([]);
+        let body = serde_json::to_vec(&namespace)?;
+        let request = http::Request::put(format!("/api/v1/namespaces/{name}/finalize"))
+            .header("content-type", "application/json")
+            .body(body)?;
+        control.client.request::<Value>(request).await?;
+    }
+    Ok(())
 }
 
 async fn embedded_config(url: &str, authority: &str) -> anyhow::Result<Config> {

@@ -7,6 +7,7 @@ mod explain;
 mod greeter;
 mod kubectl;
 mod laptop;
+mod manager;
 mod offline;
 mod online;
 mod pods;

@@ -258,7 +258,7 @@ impl Builds {
                     .to_owned(),
             )
         })?;
-        plane.watch(&served).await?;
+        plane.watch(&served, true).await?;
         let address = workflow_address(&subject.build);
         let live = match plane.snapshot().get(&address) {
             Some(live) => Some(DynamicObject::clone(&live)),

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use choreo_api::labels;
-use choreo_api::v1alpha1::Release;
+use choreo_api::v1alpha1::{Organization, Release};
 use choreo_engine::plan::Target;
-use choreo_engine::world::{Kind, World};
+use choreo_engine::world::{Kind, ObjectRef as EngineRef, World};
 use kube::core::DynamicObject;
 
 use crate::runtime::object::split_api_version;
@@ -61,6 +61,18 @@ pub fn affected_by(before: &ControlSnapshot, after: &ControlSnapshot, change: &C
             &after.view.world,
             &reference,
         ));
+    }
+    // An organization that is going waits for the end of what is in it.
+    if change.after.is_none() && change.object.kind.group == labels::GROUP {
+        let name = &change.object.namespace;
+        let organization = after.view.world.get::<Organization>("", name);
+        if organization.is_some_and(|organization| organization.metadata.deletion_timestamp.is_some()) {
+            targets.insert(Target::Object(EngineRef::new(
+                Kind::Organization,
+                "",
+                name.clone(),
+            )));
+        }
     }
     // Whoever made the object sees to it that it stays as planned.
     for (state, object) in [(before, &change.before), (after, &change.after)] {

@@ -26,8 +26,11 @@ use crate::write::Failure;
 /// Name of the controller.
 pub const NAME: &str = "organization";
 
-/// How soon the end of what is being deleted is looked for.
+/// How soon the end of what is being deleted is looked for at first. It comes as an event; this is for what is not watched, a namespace
+/// without our label above all.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// And how soon at most, when that takes long.
+const LOOK_AT_LATEST: Duration = Duration::from_secs(30);
 /// How soon the next of our objects are deleted.
 const STEP: Duration = Duration::from_millis(100);
 /// Somebody may go on making objects in an organization that is being deleted. After so long its namespace is closed to them, if
@@ -105,7 +108,11 @@ impl Organizations {
         let name = live.metadata.name.clone().unwrap_or_default();
         let address = ObjectRef::new("", "Namespace", "", &name);
         let resource = self.context.resource(&address.kind)?;
-        let namespace = self.context.control.get(resource, "", &name).await?;
+        let namespace = match snapshot.get(&address) {
+            Some(known) => Some(DynamicObject::clone(&known)),
+            // It is gone, or has never had our label.
+            None => self.context.control.get(resource, "", &name).await?,
+        };
         let owned = namespace.as_ref().is_some_and(|namespace| {
             let owners = namespace.metadata.owner_references.iter().flatten();
             owners
@@ -113,7 +120,11 @@ impl Organizations {
                 .any(|owner| Some(&owner.uid) == live.metadata.uid.as_ref())
         });
         let began = live.metadata.deletion_timestamp.as_ref().map(|time| time.0);
-        let is_late = began.is_some_and(|began| self.context.clock.now().duration_since(began) > PATIENCE);
+        let age = began.map_or(SignedDuration::ZERO, |began| {
+            self.context.clock.now().duration_since(began)
+        });
+        let is_late = age > PATIENCE;
+        let look_again = Next::After(look_again_after(age));
         let gone = match namespace {
             None => true,
             Some(namespace) if owned => {
@@ -127,7 +138,7 @@ impl Organizations {
                         }
                         Left::Releases(names) => {
                             self.say(live, waiting(&names)).await?;
-                            return Ok(Some(Next::After(LOOK_AGAIN)));
+                            return Ok(Some(look_again));
                         }
                     }
                     self.context
@@ -147,7 +158,7 @@ impl Organizations {
             },
         };
         if !gone {
-            return Ok(Some(Next::After(LOOK_AGAIN)));
+            return Ok(Some(look_again));
         }
         let resource = self.context.resource(&ObjectRef::of(live).kind)?;
         self.context
@@ -273,6 +284,12 @@ impl Left {
     }
 }
 
+/// The longer it has taken, the longer it may take.
+fn look_again_after(age: SignedDuration) -> Duration {
+    let age = Duration::try_from(age).unwrap_or_default();
+    (age / 10).clamp(LOOK_AGAIN, LOOK_AT_LATEST)
+}
+
 fn waiting(names: &str) -> String {
     format!(
         "waiting for {names} to be cleaned up in data planes; the conditions of each say what is in the way"
@@ -281,4 +298,17 @@ fn waiting(names: &str) -> String {
 
 fn is_leaving(object: &DynamicObject) -> bool {
     object.metadata.deletion_timestamp.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_long_is_looked_at_seldom() {
+        let after = |seconds: i64| look_again_after(SignedDuration::from_secs(seconds));
+        assert_eq!([after(-5), after(0), after(5)], [LOOK_AGAIN; 3]);
+        assert_eq!(after(100), Duration::from_secs(10));
+        assert_eq!(after(86_400), LOOK_AT_LATEST);
+    }
 }

@@ -33,6 +33,24 @@ const WATCH_BACKOFF: Backoff = Backoff {
     jitter: 0.3,
 };
 
+/// Kinds of which metadata tell all that is asked: whether the object is there, whose it is, and whether anybody has changed what we
+/// applied. None of them has health of its own. The content of Secrets, above all, stays where it is.
+const OUTLINED: [(&str, &str); 8] = [
+    ("", "ConfigMap"),
+    ("", "LimitRange"),
+    ("", "ResourceQuota"),
+    ("", "Secret"),
+    ("", "ServiceAccount"),
+    ("networking.k8s.io", "NetworkPolicy"),
+    ("rbac.authorization.k8s.io", "Role"),
+    ("rbac.authorization.k8s.io", "RoleBinding"),
+];
+
+/// Whether metadata of a kind are enough for us.
+pub fn is_outlined(kind: &GroupKind) -> bool {
+    OUTLINED.contains(&(kind.group.as_str(), kind.kind.as_str()))
+}
+
 /// A kind that a cluster has.
 #[derive(Clone, Debug)]
 pub struct Served {
@@ -66,6 +84,13 @@ pub trait PlaneListener: Send + Sync + 'static {
     fn usable_changed(&self, plane: &PlaneId);
 }
 
+/// A watch of one kind.
+struct Feed {
+    state: watch::Receiver<FeedState>,
+    only_metadata: bool,
+    stop: CancellationToken,
+}
+
 /// One connected cluster.
 pub struct Plane {
     id: PlaneId,
@@ -74,7 +99,7 @@ pub struct Plane {
     uid: Option<String>,
     applier: Applier<()>,
     catalog: Mutex<Arc<Catalog>>,
-    feeds: Mutex<BTreeMap<GroupKind, watch::Receiver<FeedState>>>,
+    feeds: Mutex<BTreeMap<GroupKind, Feed>>,
     outage: watch::Sender<Option<String>>,
     listener: Arc<dyn PlaneListener>,
     shutdown: CancellationToken,
@@ -275,12 +300,13 @@ impl Plane {
         }
     }
 
-    /// Sees to it that our objects of a kind are in the cache, and waits for the first list.
+    /// Sees to it that our objects of a kind are in the cache, and waits for the first list. `whole` asks for more than metadata
+    /// of a kind whose metadata are usually enough ([`is_outlined`]).
     ///
     /// # Errors
     /// With the reason why they cannot be listed.
-    pub async fn watch(&self, served: &Served) -> Result<(), Failure> {
-        let mut state = self.feed(served);
+    pub async fn watch(&self, served: &Served, whole: bool) -> Result<(), Failure> {
+        let mut state = self.feed(served, whole);
         let unreachable = |message: String| {
             Failure::Unreachable(format!("cannot watch {}: {message}", served.resource.plural))
         };
@@ -292,28 +318,39 @@ impl Plane {
         }
     }
 
-    fn feed(&self, served: &Served) -> watch::Receiver<FeedState> {
+    fn feed(&self, served: &Served, whole: bool) -> watch::Receiver<FeedState> {
         let labels = format!("{}={}", MANAGED_BY.0, MANAGED_BY.1);
         let subject = Subject {
             resource: served.resource.clone(),
             labels,
         };
+        let kind = subject.kind();
         let mut feeds = self.feeds.lock();
-        if let Some(state) = feeds.get(&subject.kind()) {
-            return state.clone();
+        let known = feeds.get(&kind);
+        if let Some(feed) = known.filter(|feed| !(whole && feed.only_metadata)) {
+            return feed.state.clone();
         }
+        if let Some(feed) = known {
+            feed.stop.cancel();
+        }
+        let only_metadata = !whole && is_outlined(&kind);
         let (sender, state) = watch::channel(FeedState::Starting);
-        feeds.insert(subject.kind(), state.clone());
-        let events = subject.stream(self.applier.client().clone());
-        let cache = Arc::clone(self.applier.cache());
-        tokio::spawn(follow(
-            subject,
-            events,
-            cache,
-            sender,
-            WATCH_BACKOFF,
-            self.shutdown.clone(),
-        ));
+        let stop = self.shutdown.child_token();
+        let feed = Feed {
+            state: state.clone(),
+            only_metadata,
+            stop: stop.clone(),
+        };
+        feeds.insert(kind.clone(), feed);
+        let (client, cache) = (self.applier.client().clone(), Arc::clone(self.applier.cache()));
+        cache.outline(&kind, only_metadata);
+        if only_metadata {
+            let events = subject.outlines(client);
+            tokio::spawn(follow(subject, events, cache, sender, WATCH_BACKOFF, stop));
+        } else {
+            let events = subject.stream(client);
+            tokio::spawn(follow(subject, events, cache, sender, WATCH_BACKOFF, stop));
+        }
         let (mut seen, id, listener) = (state.clone(), self.id.clone(), Arc::clone(&self.listener));
         tokio::spawn(async move {
             // A watch that breaks is the first sign of an outage; one that comes back lets releases go on.

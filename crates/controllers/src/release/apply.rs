@@ -45,6 +45,7 @@ impl Releases {
             }
         };
         self.fill_copies(subject, &mut wanted).await?;
+        wanted.iter_mut().for_each(Wanted::sign);
         let catalogs = join_all(place.planes.iter().map(|plane| served(plane, &wanted))).await;
         let inventory = self.remember(subject, place, &wanted, &catalogs).await?;
         let work = place.planes.iter().zip(&catalogs).map(|(plane, catalog)| {
@@ -130,7 +131,7 @@ impl Releases {
             result.outage = Some(outage);
             return result.keeping(inventory.iter().filter(|entry| is_in(entry, plane)));
         }
-        if let Err(failure) = self.watch(plane, catalog, wanted, inventory).await {
+        if let Err(failure) = self.watch(plane, rules, catalog, wanted, inventory).await {
             plane.failed(&failure);
             result.outage = Some(failure.to_string());
             return result.keeping(inventory.iter().filter(|entry| is_in(entry, plane)));
@@ -196,6 +197,7 @@ impl Releases {
     async fn watch(
         &self,
         plane: &Plane,
+        rules: &Rules,
         catalog: &Catalog,
         wanted: &[Wanted],
         inventory: &[InventoryEntry],
@@ -219,10 +221,11 @@ impl Releases {
                 kinds.insert(kind, served);
             }
         }
-        join_all(kinds.values().map(|served| plane.watch(served)))
-            .await
-            .into_iter()
-            .collect()
+        // A data plane may have a rule of its own for the health of a kind, which looks at more than metadata.
+        let watches = kinds
+            .iter()
+            .map(|(kind, served)| plane.watch(served, rules.has(&kind.group, &kind.kind)));
+        join_all(watches).await.into_iter().collect()
     }
 
     async fn apply_one(

@@ -7,9 +7,10 @@ use choreo_api::labels::{self, label_value};
 use choreo_api::v1alpha1::{InventoryEntry, Release};
 use choreo_engine::render::phase;
 use kube::core::{DynamicObject, GroupVersionKind};
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
-use crate::planes::plane::Served;
+use crate::planes::plane::{Served, is_outlined};
 use crate::runtime::ObjectRef;
 use crate::runtime::object::gvk_of;
 
@@ -37,6 +38,24 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    /// Writes down with an object of which only metadata are watched what it consists of, so that they tell whether it still does.
+    /// What is in a Secret leaves no trace outside of it: such a one is read when its metadata do not tell.
+    pub(super) fn sign(&mut self) {
+        let has_secrets = ["data", "stringData"]
+            .iter()
+            .any(|field| self.object.get(field).is_some());
+        if !is_outlined(&self.address.kind) || (self.gvk.kind == "Secret" && has_secrets) {
+            return;
+        }
+        let digest = Sha256::digest(self.object.to_string().as_bytes());
+        let annotations = &mut self.object["metadata"]["annotations"];
+        let text = hex::encode(digest.get(..16).unwrap_or_default());
+        match annotations.as_object_mut() {
+            Some(annotations) => drop(annotations.insert(annotations::CONTENT.to_owned(), text.into())),
+            None => *annotations = json!({annotations::CONTENT: text}),
+        }
+    }
+
     /// Whether this object guards another: its policy must be in force before the other may open.
     pub(super) fn guards(&self, other: &Self) -> bool {
         let one = self.object.pointer("/spec/targetRef").into_iter();
@@ -132,6 +151,11 @@ pub(super) fn phase_of(entry: &InventoryEntry, live: Option<&DynamicObject>) -> 
         Some(spec) => phase(&serde_json::json!({"kind": entry.kind, "spec": spec})),
         None => phase(&serde_json::json!({"kind": entry.kind, "spec": {"ingress": [{"from": []}]}})),
     }
+}
+
+/// Whether objects of a kind are applied at different times, as their content says.
+pub(super) fn has_phase_of_its_own(kind: &str) -> bool {
+    kind == "NetworkPolicy" || kind == "CiliumNetworkPolicy"
 }
 
 /// The labels that say whose an object is.
@@ -234,6 +258,47 @@ mod tests {
         .unwrap();
         let guarded: Vec<bool> = all.iter().map(|other| all[0].guards(other)).collect();
         assert_eq!(guarded, [false, true, false, false]);
+    }
+
+    #[test]
+    fn what_is_watched_by_its_metadata_is_signed_and_secrets_are_not() {
+        let object = |kind: &str, more: Value| {
+            let mut object = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": kind.to_lowercase(), "namespace": "ns"}});
+            object
+                .as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            object
+        };
+        let signatures = |objects: &[Value]| -> Vec<Option<String>> {
+            let mut all = wanted(&release(objects)).unwrap();
+            all.iter_mut().for_each(Wanted::sign);
+            all.sort_by(|a, b| a.id.cmp(&b.id));
+            let signature = |wanted: &Wanted| {
+                let annotations = wanted.object.pointer("/metadata/annotations")?;
+                Some(annotations.get(annotations::CONTENT)?.as_str()?.to_owned())
+            };
+            all.iter().map(signature).collect()
+        };
+        let of = |value: &str| {
+            signatures(&[
+                object("ConfigMap", json!({"data": {"a": value}})),
+                object("Service", json!({"spec": {}})),
+                object("Secret", json!({"data": {"a": value}})),
+                object(
+                    "ServiceAccount",
+                    json!({"metadata": {"name": "s", "namespace": "ns", "annotations": {"a": "b"}}}),
+                ),
+            ])
+        };
+        let (one, other) = (of("x"), of("y"));
+        assert_eq!(
+            one.iter().map(Option::is_some).collect::<Vec<_>>(),
+            [true, false, false, true]
+        );
+        assert_ne!(one[0], other[0]);
+        assert_eq!(one[3], other[3]);
+        assert_eq!(one[0].as_ref().unwrap().len(), 32);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp, Unit};
 use kube::core::{ApiResource, DynamicObject};
 
 use super::apply::is_in;
-use super::build::{address_of, has_lost_its_mark, is_ours, phase_of};
+use super::build::{address_of, has_lost_its_mark, has_phase_of_its_own, is_ours, phase_of};
 use super::credentials;
 use super::status::{self, Cleanup};
 use super::{NAME, Releases, Subject};
@@ -244,14 +244,11 @@ impl Releases {
         plane: &Arc<Plane>,
         entries: Vec<InventoryEntry>,
     ) -> (Vec<InventoryEntry>, Vec<Failure>) {
-        let seen = plane.snapshot();
-        let mut entries: Vec<(u8, InventoryEntry)> = entries
-            .into_iter()
-            .map(|entry| {
-                let live = seen.get(&address_of(&entry));
-                (phase_of(&entry, live.as_deref()), entry)
-            })
-            .collect();
+        let ranked = entries.into_iter().map(|entry| async move {
+            let live = rank_by(plane, &entry).await;
+            (phase_of(&entry, live.as_deref()), entry)
+        });
+        let mut entries: Vec<(u8, InventoryEntry)> = join_all(ranked).await;
         entries.sort_by_key(|(phase, _)| std::cmp::Reverse(*phase));
         let mut left = Vec::new();
         let mut failures = Vec::new();
@@ -292,7 +289,7 @@ impl Releases {
             return Ok(true);
         };
         if let Some(served) = plane.served_kind(&address.kind) {
-            plane.watch(&served).await?;
+            plane.watch(&served, false).await?;
         }
         let live = match plane.snapshot().get(&address) {
             Some(live) => Some(live),
@@ -368,6 +365,20 @@ impl Releases {
             .record(&subject.live, Weight::Warning, NAME, "Abandoned", &note);
         self.let_go(subject).await
     }
+}
+
+/// The object that says when it was applied, as far as it can be had. Of a policy metadata do not tell whether it closes or opens.
+async fn rank_by(plane: &Plane, entry: &InventoryEntry) -> Option<Arc<DynamicObject>> {
+    let address = address_of(entry);
+    let snapshot = plane.snapshot();
+    let kept = snapshot.kept(&address)?;
+    if !kept.is_outline() || !has_phase_of_its_own(&entry.kind) {
+        return Some(kept.get());
+    }
+    let resource = resource_of(plane, entry)?;
+    let whole = plane.applier().get(&resource, &address.namespace, &address.name);
+    // One that cannot be read ranks with what opens, as one that is gone does.
+    whole.await.ok().flatten().map(Arc::new)
 }
 
 fn is_forced(object: &DynamicObject) -> bool {

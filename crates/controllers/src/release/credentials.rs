@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::build::Wanted;
 use crate::planes::Plane;
+use crate::runtime::cache::owned_fields;
 use crate::write::Failure;
 
 /// Field manager of the values.
@@ -44,7 +45,19 @@ pub(super) fn is_kept(live: &DynamicObject) -> bool {
         .is_some_and(|annotations| annotations.contains_key(GENERATE))
 }
 
-/// Makes up what a Secret lacks. Does nothing for every other object.
+/// Whether all keys have the values that were made up for them, as far as metadata tell.
+fn has_all(live: &DynamicObject, keys: &[&str]) -> bool {
+    let entries = live.metadata.managed_fields.iter().flatten();
+    let ours = entries.filter(|entry| entry.manager.as_deref() == Some(MANAGER));
+    ours.filter_map(|entry| entry.fields_v1.as_ref()).any(|fields| {
+        let fields = owned_fields(&fields.0);
+        let data = fields.get("f:data");
+        keys.iter()
+            .all(|key| data.is_some_and(|data| data.get(format!("f:{key}")).is_some()))
+    })
+}
+
+/// Makes up what a Secret lacks. Does nothing for every other object. Of the live one there may be metadata only.
 pub(super) async fn generate(
     plane: &Plane,
     resource: &ApiResource,
@@ -55,8 +68,18 @@ pub(super) async fn generate(
     if keys.is_empty() {
         return Ok(false);
     }
+    let live = match live {
+        Some(live) if has_all(live, &keys) => return Ok(false),
+        // Somebody has put a value of their own there, or there is one missing.
+        Some(_) => {
+            let address = &wanted.address;
+            let applier = plane.applier();
+            applier.get(resource, &address.namespace, &address.name).await?
+        }
+        None => None,
+    };
     let known = |key: &str| -> Option<&str> {
-        let value = live?.data.get("data")?.get(key)?.as_str()?;
+        let value = live.as_ref()?.data.get("data")?.get(key)?.as_str()?;
         (!value.is_empty()).then_some(value)
     };
     if keys.iter().all(|key| known(key).is_some()) {

@@ -8,6 +8,11 @@
 //! What the API server answers to a write is put into the cache at once ([`Cache::wrote`]); the watch will deliver
 //! the same revision later and find nothing new. So a controller does not act twice on a state that it has just
 //! changed, and controllers down the flow start without waiting for the watch. Revisions decide what is newer.
+//!
+//! # Outlines
+//!
+//! Of some kinds only metadata are kept ([`Cache::outline`]), whether a watch or the answer to a write brings them:
+//! [`Kept::is_outline`] says so.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,6 +119,8 @@ struct State<V> {
     seen: BTreeMap<GroupKind, u64>,
     /// Kinds whose watch is listing, with what we wrote since it began: the list may be older than these.
     listing: BTreeMap<GroupKind, BTreeSet<ObjectRef>>,
+    /// Kinds of which only metadata are kept.
+    outlined: BTreeSet<GroupKind>,
     warm: Arc<Warm>,
 }
 
@@ -132,6 +139,7 @@ impl<V: View + Default> Cache<V> {
                 snapshot: Snapshot::default(),
                 seen: BTreeMap::new(),
                 listing: BTreeMap::new(),
+                outlined: BTreeSet::new(),
                 warm: Arc::default(),
             }),
             listener: Box::new(listener),
@@ -143,7 +151,17 @@ impl<V: View + Default> Cache<V> {
         self.state.lock().snapshot.clone()
     }
 
-    /// The watch delivered a new or changed object.
+    /// From now on only metadata of a kind are kept, or all of it again; what is here stays as it is until it comes again.
+    pub fn outline(&self, kind: &GroupKind, only_metadata: bool) {
+        let mut state = self.state.lock();
+        if only_metadata {
+            state.outlined.insert(kind.clone());
+        } else {
+            state.outlined.remove(kind);
+        }
+    }
+
+    /// The watch delivered a new or changed object. One without data is an outline.
     pub fn watched(&self, object: DynamicObject) {
         self.update(|state| {
             let address = ObjectRef::of(&object);
@@ -165,6 +183,9 @@ impl<V: View + Default> Cache<V> {
         let mut state = self.state.lock();
         let known = state.snapshot.objects.get(&address);
         if revision.is_empty() || known.and_then(|known| known.resource_version()) != Some(revision) {
+            return false;
+        }
+        if known.is_some_and(|known| known.is_outline()) && !state.outlined.contains(&address.kind) {
             return false;
         }
         if let Ok(revision) = revision.parse() {
@@ -252,10 +273,15 @@ impl<V: View + Default> Cache<V> {
 }
 
 impl<V: View> State<V> {
-    fn put(&mut self, address: ObjectRef, object: DynamicObject) -> Option<Change> {
+    fn put(&mut self, address: ObjectRef, mut object: DynamicObject) -> Option<Change> {
+        let is_outline = object.data.is_null() || self.outlined.contains(&address.kind);
+        if is_outline {
+            object.data = Value::Object(serde_json::Map::new());
+        }
         let known = self.snapshot.objects.get_key_value(&address);
         if let Some((_, known)) = known {
-            if known.resource_version() == object.metadata.resource_version.as_deref() {
+            let tells_more = known.is_outline() && !is_outline;
+            if known.resource_version() == object.metadata.resource_version.as_deref() && !tells_more {
                 return None;
             }
             if matches!((known.revision(), revision(&object)), (Some(known), Some(new)) if known > new) {
@@ -266,7 +292,7 @@ impl<V: View> State<V> {
         let key = known.map_or_else(|| Arc::new(address.clone()), |(key, _)| Arc::clone(key));
         let older = known.zip(before.as_ref());
         let older = older.map(|((_, known), before)| (&**known, &**before));
-        let (kept, object) = self.warm.keep(Arc::clone(&key), object, older);
+        let (kept, object) = self.warm.keep(Arc::clone(&key), object, is_outline, older);
         self.snapshot.view.upsert(&object);
         self.snapshot.objects.insert(key, kept);
         Some(Change {

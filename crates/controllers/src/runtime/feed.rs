@@ -4,9 +4,10 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
-use kube::core::ApiResource;
+use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -44,21 +45,77 @@ impl Subject {
         GroupKind::new(&self.resource.group, &self.resource.kind)
     }
 
+    /// As [`Subject::stream`], of metadata alone.
+    pub fn outlines(
+        &self,
+        client: Client,
+    ) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<DynamicObject>>>> + Send + use<> {
+        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &self.resource);
+        watcher::watcher(api, self.config())
+    }
+
+    fn config(&self) -> watcher::Config {
+        let config = watcher::Config::default();
+        match self.labels.as_str() {
+            "" => config,
+            labels => config.labels(labels),
+        }
+    }
+
     /// The events of this subject in all namespaces of a cluster, forever.
     pub fn stream(&self, client: Client) -> impl Stream<Item = watcher::Result<Event<Seen>>> + Send + use<> {
         let api: Api<Seen> = Api::all_with(client, &self.resource);
-        let mut config = watcher::Config::default();
-        if !self.labels.is_empty() {
-            config = config.labels(&self.labels);
-        }
-        watcher::watcher(api, config)
+        watcher::watcher(api, self.config())
+    }
+}
+
+/// An object as a watch brings it.
+pub trait Delivered: Send {
+    /// Namespace (empty: none), name and revision.
+    fn address(&self) -> (&str, &str, &str);
+    /// All there is of it; data are null if there are metadata only.
+    ///
+    /// # Errors
+    /// When it is no object: which one, and why not.
+    fn object(self) -> Result<DynamicObject, String>;
+}
+
+impl Delivered for Seen {
+    fn address(&self) -> (&str, &str, &str) {
+        Seen::address(self)
+    }
+
+    fn object(self) -> Result<DynamicObject, String> {
+        let (namespace, name, _) = Seen::address(&self);
+        self.whole()
+            .map_err(|error| format!("{namespace}/{name}: {error}"))
+    }
+}
+
+impl Delivered for PartialObjectMeta<DynamicObject> {
+    fn address(&self) -> (&str, &str, &str) {
+        let metadata = &self.metadata;
+        (
+            metadata.namespace.as_deref().unwrap_or_default(),
+            metadata.name.as_deref().unwrap_or_default(),
+            metadata.resource_version.as_deref().unwrap_or_default(),
+        )
+    }
+
+    fn object(self) -> Result<DynamicObject, String> {
+        Ok(DynamicObject {
+            // What it says it is, is `PartialObjectMetadata`.
+            types: None,
+            metadata: self.metadata,
+            data: Value::Null,
+        })
     }
 }
 
 /// Follows `events` into `cache` until `shutdown`, reporting where it stands.
 ///
 /// A failing watch is tried again with back-off; meanwhile the cache keeps what it has, so that nothing looks deleted.
-pub async fn follow<V, S>(
+pub async fn follow<V, S, D>(
     subject: Subject,
     events: S,
     cache: Arc<Cache<V>>,
@@ -67,7 +124,8 @@ pub async fn follow<V, S>(
     shutdown: CancellationToken,
 ) where
     V: View + Default,
-    S: Stream<Item = watcher::Result<Event<Seen>>> + Send,
+    S: Stream<Item = watcher::Result<Event<D>>> + Send,
+    D: Delivered,
 {
     let kind = subject.kind();
     let ApiResource {
@@ -75,12 +133,11 @@ pub async fn follow<V, S>(
         kind: kind_name,
         ..
     } = &subject.resource;
-    let whole = |seen: Seen| match seen.whole() {
+    let whole = |seen: D| match seen.object() {
         Ok(object) => Some(with_types(object, api_version, kind_name)),
         Err(error) => {
             // It was JSON with metadata; that one object is not as all others are must not stop the watch.
-            let (namespace, name, _) = seen.address();
-            tracing::error!(kind = %kind, namespace, name, %error, "an object cannot be read and is passed over");
+            tracing::error!(kind = %kind, %error, "an object cannot be read and is passed over");
             None
         }
     };

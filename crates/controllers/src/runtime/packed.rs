@@ -48,6 +48,7 @@ pub struct Kept {
     mark: Option<Box<str>>,
     generation: Option<i64>,
     is_deleting: bool,
+    is_outline: bool,
     state: Mutex<State>,
     warm: Arc<Warm>,
 }
@@ -101,6 +102,11 @@ impl Kept {
         self.is_deleting
     }
 
+    /// Whether only metadata are kept, and the rest has to be asked for.
+    pub fn is_outline(&self) -> bool {
+        self.is_outline
+    }
+
     /// Whether it is known that the object is as `slot` wants it.
     pub fn is_settled(&self, slot: u64, wanted: u64) -> bool {
         let state = self.state.lock();
@@ -124,7 +130,12 @@ impl Kept {
         if settled.is_empty() {
             return;
         }
-        let (main, status) = (same_but_status(before, now), same_status(before, now));
+        let (mut main, mut status) = (same_but_status(before, now), same_status(before, now));
+        if older.is_outline || self.is_outline {
+            // What is not here can only have changed with the fields that are still ours.
+            main &= same_ownership(before, now);
+            status = false;
+        }
         settled.retain(|known| if known.of_status { status } else { main });
         if !settled.is_empty() {
             self.state.lock().settled = settled;
@@ -205,6 +216,22 @@ fn same_but_status(before: &DynamicObject, now: &DynamicObject) -> bool {
         && rest(before).eq(rest(now))
 }
 
+/// Whether our field managers own the same fields.
+fn same_ownership(before: &DynamicObject, now: &DynamicObject) -> bool {
+    fn owned(object: &DynamicObject) -> impl Iterator<Item = impl PartialEq> {
+        let entries = object.metadata.managed_fields.iter().flatten();
+        entries.map(|entry| {
+            (
+                &entry.manager,
+                &entry.operation,
+                &entry.subresource,
+                &entry.fields_v1,
+            )
+        })
+    }
+    owned(before).eq(owned(now))
+}
+
 fn read(packed: &Packed) -> Result<DynamicObject, String> {
     let text = packed.text().map_err(|error| error.to_string())?;
     serde_json::from_slice::<Whole>(&text)
@@ -236,11 +263,12 @@ struct Entry {
 }
 
 impl Warm {
-    /// Takes an object in; `older` is what it replaces.
+    /// Takes an object in, of which there may be no more than metadata; `older` is what it replaces.
     pub fn keep(
         self: &Arc<Self>,
         address: Arc<ObjectRef>,
         object: DynamicObject,
+        is_outline: bool,
         older: Option<(&Kept, &DynamicObject)>,
     ) -> (Arc<Kept>, Arc<DynamicObject>) {
         let text = |value: &Option<String>| value.as_deref().map(Box::from);
@@ -256,6 +284,7 @@ impl Warm {
                 .map(|value| value.as_str().into()),
             generation: tree.metadata.generation,
             is_deleting: tree.metadata.deletion_timestamp.is_some(),
+            is_outline,
             state: Mutex::new(State {
                 tree: Some(Arc::clone(&tree)),
                 packed: None,
@@ -380,7 +409,7 @@ mod tests {
     }
 
     fn keep(warm: &Arc<Warm>, object: DynamicObject) -> Arc<Kept> {
-        warm.keep(Arc::new(ObjectRef::of(&object)), object, None).0
+        warm.keep(Arc::new(ObjectRef::of(&object)), object, false, None).0
     }
 
     #[test]
@@ -460,7 +489,7 @@ mod tests {
             now.metadata.resource_version = Some("8".to_owned());
             change(&mut now);
             let older = Some((&*kept, &first));
-            known(&warm.keep(Arc::clone(kept.address()), now, older).0)
+            known(&warm.keep(Arc::clone(kept.address()), now, false, older).0)
         };
         assert_eq!(next(&|_| {}), [true, true]);
         assert_eq!(

@@ -11,7 +11,7 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::diff::needs_apply;
+use super::diff::{is_known_unchanged, needs_apply};
 use crate::runtime::decode::Whole;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::packed::{Kept, Settled};
@@ -169,7 +169,22 @@ impl<V: View + Default> Applier<V> {
             if self.is_settled(kept, slot, wanted) {
                 return Ok(Applied::Unchanged);
             }
-            if !needs_apply(desired, &kept.get(), manager, subresource) {
+            if kept.is_outline() {
+                if is_known_unchanged(desired, &kept.get().metadata, manager) {
+                    self.settle(kept, slot, wanted);
+                    return Ok(Applied::Unchanged);
+                }
+                // Somebody has changed it, or it was applied otherwise: what is it now?
+                let whole = self.get(resource, &address.namespace, &address.name).await?;
+                if let Some(whole) = whole
+                    && !needs_apply(desired, &whole, manager, subresource)
+                {
+                    let revision = whole.metadata.resource_version.clone();
+                    self.cache.wrote(whole);
+                    self.settle_at(&address, revision.as_deref(), slot, wanted);
+                    return Ok(Applied::Unchanged);
+                }
+            } else if !needs_apply(desired, &kept.get(), manager, subresource) {
                 self.settle(kept, slot, wanted);
                 return Ok(Applied::Unchanged);
             }
@@ -196,13 +211,19 @@ impl<V: View + Default> Applier<V> {
         };
         let revision = self.answered(&address, answer)?;
         // However the server has written it down (`500m` as `0.5`, say): this is what becomes of what is wanted.
-        if let Some(kept) = self.cache.snapshot().kept(&address)
+        self.settle_at(&address, revision.as_deref(), slot, wanted);
+        tracing::debug!(object = %address, manager, subresource, "written");
+        Ok(Applied::Written)
+    }
+
+    /// As [`Applier::settle`], of the revision of an object that is known to be as wanted, if the cache has that.
+    fn settle_at(&self, address: &ObjectRef, revision: Option<&str>, slot: Slot<'_>, wanted: u64) {
+        if let Some(kept) = self.cache.snapshot().kept(address)
             && kept.resource_version().is_some()
-            && kept.resource_version() == revision.as_deref()
+            && kept.resource_version() == revision
         {
             self.settle(kept, slot, wanted);
         }
-        Ok(Applied::Written)
     }
 
     /// What is wanted, for [`Applier::is_settled`].

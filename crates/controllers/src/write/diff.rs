@@ -6,9 +6,13 @@
 //!
 //! - every field that we want is there with the value that we want (fields that others added do not matter), and
 //! - every field that we applied before is still wanted (else it must be removed).
+//!
+//! Of some objects only metadata are known. They tell as much, if a hash of what we applied is among them: whoever changes a field
+//! of ours takes it over, so that as long as all of them are ours they have the values that we gave them.
 
 use std::borrow::Cow;
 
+use choreo_api::annotations::CONTENT;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::core::DynamicObject;
 use serde_json::{Map, Value};
@@ -16,14 +20,13 @@ use serde_json::{Map, Value};
 use crate::runtime::cache::owned_fields;
 
 /// The fields that `manager` applied (not: updated) to an object, in the form of `fieldsV1`.
-fn applied_fields<'a>(live: &'a DynamicObject, manager: &str, subresource: &str) -> Option<Cow<'a, Value>> {
+fn applied_fields<'a>(live: &'a ObjectMeta, manager: &str, subresource: &str) -> Option<Cow<'a, Value>> {
     let ours = |entry: &&ManagedFieldsEntry| {
         entry.manager.as_deref() == Some(manager)
             && entry.operation.as_deref() == Some("Apply")
             && entry.subresource.as_deref().unwrap_or_default() == subresource
     };
-    live.metadata
-        .managed_fields
+    live.managed_fields
         .as_ref()?
         .iter()
         .find(ours)?
@@ -34,7 +37,7 @@ fn applied_fields<'a>(live: &'a DynamicObject, manager: &str, subresource: &str)
 
 /// True if applying `desired` as `manager` to `live` would change it. `subresource` is empty or `status`.
 pub fn needs_apply(desired: &Value, live: &DynamicObject, manager: &str, subresource: &str) -> bool {
-    let Some(owned) = applied_fields(live, manager, subresource) else {
+    let Some(owned) = applied_fields(&live.metadata, manager, subresource) else {
         return true;
     };
     let owned = &*owned;
@@ -53,6 +56,56 @@ pub fn needs_apply(desired: &Value, live: &DynamicObject, manager: &str, subreso
         }
     });
     !holds_all || !still_wanted(owned, Some(desired))
+}
+
+/// True if metadata alone show that applying `desired` as `manager` would change nothing. `desired` carries the hash of its
+/// content in an annotation; without that nothing is known.
+pub fn is_known_unchanged(desired: &Value, outline: &ObjectMeta, manager: &str) -> bool {
+    let annotation = |annotations: Option<&Value>| Some(annotations?.get(CONTENT)?.as_str()?.to_owned());
+    if annotation(desired.pointer("/metadata/annotations")).is_none() {
+        return false;
+    }
+    let Some(owned) = applied_fields(outline, manager, "") else {
+        return false;
+    };
+    let Some(wanted) = desired.as_object() else {
+        return false;
+    };
+    let holds_all = wanted.iter().all(|(name, wanted)| {
+        let owned = owned.get(format!("f:{name}"));
+        match name.as_str() {
+            "apiVersion" | "kind" => true,
+            "metadata" => metadata_holds(wanted, outline, owned),
+            _ => is_owned(wanted, owned),
+        }
+    });
+    holds_all && still_wanted(&owned, Some(desired))
+}
+
+/// Every field of `wanted` is ours.
+fn is_owned(wanted: &Value, owned: Option<&Value>) -> bool {
+    if is_nothing(wanted) {
+        return true;
+    }
+    let Some(owned) = owned.and_then(Value::as_object) else {
+        return false;
+    };
+    // What has no parts of its own is ours as a whole. Of a map with nothing but itself the parts are not.
+    if owned.is_empty() {
+        return true;
+    }
+    match wanted {
+        Value::Object(wanted) => wanted
+            .iter()
+            .all(|(name, wanted)| is_owned(wanted, owned.get(&format!("f:{name}")))),
+        Value::Array(items) if has_prefix(owned, "k:") => items.iter().all(|item| {
+            owned.iter().any(|(name, node)| {
+                item_keys(name).is_some_and(|keys| has_keys(item, &keys)) && is_owned(item, Some(node))
+            })
+        }),
+        Value::Array(items) => items.iter().all(|item| owned.contains_key(&format!("v:{item}"))),
+        _ => false,
+    }
 }
 
 /// As [`holds`], but for what addresses the object, which is no field of it for the purposes of ownership.
@@ -269,6 +322,68 @@ mod tests {
         assert!(!needs_apply(&wanted, &live(), "choreo/test", ""));
         wanted["spec"]["template"]["spec"]["nodeSelector"] = json!({"disk": "ssd"});
         assert!(needs_apply(&wanted, &live(), "choreo/test", ""));
+    }
+
+    /// Metadata alone, of an object that was applied with a hash of its content.
+    #[rstest]
+    #[case::as_applied("", None, true)]
+    #[case::other_content("/desired/metadata/annotations/openchoreo.dev~1content", Some(json!("2")), false)]
+    #[case::no_hash("/desired/metadata/annotations", Some(json!({})), false)]
+    #[case::label_edited("/live/labels/x", Some(json!("9")), false)]
+    #[case::somebody_took_an_atomic_list(
+        "/fields/f:spec/f:template/f:spec/f:containers/k:{\"name\":\"main\"}/f:args",
+        None,
+        false
+    )]
+    #[case::somebody_took_a_port_of_a_list_of_maps(
+        "/fields/f:spec/f:template/f:spec/f:containers/k:{\"name\":\"main\"}/f:ports",
+        None,
+        false
+    )]
+    #[case::somebody_took_a_scalar(
+        "/fields/f:spec/f:template/f:spec/f:containers/k:{\"name\":\"main\"}/f:image",
+        None,
+        false
+    )]
+    #[case::somebody_took_it_all("/fields/f:spec", None, false)]
+    #[case::a_field_is_wanted_no_longer("/desired/spec/template/spec/containers/0", Some(json!({"name": "main"})), false)]
+    #[case::a_field_is_new("/desired/spec/replicas", Some(json!(5)), false)]
+    #[case::an_empty_one_is_not_missed("/desired/spec/selector", Some(json!({})), true)]
+    fn metadata_tell_that_nothing_has_changed(
+        #[case] at: &str,
+        #[case] to: Option<Value>,
+        #[case] expected: bool,
+    ) {
+        let mut desired = desired();
+        desired["metadata"]["annotations"] = json!({CONTENT: "1"});
+        let mut fields = live().metadata.managed_fields.unwrap()[0]
+            .fields_v1
+            .clone()
+            .unwrap()
+            .0;
+        fields["f:metadata"]["f:annotations"] = json!({format!("f:{CONTENT}"): {}});
+        let mut all = json!({
+            "desired": desired, "fields": fields,
+            "live": {"name": "a", "namespace": "ns", "labels": {"x": "1", "y": "2", "theirs": "3"},
+                     "finalizers": ["a/b", "c/d"], "annotations": {CONTENT: "1"}},
+        });
+        if let Some((parent, name)) = at.rsplit_once('/') {
+            match (all.pointer_mut(parent).unwrap(), to) {
+                (Value::Array(items), Some(to)) => items[name.parse::<usize>().unwrap()] = to,
+                (parent, Some(to)) => parent[name.replace("~1", "/")] = to,
+                (parent, None) => drop(parent.as_object_mut().unwrap().remove(name).unwrap()),
+            }
+        }
+        let mut outline: ObjectMeta = serde_json::from_value(all["live"].clone()).unwrap();
+        outline.managed_fields = serde_json::from_value(json!([
+            {"manager": "choreo/test", "operation": "Apply", "fieldsV1": all["fields"]},
+        ]))
+        .unwrap();
+        assert_eq!(
+            is_known_unchanged(&all["desired"], &outline, "choreo/test"),
+            expected
+        );
+        assert!(!is_known_unchanged(&all["desired"], &outline, "choreo/other"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod exposure;
 mod flow;
 mod installation;
 mod outage;
+mod outlines;
 mod promotions;
 mod rest;
 mod samples;

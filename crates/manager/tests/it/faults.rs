@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use choreo_testkit::{Asked, Bed, Harm, TOKENS};
 use kube::api::DynamicObject;
 
-use crate::support::{Running, alone, apply_greeter, cell, kinds, manager, mortal};
+use crate::support::{Running, alone, apply_greeter, cell, kinds, manager};
 
 /// A bed with a manager, an organization, and the greeter in it.
 async fn with_greeter(organization: &str) -> anyhow::Result<(Bed, Running)> {
@@ -332,62 +331,6 @@ async fn a_dead_plane_slows_no_other_one() -> anyhow::Result<()> {
     );
     bed.control.delete("Organization", "", "hanging").await?;
     end(bed, running, "dead").await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn managers_that_die_in_the_middle_lose_and_double_nothing() -> anyhow::Result<()> {
-    let _alone = alone().await;
-    let bed = Bed::start().await?;
-    let running = mortal(&bed, "killed").await;
-    let running = greeter(&bed, "killed", running).await?;
-    let before = uids(&bed, "killed").await?;
-    let rollouts: u32 = std::env::var("CHOREO_TEST_ROLLOUTS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(12);
-    // At any time one or two of them are there.
-    let mut running = vec![running];
-    let kills = AtomicU64::new(0);
-    for number in 1..=rollouts {
-        let image = format!("example.com/greeter:{number}");
-        let patch = serde_json::json!({"spec": {"containers": {"main": {"image": image}}}});
-        bed.control.merge("Workload", "killed", "greeter", patch).await?;
-        if number % 3 == 0 {
-            // While it is at it: the moment differs with each number.
-            tokio::time::sleep(Duration::from_millis(u64::from(number % 17) * 3)).await;
-            let identity = format!("killed-{number}");
-            running.push(mortal(&bed, &identity).await);
-            running.remove(0).kill().await;
-            kills.fetch_add(1, Ordering::Relaxed);
-        }
-        let runs = move |object: &DynamicObject| {
-            object.data["spec"]["template"]["spec"]["containers"][0]["image"] == image
-        };
-        bed.plane
-            .wait_for(
-                "Deployment.apps",
-                &cell("killed"),
-                "greeter",
-                "the new image",
-                runs,
-            )
-            .await?;
-    }
-    assert!(kills.load(Ordering::Relaxed) > 0);
-    bed.control.wait_ready("Component", "killed", "greeter").await?;
-    let now = uids(&bed, "killed").await?;
-    for (object, uid) in &before {
-        assert!(
-            now.get(object) == Some(uid) || object.starts_with("ConfigMap"),
-            "{object} is another one"
-        );
-    }
-    let count = |objects: Vec<DynamicObject>| objects.len();
-    let releases = count(bed.control.list("Release", "killed").await?);
-    let running = running.pop().unwrap();
-    // The greeter's, and its cell's.
-    assert_eq!(releases, 2);
-    end(bed, running, "killed").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use choreo_testkit::Bed;
 use kube::api::DynamicObject;
 use kube::{Client, Config};
 
-use crate::support::{alone, apply_greeter, cell, kinds, mortal, quick};
+use crate::support::{LONG, alone, apply_greeter, cell, kinds, manager, mortal, quick};
 
 const NAMESPACE: &str = "openchoreo-system";
 
@@ -30,7 +30,8 @@ async fn lease_of(bed: &Bed, identity: &'static str) -> anyhow::Result<()> {
 async fn one_that_stops_hands_over_at_once_and_one_that_dies_is_replaced() -> anyhow::Result<()> {
     let _alone = alone().await;
     let bed = Bed::start().await?;
-    let first = mortal(&bed, "first").await;
+    // Leases of those who are asked to stop are long: a busy machine must not lose them.
+    let first = manager(&bed, "first").await;
     lease_of(&bed, "first").await?;
     kinds(&bed.control).await?;
     let second = mortal(&bed, "second").await;
@@ -42,14 +43,11 @@ async fn one_that_stops_hands_over_at_once_and_one_that_dies_is_replaced() -> an
     let began = Instant::now();
     first.stop().await?;
     lease_of(&bed, "second").await?;
-    assert!(
-        began.elapsed() < quick().lease,
-        "it waited for the end of the lease"
-    );
+    assert!(began.elapsed() < LONG / 2, "it waited for the end of the lease");
     apply_greeter(&bed.control, "handover").await?;
     bed.control.wait_ready("Component", "handover", "greeter").await?;
 
-    let third = mortal(&bed, "third").await;
+    let third = manager(&bed, "third").await;
     second.kill().await;
     let began = Instant::now();
     lease_of(&bed, "third").await?;

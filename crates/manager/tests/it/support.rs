@@ -5,6 +5,7 @@ use std::time::Duration;
 use choreo_manager::{Manager, ManagerError, Options, Timings};
 use choreo_testkit::{Bed, Cluster};
 use kube::Config;
+use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,24 +24,37 @@ pub(crate) async fn alone() -> Option<MutexGuard<'static, ()>> {
     }
 }
 
-/// A running manager.
+/// A running manager, in a runtime of its own: nothing that it began goes on when that ends.
 pub(crate) struct Running {
     pub(crate) probes: std::net::SocketAddr,
     stop: CancellationToken,
     task: JoinHandle<Result<(), ManagerError>>,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Running {
     /// Asks it to stop, and waits until it has.
-    pub(crate) async fn stop(self) -> Result<(), ManagerError> {
+    pub(crate) async fn stop(mut self) -> Result<(), ManagerError> {
         self.stop.cancel();
-        self.task.await.unwrap()
+        (&mut self.task).await.unwrap()
     }
 
-    /// Ends it where it stands, as a crash does.
-    pub(crate) async fn kill(self) {
-        self.task.abort();
-        let _ = self.task.await;
+    /// Ends it where it stands, as a crash does: every task of it, and with it every connection, wherever it waits.
+    pub(crate) async fn kill(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // It waits for its threads, which no asynchronous code may do.
+            tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(10)))
+                .await
+                .unwrap();
+        }
     }
 
     /// What it answers to a probe: status line and body.
@@ -65,11 +79,14 @@ pub(crate) fn quick() -> Timings {
     }
 }
 
+/// A lease that no busy machine loses.
+pub(crate) const LONG: Duration = Duration::from_secs(40);
+
 /// Leases are long: a machine that is busy with other things must not lose them, and nobody waits for their end.
 pub(crate) fn options(config: Config, identity: &str) -> Options {
     let mut options = Options::new(config, identity);
     options.timings = Timings {
-        lease: Duration::from_secs(40),
+        lease: LONG,
         renew: Duration::from_secs(4),
         give_up: Duration::from_secs(30),
         retry: Duration::from_millis(100),
@@ -78,13 +95,35 @@ pub(crate) fn options(config: Config, identity: &str) -> Options {
     options
 }
 
-pub(crate) async fn start(options: Options) -> Running {
+/// Starts one in the runtime of the test. It ends with its main task, but for what that has begun.
+pub(crate) async fn start_here(options: Options) -> Running {
     let manager = Manager::new(options).await.unwrap();
     let stop = CancellationToken::new();
     Running {
         probes: manager.probes().unwrap(),
         task: tokio::spawn(manager.run(stop.clone())),
         stop,
+        runtime: None,
+    }
+}
+
+pub(crate) async fn start(options: Options) -> Running {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let manager = runtime
+        .spawn(async move { Manager::new(options).await })
+        .await
+        .unwrap()
+        .unwrap();
+    let stop = CancellationToken::new();
+    Running {
+        probes: manager.probes().unwrap(),
+        task: runtime.spawn(manager.run(stop.clone())),
+        stop,
+        runtime: Some(runtime),
     }
 }
 

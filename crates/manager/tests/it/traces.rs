@@ -13,6 +13,8 @@ use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 
+use crate::support::{alone, kinds, options, start_here};
+
 type Requests = Arc<Mutex<Vec<Value>>>;
 
 async fn collector() -> anyhow::Result<(String, Requests)> {
@@ -52,7 +54,7 @@ fn attribute<'a>(span: &'a Value, name: &str) -> Option<&'a str> {
 /// On one thread, since the subscriber is that of the thread.
 #[tokio::test]
 async fn a_reconcile_is_a_trace_with_the_requests_in_it() -> anyhow::Result<()> {
-    let _alone = crate::support::alone().await;
+    let _alone = alone().await;
     let (endpoint, requests) = collector().await?;
     let (recorder, recorded) = traces::channel();
     let subscriber = tracing_subscriber::registry().with(recorder.with_filter(filter_fn(Recorder::wants)));
@@ -62,8 +64,8 @@ async fn a_reconcile_is_a_trace_with_the_requests_in_it() -> anyhow::Result<()> 
     let exporting = tokio::spawn(exporter.run(end.clone()));
 
     let bed = Bed::start().await?;
-    let manager = crate::support::manager(&bed, "traced").await;
-    crate::support::kinds(&bed.control).await?;
+    let manager = start_here(options(bed.control_config(), "traced")).await;
+    kinds(&bed.control).await?;
     bed.organization("traced").await?;
     bed.control.wait_ready("DataPlane", "traced", "default").await?;
     bed.control.delete("Organization", "", "traced").await?;
