@@ -480,7 +480,7 @@ async fn run(kubeconfig: Option<String>, program: Option<String>, components: us
     let releases = place.control.list("Release", &place.organization).await?.len();
     let began = Instant::now();
     let third = place.manager("bench-3").await?;
-    told("start", in_sync(third.probes, releases, began).await, bindings);
+    told("start", &in_sync(third.probes, releases, began).await, bindings);
     third.stop().await;
     if let Some(program) = program {
         process(&place, &program, releases, bindings).await?;
@@ -558,7 +558,7 @@ struct Start {
     writes: u64,
 }
 
-fn told(what: &str, start: Start, bindings: usize) {
+fn told(what: &str, start: &Start, bindings: usize) {
     println!(
         "{what} with {bindings} bindings: all listed after {:.2} s, in sync after {:.2} s, {} writes ({})",
         start.listed.as_secs_f64(),
