@@ -512,7 +512,7 @@ async fn process(place: &Place, program: &str, releases: usize, bindings: usize)
         .with_context(|| format!("start {program}"))?;
     told(
         "a process of its own, start",
-        in_sync(free, releases, began).await,
+        &in_sync(free, releases, began).await,
         bindings,
     );
     let id = child.id().context("it has ended")?;
