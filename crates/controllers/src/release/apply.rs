@@ -52,6 +52,15 @@ impl Releases {
             self.unless_outage(subject, &place.rules, plane, catalog, &wanted, &inventory)
         });
         let results = join_all(work).await;
+        let outrun = results.iter().flat_map(|result| &result.failures);
+        let outrun = outrun.filter_map(|(.., failure)| match failure {
+            Failure::Outrun { wait, .. } => Some(*wait),
+            _ => None,
+        });
+        if let Some(wait) = outrun.max() {
+            // Nothing is wrong that anybody should be told.
+            return Ok(Next::After(wait));
+        }
         let copies = wanted.iter().any(|object| object.copy_of.is_some());
         let next = match next(&results) {
             Ok(Next::Settled) if copies => Ok(Next::After(READ_AGAIN)),

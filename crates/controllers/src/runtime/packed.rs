@@ -59,6 +59,8 @@ struct State {
     tree: Option<Arc<DynamicObject>>,
     packed: Option<Packed>,
     settled: Vec<Settled>,
+    /// Since when everything but the status is as it is, as far as we have seen.
+    since: Instant,
 }
 
 impl Kept {
@@ -114,6 +116,20 @@ impl Kept {
         known.is_some_and(|settled| settled.wanted == wanted)
     }
 
+    /// Whether anything is known of what `slot` wants: the object is as it was left, or found, by this process.
+    pub fn is_known(&self, slot: u64) -> bool {
+        self.state
+            .lock()
+            .settled
+            .iter()
+            .any(|settled| settled.slot == slot)
+    }
+
+    /// For how long everything but the status has been as it is, as far as we have seen.
+    pub fn age(&self) -> Duration {
+        self.state.lock().since.elapsed()
+    }
+
     /// Remembers that the object is as somebody wants it.
     pub fn settle(&self, settled: Settled) {
         let mut state = self.state.lock();
@@ -126,8 +142,12 @@ impl Kept {
 
     /// Takes over what is known of an older state of the same object and cannot have changed since.
     fn inherit(&self, older: &Kept, before: &DynamicObject, now: &DynamicObject) {
-        let mut settled = older.state.lock().settled.clone();
-        if settled.is_empty() {
+        let (mut settled, since) = {
+            let older = older.state.lock();
+            (older.settled.clone(), older.since)
+        };
+        // For how long it has been so matters while it is new only.
+        if settled.is_empty() && since.elapsed() > AGE {
             return;
         }
         let (mut main, mut status) = (same_but_status(before, now), same_status(before, now));
@@ -137,9 +157,11 @@ impl Kept {
             status = false;
         }
         settled.retain(|known| if known.of_status { status } else { main });
-        if !settled.is_empty() {
-            self.state.lock().settled = settled;
+        let mut state = self.state.lock();
+        if main {
+            state.since = since;
         }
+        state.settled = settled;
     }
 
     /// The object.
@@ -289,6 +311,7 @@ impl Warm {
                 tree: Some(Arc::clone(&tree)),
                 packed: None,
                 settled: Vec::new(),
+                since: Instant::now(),
             }),
             warm: Arc::clone(self),
         });

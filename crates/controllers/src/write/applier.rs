@@ -1,8 +1,8 @@
 //! Server-side apply through a cache.
 
-use std::borrow::Cow;
 use std::hash::{BuildHasher as _, Hash};
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::quality::RandomState;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
@@ -11,11 +11,15 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::diff::{is_known_unchanged, needs_apply};
+use super::diff::{is_known_unchanged, needs_apply, says_otherwise};
 use crate::runtime::decode::Whole;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::packed::{Kept, Settled};
 use crate::runtime::{Cache, ObjectRef, View};
+
+/// For how long what another instance of us has written stands, if we want something else: its word may follow from what we have not
+/// seen yet. Watches bring each kind for itself, one sooner than another.
+const DEFERENCE: Duration = Duration::from_secs(1);
 
 /// What an apply came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +166,9 @@ impl<V: View + Default> Applier<V> {
             _ => Slot::Status(manager),
         };
         let wanted = self.digest(desired);
-        if let Some(kept) = self.cache.snapshot().kept(&address) {
+        let snapshot = self.cache.snapshot();
+        let known = snapshot.kept(&address);
+        if let Some(kept) = known {
             if kept.is_deleting() && subresource.is_empty() {
                 return Ok(Applied::Deleting);
             }
@@ -188,17 +194,20 @@ impl<V: View + Default> Applier<V> {
                 self.settle(kept, slot, wanted);
                 return Ok(Applied::Unchanged);
             }
+            if subresource.is_empty() {
+                self.let_others_finish(kept, slot, manager, desired)?;
+            }
         }
         let params = PatchParams {
             force,
             field_manager: Some(manager.to_owned()),
             ..PatchParams::default()
         };
-        let mut desired = Cow::Borrowed(desired);
-        if let Some(revision) = revision {
-            desired.to_mut()["metadata"]["resourceVersion"] = json!(revision);
-        }
-        let patch = Patch::Apply(&*desired);
+        let fenced = match revision {
+            Some(revision) => Some(at_revision(desired, revision)),
+            None => self.fenced(known, desired, subresource),
+        };
+        let patch = Patch::Apply(fenced.as_ref().unwrap_or(desired));
         self.metrics.called(self.plane, "apply");
         let request = Request::new(self.api(resource, &address.namespace).resource_url());
         let request = match subresource {
@@ -209,11 +218,49 @@ impl<V: View + Default> Applier<V> {
             Ok(request) => self.client.request::<Whole>(request).await.map(|whole| whole.0),
             Err(error) => Err(kube::Error::BuildRequest(error)),
         };
-        let revision = self.answered(&address, answer)?;
+        let revision = match self.answered(&address, answer) {
+            Err(Failure::Conflict(message)) if fenced.is_some() => {
+                // The watch may take long to tell.
+                if let Some(newest) = self.get(resource, &address.namespace, &address.name).await? {
+                    self.cache.wrote(newest);
+                }
+                return Err(Failure::Conflict(message));
+            }
+            answered => answered?,
+        };
         // However the server has written it down (`500m` as `0.5`, say): this is what becomes of what is wanted.
         self.settle_at(&address, revision.as_deref(), slot, wanted);
         tracing::debug!(object = %address, manager, subresource, "written");
         Ok(Applied::Written)
+    }
+
+    /// What is wanted, with the revision that it was compared with: who lost the lead without noticing overwrites nothing that was
+    /// written since. Objects of the control plane only: others write all the time to those of a data plane.
+    fn fenced(&self, known: Option<&Arc<Kept>>, desired: &Value, subresource: &str) -> Option<Value> {
+        if self.plane != "control" || !subresource.is_empty() {
+            return None;
+        }
+        Some(at_revision(desired, known?.resource_version()?))
+    }
+
+    /// Refuses for a moment to overwrite what another instance of us has written.
+    fn let_others_finish(
+        &self,
+        kept: &Arc<Kept>,
+        slot: Slot<'_>,
+        manager: &str,
+        desired: &Value,
+    ) -> Result<(), Failure> {
+        // What we have written or seen as we wanted it is ours to change.
+        if kept.is_known(self.digest(&slot)) {
+            return Ok(());
+        }
+        let wait = DEFERENCE.saturating_sub(kept.age());
+        if wait.is_zero() || !says_otherwise(desired, &kept.get(), kept.is_outline(), manager) {
+            return Ok(());
+        }
+        let object = kept.address().to_string();
+        Err(Failure::Outrun { object, wait })
     }
 
     /// As [`Applier::settle`], of the revision of an object that is known to be as wanted, if the cache has that.
@@ -403,4 +450,11 @@ impl<V: View + Default> Applier<V> {
             }
         }
     }
+}
+
+/// What is wanted of an object as it was at a revision, and of no other.
+fn at_revision(desired: &Value, revision: &str) -> Value {
+    let mut fenced = desired.clone();
+    fenced["metadata"]["resourceVersion"] = revision.into();
+    fenced
 }

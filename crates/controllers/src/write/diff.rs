@@ -82,6 +82,64 @@ pub fn is_known_unchanged(desired: &Value, outline: &ObjectMeta, manager: &str) 
     holds_all && still_wanted(&owned, Some(desired))
 }
 
+/// Whether fields that are ours say something else than `desired`. Whoever changes a field takes it over, so that this is the word of
+/// another instance of ours, or of this one in an earlier life. Of an outline only metadata can tell.
+pub fn says_otherwise(desired: &Value, live: &DynamicObject, is_outline: bool, manager: &str) -> bool {
+    let Some(owned) = applied_fields(&live.metadata, manager, "") else {
+        return false;
+    };
+    let Ok(metadata) = serde_json::to_value(&live.metadata) else {
+        return false;
+    };
+    owned.as_object().into_iter().flatten().any(|(name, owned)| {
+        let Some(field) = name.strip_prefix("f:") else {
+            return false;
+        };
+        match field {
+            "metadata" => differs(owned, desired.get(field), Some(&metadata)),
+            _ if is_outline => false,
+            _ => differs(owned, desired.get(field), live.data.get(field)),
+        }
+    })
+}
+
+/// A field that is ours differs from what is wanted.
+fn differs(owned: &Value, wanted: Option<&Value>, live: Option<&Value>) -> bool {
+    let parts = owned.as_object().filter(|owned| !owned.is_empty());
+    let Some(parts) = parts else {
+        return match (wanted, live) {
+            (Some(wanted), Some(live)) => !holds(wanted, live, None),
+            (Some(wanted), None) => !is_nothing(wanted),
+            (None, live) => live.is_some_and(|live| !is_nothing(live)),
+        };
+    };
+    let item = |list: Option<&Value>, keys: &Map<String, Value>| {
+        let items = list.and_then(Value::as_array).into_iter().flatten();
+        items.into_iter().find(|item| has_keys(item, keys)).cloned()
+    };
+    parts.iter().any(|(name, owned)| {
+        if let Some(field) = name.strip_prefix("f:") {
+            let of = |value: Option<&Value>| value.and_then(|value| value.get(field)).cloned();
+            return differs(owned, of(wanted).as_ref(), of(live).as_ref());
+        }
+        if let Some(keys) = item_keys(name) {
+            return differs(owned, item(wanted, &keys).as_ref(), item(live, &keys).as_ref());
+        }
+        if let Some(value) = name
+            .strip_prefix("v:")
+            .and_then(|value| serde_json::from_str(value).ok())
+        {
+            let value: Value = value;
+            let has = |list: Option<&Value>| {
+                list.and_then(Value::as_array)
+                    .is_some_and(|list| list.contains(&value))
+            };
+            return has(live) && !has(wanted);
+        }
+        false
+    })
+}
+
 /// Every field of `wanted` is ours.
 fn is_owned(wanted: &Value, owned: Option<&Value>) -> bool {
     if is_nothing(wanted) {
@@ -322,6 +380,40 @@ mod tests {
         assert!(!needs_apply(&wanted, &live(), "choreo/test", ""));
         wanted["spec"]["template"]["spec"]["nodeSelector"] = json!({"disk": "ssd"});
         assert!(needs_apply(&wanted, &live(), "choreo/test", ""));
+    }
+
+    /// Another instance of ours has written something else, or a person has taken a field away from us.
+    #[rstest]
+    #[case::as_wanted("/desired/spec", None, false)]
+    #[case::we_want_another_image("/desired/spec/template/spec/containers/0/image", Some(json!("a:0")), true)]
+    #[case::we_want_other_arguments("/desired/spec/template/spec/containers/0/args", Some(json!(["--y"])), true)]
+    #[case::we_want_another_label("/desired/metadata/labels/x", Some(json!("0")), true)]
+    #[case::we_do_not_want_a_label("/desired/metadata/labels", Some(json!({"x": "1"})), true)]
+    #[case::we_do_not_want_a_finalizer("/desired/metadata/finalizers", Some(json!([])), true)]
+    #[case::we_want_no_such_container("/desired/spec/template/spec/containers", Some(json!([])), true)]
+    #[case::we_want_one_more("/desired/spec/replicas", Some(json!(7)), false)]
+    fn what_is_ours_says_otherwise(#[case] at: &str, #[case] to: Option<Value>, #[case] expected: bool) {
+        let mut all = json!({"desired": desired()});
+        if let Some(to) = to {
+            match all.pointer_mut(at) {
+                Some(place) => *place = to,
+                None => all["desired"]["spec"]["replicas"] = to,
+            }
+        }
+        let mut live = live();
+        assert_eq!(
+            says_otherwise(&all["desired"], &live, false, "choreo/test"),
+            expected
+        );
+        assert!(!says_otherwise(&all["desired"], &live, false, "choreo/other"));
+        // What somebody else has taken from us, and changed, is drift.
+        let fields = live.metadata.managed_fields.as_mut().unwrap()[0]
+            .fields_v1
+            .as_mut()
+            .unwrap();
+        fields.0 = json!({"f:metadata": {"f:annotations": {}}});
+        live.data["spec"]["template"]["spec"]["containers"][1]["image"] = json!("evil");
+        assert!(!says_otherwise(&all["desired"], &live, false, "choreo/test"));
     }
 
     /// Metadata alone, of an object that was applied with a hash of its content.

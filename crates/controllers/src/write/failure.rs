@@ -19,6 +19,16 @@ pub enum Failure {
     /// A race was lost; look again.
     #[error("{0}")]
     Conflict(String),
+    /// Another instance of us has just written something else than we want. It may have seen more than we have: look again in a while.
+    #[error(
+        "{object} was written by another instance of the platform a moment ago, and is left as it is for now"
+    )]
+    Outrun {
+        /// The object.
+        object: String,
+        /// For how long.
+        wait: Duration,
+    },
     /// Other managers own fields that were to be set; their names and fields are in the message.
     #[error("{0}")]
     FieldsOwned(String),
@@ -98,7 +108,11 @@ impl Failure {
     pub fn is_passing(&self) -> bool {
         matches!(
             self,
-            Self::Conflict(_) | Self::Busy { .. } | Self::Unreachable(_) | Self::Unauthorized(_)
+            Self::Conflict(_)
+                | Self::Outrun { .. }
+                | Self::Busy { .. }
+                | Self::Unreachable(_)
+                | Self::Unauthorized(_)
         )
     }
 
@@ -110,12 +124,15 @@ impl Failure {
     /// As an error that makes the controller try the key again; `attempted` says what was being done to which object.
     pub fn while_doing(&self, attempted: &str) -> Retry {
         let at_least = match self {
-            Self::Busy { wait, .. } => *wait,
+            Self::Busy { wait, .. } | Self::Outrun { wait, .. } => *wait,
             // Nothing changes by itself: a slow retry covers permissions and quotas, which have no event to wait for.
             Self::Rejected(_) | Self::Terminating(_) | Self::UnknownKind(_) => Duration::from_secs(5),
             _ => Duration::ZERO,
         };
-        let expected = matches!(self, Self::Conflict(_) | Self::NotFound(_) | Self::Terminating(_));
+        let expected = matches!(
+            self,
+            Self::Conflict(_) | Self::Outrun { .. } | Self::NotFound(_) | Self::Terminating(_)
+        );
         Retry {
             message: format!("{attempted}: {self}"),
             at_least,

@@ -42,6 +42,25 @@ async fn writes(manager: &Running) -> u64 {
         .sum()
 }
 
+/// The revisions, with the artifact and the hash of the configuration of each.
+async fn revisions(bed: &Bed, organization: &str) -> anyhow::Result<Vec<String>> {
+    let all = bed
+        .control
+        .list("Deployment.openchoreo.dev", organization)
+        .await?;
+    let told = |revision: &DynamicObject| {
+        let spec = &revision.data["spec"];
+        let of = |field: &str| spec[field].to_string();
+        format!(
+            "{}: {} {}",
+            of("revision"),
+            of("deploymentArtifactRef"),
+            of("configurationHash")
+        )
+    };
+    Ok(all.iter().map(told).collect())
+}
+
 /// Kubernetes' own count of the templates that a Deployment has had.
 fn template(deployment: &DynamicObject) -> u64 {
     let annotation = &deployment.annotations()["deployment.kubernetes.io/revision"];
@@ -69,6 +88,7 @@ async fn two_that_both_lead_do_not_fight() -> anyhow::Result<()> {
         .get("Deployment.apps", &cell(organization), "greeter")
         .await?
         .unwrap();
+    let before = revisions(&bed, organization).await?;
     for number in 1..=3 {
         let image = format!("example.com/greeter:{number}");
         let patch = json!({"spec": {"containers": {"main": {"image": image}}}});
@@ -99,11 +119,12 @@ async fn two_that_both_lead_do_not_fight() -> anyhow::Result<()> {
         .unwrap();
     assert_eq!(now.metadata.uid, live.metadata.uid);
     assert_eq!(template(&now), template(&live) + 3);
-    let revisions = bed
-        .control
-        .list("Deployment.openchoreo.dev", organization)
-        .await?;
-    assert_eq!(revisions.len(), 4, "one for each change, and the first");
+    let revisions = revisions(&bed, organization).await?;
+    assert_eq!(
+        revisions.len(),
+        before.len() + 3,
+        "one for each change: {revisions:#?}"
+    );
 
     // And it ends: a fight would go on for as long as both are there.
     let mut last = None;

@@ -1,18 +1,26 @@
 //! Managers that share the work.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use choreo_controllers::Shard;
+use choreo_manager::Timings;
 use choreo_testkit::Bed;
 use kube::api::DynamicObject;
 
-use crate::support::{Running, alone, apply_greeter, cell, kinds, options, quick, start};
+use crate::support::{Running, alone, apply_greeter, cell, kinds, options, start};
 
 async fn sharing(bed: &Bed, identity: &str) -> Running {
     let mut options = options(bed.control_config(), identity);
     options.lease = "choreo-shared".to_owned();
     options.shards = 2;
-    options.timings = quick();
+    // Whoever has a lease lets others go first for as long as `retry`, which has to be enough on a busy machine.
+    options.timings = Timings {
+        lease: Duration::from_secs(8),
+        renew: Duration::from_secs(1),
+        give_up: Duration::from_secs(6),
+        retry: Duration::from_secs(1),
+    };
     start(options).await
 }
 
