@@ -158,6 +158,19 @@ mod tests {
         finished: watch::Sender<u32>,
     }
 
+    impl Scripted {
+        /// With the number of runs that went well.
+        fn new() -> (Arc<Self>, watch::Receiver<u32>) {
+            let (finished, finishes) = watch::channel(0);
+            let controller = Self {
+                runs: Mutex::default(),
+                active: Mutex::default(),
+                finished,
+            };
+            (Arc::new(controller), finishes)
+        }
+    }
+
     impl Reconcile for Scripted {
         type Key = String;
 
@@ -196,12 +209,7 @@ mod tests {
     async fn nothing_runs_before_ready_and_failures_and_panics_are_retried() {
         let metrics = Arc::new(ControllerMetrics::default());
         let queue = Queue::new(Backoff::default(), Arc::clone(&metrics));
-        let (finished, mut finishes) = watch::channel(0);
-        let controller = Arc::new(Scripted {
-            runs: Mutex::default(),
-            active: Mutex::default(),
-            finished,
-        });
+        let (controller, mut finishes) = Scripted::new();
         let (ready, is_ready) = watch::channel(false);
         let shutdown = CancellationToken::new();
         for key in ["works", "fails", "panics"] {
@@ -236,12 +244,7 @@ mod tests {
         let metrics = Arc::new(ControllerMetrics::default());
         let queue = Queue::new(Backoff::default(), Arc::clone(&metrics));
         let urgent = Queue::new(Backoff::default(), Arc::clone(&metrics));
-        let (finished, mut finishes) = watch::channel(0);
-        let controller = Arc::new(Scripted {
-            runs: Mutex::default(),
-            active: Mutex::default(),
-            finished,
-        });
+        let (controller, mut finishes) = Scripted::new();
         let (_ready, is_ready) = watch::channel(true);
         let shutdown = CancellationToken::new();
         urgent.add_first("word".to_owned());
@@ -270,12 +273,7 @@ mod tests {
     async fn stopping_waits_for_what_is_being_worked_on() {
         let metrics = Arc::new(ControllerMetrics::default());
         let queue = Queue::new(Backoff::default(), Arc::clone(&metrics));
-        let (finished, finishes) = watch::channel(0);
-        let controller = Arc::new(Scripted {
-            runs: Mutex::default(),
-            active: Mutex::default(),
-            finished,
-        });
+        let (controller, finishes) = Scripted::new();
         let (_ready, is_ready) = watch::channel(true);
         let shutdown = CancellationToken::new();
         queue.add("works".to_owned());
