@@ -390,7 +390,7 @@ pub struct Freeze {
 }
 
 /// How the others of a set are doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SetFacts {
     /// Whether this one says how the set ends. There is one that does, and the others follow it: whoever is complete has
     /// promised to, and can no longer go back for a reason of its own.

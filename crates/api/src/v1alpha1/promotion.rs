@@ -184,7 +184,8 @@ pub struct PromotionStatus {
     /// Whether the artifact may run in the target environment because of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub released: bool,
-    /// Who decided what, in the order in which it was said. Of what one person said the last counts.
+    /// Who decided what, in the order in which it was said. Of what one person said the last counts. The newest 100 are here, and
+    /// the last word of each person before what they said earlier; the PromotionDecisions are all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub decisions: Vec<RecordedDecision>,
     /// Whose approvals it was released upon.

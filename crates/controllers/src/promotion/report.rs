@@ -1,9 +1,11 @@
 //! The status of a promotion, for people and for the next look.
 
+use std::collections::BTreeSet;
+
 use choreo_api::conditions::{Condition, reasons, types};
 use choreo_api::v1alpha1::{Decision, PromotionDecision, RecordedDecision};
 use choreo_engine::World;
-use choreo_engine::promotion::machine::{Active, Member, Phase, State, Verdict, Wait, active};
+use choreo_engine::promotion::machine::{self, Active, Member, Phase, State, Verdict, Wait, active};
 use choreo_engine::promotion::{self as engine, LaneKey, Waits as _};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -11,6 +13,8 @@ use serde_json::{Value, json};
 
 /// As many lines of a difference are kept.
 const LINES: usize = 64;
+/// As many decisions are kept. Each is an object of its own besides.
+const DECISIONS: usize = 100;
 
 pub(super) fn status(
     world: &World,
@@ -58,10 +62,7 @@ pub(super) fn status(
             _ => found.metric.and_then(|metric| metric.address),
         });
     }
-    status.decisions = member
-        .facts
-        .decisions
-        .iter()
+    status.decisions = recorded(&member.facts.decisions)
         .map(|d| RecordedDecision {
             name: Some(d.id.to_string()),
             user: d.by.to_string(),
@@ -83,6 +84,21 @@ pub(super) fn status(
     serde_json::to_value(status).unwrap_or_default()
 }
 
+/// Those of the decisions that the status keeps, in their order: the newest. The last word of each person goes before what they
+/// said earlier, so that nobody can talk another one's out of it.
+fn recorded(all: &[machine::Decision]) -> impl Iterator<Item = &machine::Decision> {
+    let mut heard = BTreeSet::new();
+    let mut newest: Vec<(bool, usize)> = (0..all.len())
+        .rev()
+        .map(|i| (!heard.insert(&*all[i].by), i))
+        .collect();
+    newest.sort_by_key(|(is_earlier, _)| *is_earlier);
+    newest.truncate(DECISIONS);
+    let mut kept: Vec<usize> = newest.into_iter().map(|(_, i)| i).collect();
+    kept.sort_unstable();
+    kept.into_iter().filter_map(|i| all.get(i))
+}
+
 fn ready(state: &State, wait: Option<&Wait>) -> Condition {
     let last = state
         .log
@@ -94,5 +110,37 @@ fn ready(state: &State, wait: Option<&Wait>) -> Condition {
         (phase, _) if phase.is_final() => Condition::not_ready(format!("{phase:?}"), last),
         (_, Some(wait)) => Condition::not_ready(wait.kind.word(), wait.message.clone()),
         (_, None) => Condition::not_ready(reasons::PROGRESSING, last),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(id: usize, by: &str) -> machine::Decision {
+        machine::Decision {
+            id: id.to_string().as_str().into(),
+            by: by.into(),
+            groups: Vec::new(),
+            verdict: Verdict::Approve,
+            at: 0,
+            digest: "".into(),
+            diff: "".into(),
+            step: 0,
+        }
+    }
+
+    #[test]
+    fn the_last_word_of_each_person_is_kept_before_all_that_somebody_else_said() {
+        let mut all = vec![said(0, "ann"), said(1, "bob"), said(2, "ann")];
+        let ids = |all: &[machine::Decision]| recorded(all).map(|d| d.id.to_string()).collect::<Vec<_>>();
+        assert_eq!(ids(&all), ["0", "1", "2"]);
+        all.extend((3..1_000).map(|i| said(i, "mallory")));
+        let kept = ids(&all);
+        assert_eq!(kept.len(), DECISIONS);
+        // What mallory repeated does not push out what others said last.
+        assert_eq!(kept[..2], ["1", "2"]);
+        assert_eq!(kept[2], "902");
+        assert_eq!(kept.last().unwrap(), "999");
     }
 }

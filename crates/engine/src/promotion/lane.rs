@@ -101,7 +101,7 @@ pub fn place_of(world: &World, promotion: &Promotion) -> (u64, u64, Millis, Stri
     (order, arrival, created, id.to_string())
 }
 
-fn created(promotion: &Promotion) -> Millis {
+pub(super) fn created(promotion: &Promotion) -> Millis {
     let created = promotion.metadata.creation_timestamp.as_ref();
     created.map(|t| t.0.as_millisecond()).unwrap_or_default()
 }
@@ -429,10 +429,12 @@ fn facts(
         preview::preview(world, namespace, spec, artifact).digest
     };
     let environment = world.get::<Environment>(namespace, &key.environment);
+    let mut refusals = refuse::refusals(world, namespace, spec, artifact);
+    refusals.extend(sets::full(world, namespace, promotion));
     Facts {
         digest: Text::from(digest.as_str()),
         diff: Text::from(diff.as_str()),
-        refusals: refuse::refusals(world, namespace, spec, artifact),
+        refusals,
         healthy_since: paths::way_of(world, namespace, spec)
             .and_then(|way| healthy_since(world, key, way.source, artifact?)),
         decisions: decisions(world, &reference),

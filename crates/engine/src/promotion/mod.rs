@@ -35,6 +35,7 @@ pub use preview::{Change, Preview, new_binding, preview, preview_addresses};
 pub use record::{Waits, restore, status};
 pub(crate) use refuse::path_refusal;
 pub use refuse::refusals;
+pub(crate) use sets::full as set_full;
 pub use sets::is_settled;
 pub use wanted::wanted;
 

@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 
 use choreo_api::v1alpha1::{DeployableArtifact, Promotion};
-use choreo_promotion::{Peer, SetFacts, Text, Verdict};
+use choreo_promotion::{Peer, Refusal, SetFacts, Text, Verdict};
 use kube::ResourceExt as _;
 
-use super::lane::{artifact_of, decisions};
+use super::lane::{artifact_of, created, decisions};
 use super::record;
+use crate::problem::quoted_list;
 use crate::world::{Kind, ObjectRef, World};
+
+/// As many members of a set are named as a person reads.
+const NAMED: usize = 5;
 
 /// Whether two promotions are of one set: of one project, and asked for by the same person, so that nobody gets into another's.
 pub(super) fn same_set(a: &Promotion, b: &Promotion) -> bool {
@@ -18,10 +22,47 @@ pub(super) fn same_set(a: &Promotion, b: &Promotion) -> bool {
         && a.spec.requested_by == b.spec.requested_by
 }
 
-/// The promotions of a promotion's set, itself among them.
+/// The promotions of a promotion's set: as many as it says. Whoever was let in stays in; of the others those that came first are.
 fn members<'a>(world: &'a World, namespace: &'a str, promotion: &Promotion) -> Vec<&'a Promotion> {
     let all = world.in_namespace::<Promotion>(namespace).map(AsRef::as_ref);
-    all.filter(|p| same_set(p, promotion)).collect()
+    let mut all: Vec<&Promotion> = all.filter(|p| same_set(p, promotion)).collect();
+    // Nothing of this changes with a restart, or two looks at it could differ.
+    all.sort_by_cached_key(|p| {
+        let accepted = p.status.as_ref().is_some_and(|s| s.accepted);
+        (!accepted, created(p), p.name_any())
+    });
+    all.truncate(size_of(promotion));
+    all
+}
+
+fn size_of(promotion: &Promotion) -> usize {
+    let size = promotion.spec.set.as_ref().map(|set| set.members);
+    size.and_then(|members| usize::try_from(members).ok())
+        .unwrap_or_default()
+}
+
+/// Why a promotion cannot be of its set: that has all its members. It may be one of the world, or one that is yet to be.
+pub(crate) fn full(world: &World, namespace: &str, promotion: &Promotion) -> Option<Refusal> {
+    let set = promotion.spec.set.as_ref()?;
+    let name = promotion.name_any();
+    let members = members(world, namespace, promotion);
+    let is_in = members.iter().any(|p| p.name_any() == name);
+    if is_in || members.len() < size_of(promotion) {
+        return None;
+    }
+    let all: Vec<String> = members.iter().map(|p| p.name_any()).collect();
+    Some(Refusal {
+        rule: Text::from("SetFull"),
+        message: Text::from(
+            format!(
+                "set {:?} has all its {} members already: {}; give the set another name",
+                set.name,
+                set.members,
+                quoted_list(all.iter().map(String::as_str).take(NAMED))
+            )
+            .as_str(),
+        ),
+    })
 }
 
 /// Whether nobody needs to know any more how a promotion ended: it is of no set, or all of its set have ended.
@@ -35,7 +76,7 @@ pub fn is_settled(world: &World, promotion: &Promotion) -> bool {
 
 /// How the others of a promotion's set are doing.
 pub(super) fn facts(world: &World, promotion: &Promotion) -> Option<SetFacts> {
-    let set = promotion.spec.set.as_ref()?;
+    promotion.spec.set.as_ref()?;
     let namespace = promotion.namespace().unwrap_or_default();
     let needs = connected(world, &namespace, promotion);
     let peer = |p: &Promotion| {
@@ -59,11 +100,12 @@ pub(super) fn facts(world: &World, promotion: &Promotion) -> Option<SetFacts> {
         .into_iter()
         .map(peer)
         .collect();
-    SetFacts::of(
-        &promotion.name_any(),
-        &peers,
-        usize::try_from(set.members).unwrap_or_default(),
-    )
+    let facts = SetFacts::of(&promotion.name_any(), &peers, size_of(promotion));
+    // One too many is refused; should it have got past that, it goes nowhere by itself.
+    Some(facts.unwrap_or(SetFacts {
+        broken: true,
+        ..SetFacts::default()
+    }))
 }
 
 /// The components that a promotion's artifact connects to.

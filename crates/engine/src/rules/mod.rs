@@ -205,10 +205,22 @@ pub fn reads(kind: Kind, deletion: bool) -> Option<&'static [Kind]> {
     match kind {
         Kind::DeploymentPipeline | Kind::ComponentType | Kind::Trait | Kind::ResourceType => Some(&[]),
         Kind::Environment => Some(&[Kind::Environment]),
-        Kind::Promotion => Some(&[Kind::Project, Kind::DeploymentPipeline, Kind::PromotionBypass]),
+        Kind::Promotion => Some(&[
+            Kind::Project,
+            Kind::DeploymentPipeline,
+            Kind::Promotion,
+            Kind::PromotionBypass,
+        ]),
         kind if binding::KINDS.contains(&kind) => Some(&[Kind::Project, Kind::DeploymentPipeline]),
         _ => None,
     }
+}
+
+/// Those of the kinds ([`reads`]) that the rules about this very write look at: the others of a set, only if it is of one.
+pub fn reads_for(change: Change<'_>, reads: &'static [Kind]) -> impl Iterator<Item = Kind> {
+    let alone = matches!(change.object(), AnyObject::Promotion(promotion) if promotion.spec.set.is_none());
+    let all = reads.iter().copied();
+    all.filter(move |kind| !(alone && *kind == Kind::Promotion))
 }
 
 /// Every reason why a write must not be; none if it may. `world` has at least the objects of [`reads`], as they are before.
@@ -260,7 +272,9 @@ fn wrong(world: &World, object: &AnyObject) -> Vec<Refusal> {
             let said = |r: choreo_promotion::Refusal| {
                 at("spec.targetEnvironment", format!("{}: {}", r.rule, r.message))
             };
-            refusal.map(said).into_iter().collect()
+            let full = crate::promotion::set_full(world, &namespace, promotion)
+                .map(|r| at("spec.set", format!("{}: {}", r.rule, r.message)));
+            refusal.map(said).into_iter().chain(full).collect()
         }
         AnyObject::ComponentType(_) | AnyObject::Trait(_) | AnyObject::ResourceType(_) => object
             .to_value()

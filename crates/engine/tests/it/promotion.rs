@@ -374,15 +374,18 @@ fn what_was_said_about_another_promotion_of_the_name_does_not_count_again() {
     );
 }
 
+fn member(artifact: &str, name: &str, set: &Value, status: &Value) -> AnyObject {
+    let mut object = promotion(artifact, status).to_value().unwrap();
+    object["metadata"]["name"] = json!(name);
+    object["spec"]["set"] = set.clone();
+    AnyObject::from_value(&object).unwrap()
+}
+
 #[test]
 fn how_a_member_of_a_set_ended_is_needed_until_all_have_ended() {
     let (mut world, artifact) = guarded();
-    let member = |name: &str, set: &Value, phase: &str| {
-        let mut object = promotion(&artifact, &json!({"phase": phase})).to_value().unwrap();
-        object["metadata"]["name"] = json!(name);
-        object["spec"]["set"] = set.clone();
-        AnyObject::from_value(&object).unwrap()
-    };
+    let member =
+        |name: &str, set: &Value, phase: &str| member(&artifact, name, set, &json!({"phase": phase}));
     let set = json!({"name": "s", "members": 2});
     world.upsert(member("alone", &Value::Null, "Succeeded"));
     world.upsert(member("a", &set, "Succeeded"));
@@ -394,6 +397,37 @@ fn how_a_member_of_a_set_ended_is_needed_until_all_have_ended() {
     assert!(settled(&world, "alone") && !settled(&world, "a"));
     world.upsert(member("b", &set, "RolledBack"));
     assert!(settled(&world, "a"));
+}
+
+#[test]
+fn one_more_than_a_set_has_members_is_refused_and_leads_nobody() {
+    let (mut world, artifact) = guarded();
+    world.upsert(binding(&artifact));
+    let set = json!({"name": "s", "members": 2});
+    for name in ["c", "b"] {
+        world.upsert(member(&artifact, name, &set, &json!({"accepted": true})));
+    }
+    // It would lead them by its name, and was there in the same second.
+    world.upsert(member(&artifact, "a", &set, &json!({})));
+    let facts = |world: &World| {
+        let lane = promotion::lane(world, &key(), &promotion::Reports::new(), 1_767_225_602_000);
+        let of = |name: &str| {
+            let found = lane.members.iter().find(|m| &*m.request.id == name).unwrap();
+            let rules: Vec<String> = found.facts.refusals.iter().map(|r| r.rule.to_string()).collect();
+            (found.facts.set.unwrap(), rules.contains(&"SetFull".to_owned()))
+        };
+        ["a", "b", "c"].map(of)
+    };
+    let [(extra, refused), (first, let_in), (second, _)] = facts(&world);
+    assert!(refused && extra.broken && !extra.leads && !extra.may_start);
+    assert!(!let_in && first.leads && !first.broken);
+    assert!(!second.leads && !second.broken);
+    // Another person's set of that name is another one.
+    let mut other = member(&artifact, "a", &set, &json!({})).to_value().unwrap();
+    other["spec"]["requestedBy"] = json!("bob");
+    world.upsert(AnyObject::from_value(&other).unwrap());
+    let [(extra, refused), ..] = facts(&world);
+    assert!(!refused && !extra.broken && !extra.may_start);
 }
 
 #[test]

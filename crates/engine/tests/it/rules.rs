@@ -1,6 +1,6 @@
 //! Rules between objects, as admission asks for them and as the plans report them.
 
-use choreo_engine::rules::{Change, refusals};
+use choreo_engine::rules::{self, Change, refusals};
 use choreo_engine::world::Kind;
 use choreo_engine::{AnyObject, ObjectRef, Target, World, plan};
 use serde_json::json;
@@ -138,6 +138,37 @@ fn what_is_in_use_is_not_deleted_unless_forced() {
     world.remove(&ObjectRef::new(Kind::Service, "default", "greeter"));
     let class = get(&world, Kind::ServiceClass, "default");
     assert!(messages(&world, Change::Delete(&class)).is_empty());
+}
+
+#[test]
+fn a_set_that_has_all_its_members_takes_no_more() {
+    let mut world = world(&[]);
+    let promotion = |name: &str, set: Option<&str>| {
+        let mut spec = json!({
+            "owner": {"projectName": "default", "componentName": "greeter"},
+            "sourceEnvironment": "development", "targetEnvironment": "staging",
+        });
+        if let Some(set) = set {
+            spec["set"] = json!({"name": set, "members": 1});
+        }
+        object("Promotion", name, spec)
+    };
+    let first = promotion("a", Some("s"));
+    assert!(messages(&world, Change::Create(&first)).is_empty());
+    world.upsert(first.clone());
+    let refused = messages(&world, Change::Create(&promotion("b", Some("s"))));
+    let expected =
+        r#"spec.set: SetFull: set "s" has all its 1 members already: "a"; give the set another name"#;
+    assert_eq!(refused, [expected]);
+    for other in [promotion("b", Some("t")), promotion("b", None)] {
+        assert!(messages(&world, Change::Create(&other)).is_empty());
+    }
+    // The others are read for those of a set only.
+    let reads = |object: &AnyObject| {
+        let all = rules::reads(Kind::Promotion, false).unwrap();
+        rules::reads_for(Change::Create(object), all).any(|kind| kind == Kind::Promotion)
+    };
+    assert!(reads(&first) && !reads(&promotion("b", None)));
 }
 
 #[test]

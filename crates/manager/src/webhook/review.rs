@@ -63,7 +63,7 @@ impl Reviewer {
             .is_some_and(|known| rules::fill(&known.snapshot().view.world, kind, namespace, &mut object));
         // What somebody has made the moment before may not be in the caches yet.
         if rules::lacks(kind, &object) {
-            match self.read(reads, namespace).await {
+            match self.read(reads.iter().copied(), namespace).await {
                 Ok(world) => filled |= rules::fill(&world, kind, namespace, &mut object),
                 Err(error) => tracing::warn!(%error, "a new object is completed from the caches alone"),
             }
@@ -154,7 +154,7 @@ impl Reviewer {
             return cached;
         }
         // The caches may be a moment behind what the user has just done: before anybody is refused, it is read anew.
-        match self.read(reads, namespace).await {
+        match self.read(rules::reads_for(change, reads), namespace).await {
             Ok(mut world) => {
                 if let Some(old) = &old {
                     world.upsert(old.clone());
@@ -168,7 +168,7 @@ impl Reviewer {
         }
     }
 
-    async fn read(&self, kinds: &[Kind], namespace: &str) -> kube::Result<Objects> {
+    async fn read(&self, kinds: impl IntoIterator<Item = Kind>, namespace: &str) -> kube::Result<Objects> {
         let mut world = Objects::new();
         for kind in kinds {
             let known = ControlKinds::default();

@@ -42,7 +42,7 @@ fn default_reads(request: &AdmissionRequest<'_>) -> Option<(Kind, &'static [Kind
 }
 
 /// The objects of these kinds that a write in this namespace is about.
-fn world(request: &AdmissionRequest<'_>, kinds: &[Kind]) -> World {
+fn world(request: &AdmissionRequest<'_>, kinds: impl IntoIterator<Item = Kind>) -> World {
     let mut world = World::new();
     // What the platform's namespace has is used from everywhere.
     let namespace = Some(request.namespace).filter(|namespace| *namespace != PLATFORM_NAMESPACE);
@@ -88,7 +88,12 @@ impl Admission for Rules {
         if let Some((kind, reads)) = default_reads(request)
             && rules::lacks(kind, object)
         {
-            rules::fill(&world(request, reads), kind, request.namespace, object);
+            rules::fill(
+                &world(request, reads.iter().copied()),
+                kind,
+                request.namespace,
+                object,
+            );
         }
         Ok(())
     }
@@ -110,7 +115,7 @@ impl Admission for Rules {
         let Some(reads) = reads(request) else {
             return Ok(());
         };
-        let mut world = world(request, reads);
+        let mut world = world(request, rules::reads_for(change, reads));
         if let Some(old) = &old {
             world.upsert(old.clone());
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures::future;
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Container;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{api::core::v1::Container, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use tokio::time::Instant;
 
 use super::{
@@ -176,14 +176,7 @@ impl Worker {
 
     /// The Pod is to go: its containers first, within its grace, then everything else of it, then its object.
     pub(super) async fn terminate(&mut self) -> Result<Step, Failed> {
-        let until = self.pod.metadata.deletion_timestamp.as_ref().map(|time| time.0);
-        let left = until.map_or(GRACE, |until| {
-            Duration::try_from(Timestamp::now().duration_until(until)).unwrap_or_default()
-        });
-        let grace = match self.pod.metadata.deletion_grace_period_seconds {
-            Some(0) => Duration::ZERO,
-            _ => left,
-        };
+        let grace = grace_left(&self.pod.metadata, Timestamp::now());
         // Somebody may have become less patient since it was told to end.
         let deadline = Instant::now() + grace;
         for record in self.state.records.values_mut() {
@@ -285,10 +278,52 @@ impl Worker {
     }
 }
 
+/// What is left of the time that whoever deleted a Pod gave it.
+fn grace_left(metadata: &ObjectMeta, now: Timestamp) -> Duration {
+    let given = metadata.deletion_grace_period_seconds;
+    let given = given.map_or(GRACE, |seconds| {
+        Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+    });
+    let Some(until) = metadata.deletion_timestamp.as_ref() else {
+        return given;
+    };
+    // The time is written in whole seconds, rounded down: a short grace would be over before it began.
+    let left = now.duration_until(until.0) + SignedDuration::from_secs(1);
+    Duration::try_from(left).unwrap_or_default().min(given)
+}
+
 /// That a container cannot be told to end because it has ended is no error.
 fn ignore_ended(outcome: Result<(), EngineError>) -> Result<(), Failed> {
     match outcome {
         Err(error) if error.is_away() => Err(error.into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    #[test]
+    fn a_short_grace_is_not_over_before_it_began() {
+        let at = |time: &str| time.parse::<Timestamp>().unwrap();
+        // Deleted at 10.9 s with a second of grace: the server writes 11 s, which is 11.9 s without its fraction.
+        let mut metadata = ObjectMeta {
+            deletion_timestamp: Some(Time(at("2026-01-01T00:00:11Z"))),
+            deletion_grace_period_seconds: Some(1),
+            ..ObjectMeta::default()
+        };
+        let left = |metadata: &ObjectMeta, now: &str| grace_left(metadata, at(now));
+        assert_eq!(left(&metadata, "2026-01-01T00:00:10.95Z"), Duration::from_secs(1));
+        assert_eq!(
+            left(&metadata, "2026-01-01T00:00:11.5Z"),
+            Duration::from_millis(500)
+        );
+        assert_eq!(left(&metadata, "2026-01-01T00:00:20Z"), Duration::ZERO);
+        metadata.deletion_grace_period_seconds = Some(0);
+        assert_eq!(left(&metadata, "2026-01-01T00:00:10.95Z"), Duration::ZERO);
+        assert_eq!(left(&ObjectMeta::default(), "2026-01-01T00:00:10.95Z"), GRACE);
     }
 }
