@@ -1,6 +1,7 @@
 //! `choreo up` with containers: the process is killed, and the next one takes over.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -84,10 +85,10 @@ fn pod(up: &Up, name: &str) -> Value {
 
 #[track_caller]
 fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+    let deadline = Instant::now() + crate::support::PATIENCE;
     while !is() {
-        assert!(std::time::Instant::now() < deadline, "{what} did not come");
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(Instant::now() < deadline, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -111,6 +112,18 @@ fn a_platform_that_was_killed_finds_its_containers_again() {
         "{:?}",
         up.banner
     );
+    // Nobody waits for an image that can only be here, and is not.
+    let began = Instant::now();
+    let said = up
+        .choreo(["run", "localhost/not-there:1", "--name", "gone"])
+        .fails(1);
+    assert!(
+        said.contains("there is no image localhost/not-there:1") && said.contains("docker build -t"),
+        "{said}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(30));
+    // And nothing was made for it.
+    up.choreo(["get", "component", "gone"]).fails(4);
     // Its sandbox brings the one image that is certainly there: our own.
     apply_pod(&up, "seed", "localhost/not-there:1");
     until("the reason of the first Pod", || {

@@ -72,7 +72,7 @@ mod tests {
         let wait =
             |outcomes: &[(bool, Option<&ConnectError>)]| match pulse.next(&key, outcomes.iter().copied()) {
                 Next::After(wait) => Some(wait),
-                Next::Settled => None,
+                Next::Settled | Next::FirstAfter(_) => None,
             };
         let first = wait(&[(true, Some(&gone))]).unwrap();
         assert!(first <= Duration::from_millis(500), "{first:?}");

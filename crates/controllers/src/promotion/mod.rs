@@ -474,8 +474,10 @@ impl Reconcile for Promotions {
             Duration::from_millis(left.max(1))
         });
         Ok(match (soon, until) {
-            (Some(a), Some(b)) => Next::After(a.min(b)),
-            (Some(wait), None) | (None, Some(wait)) => Next::After(wait),
+            // The end of a soak, of a pause or of an approval is told as soon as what people say.
+            (None, Some(end)) => Next::FirstAfter(end),
+            (Some(soon), Some(end)) if end <= soon => Next::FirstAfter(end),
+            (Some(soon), _) => Next::After(soon),
             (None, None) => Next::Settled,
         })
     }

@@ -47,6 +47,8 @@ struct State<K> {
     failures: BTreeMap<K, u32>,
     /// Keys that failed and go first when they are tried again.
     first_again: BTreeSet<K>,
+    /// Keys whose timer makes them go first.
+    first_timers: BTreeSet<K>,
     next_slot: u64,
     closed: bool,
 }
@@ -79,6 +81,8 @@ pub enum Outcome {
     Settled,
     /// Run again after this time, unless something changes before.
     After(Duration),
+    /// As `After`, and before all keys that were only added: the time itself is what is waited for.
+    FirstAfter(Duration),
     /// Run again after the back-off for this key, or after `at_least` if that is longer.
     Failed {
         /// A wait that the other side asked for (`Retry-After`).
@@ -100,6 +104,7 @@ impl<K: Ord + Clone> Queue<K> {
                 timer_of: BTreeMap::new(),
                 failures: BTreeMap::new(),
                 first_again: BTreeSet::new(),
+                first_timers: BTreeSet::new(),
                 next_slot: 0,
                 closed: false,
             })),
@@ -202,6 +207,11 @@ impl<K: Ord + Clone> Queue<K> {
                 state.failures.remove(key);
                 state.set_timer(key.clone(), Instant::now() + wait);
             }
+            Outcome::FirstAfter(wait) => {
+                state.failures.remove(key);
+                state.set_timer(key.clone(), Instant::now() + wait);
+                state.first_timers.insert(key.clone());
+            }
             Outcome::Failed { at_least } => {
                 let failures = state.failures.entry(key.clone()).or_insert(0);
                 *failures = failures.saturating_add(1);
@@ -303,6 +313,7 @@ impl<K: Ord + Clone> State<K> {
     }
 
     fn clear_timer(&mut self, key: &K) {
+        self.first_timers.remove(key);
         if let Some(slot) = self.timer_of.remove(key) {
             self.timers.remove(&slot);
         }
@@ -317,7 +328,12 @@ impl<K: Ord + Clone> State<K> {
             }
             let key = entry.remove();
             self.timer_of.remove(&key);
-            let (_, raised) = self.make_ready(key, Class::Ordinary);
+            let class = if self.first_timers.remove(&key) {
+                Class::First
+            } else {
+                Class::Ordinary
+            };
+            let (_, raised) = self.make_ready(key, class);
             first += usize::from(raised);
         }
         first
@@ -420,6 +436,32 @@ mod tests {
         queue.done(&"a", Outcome::Settled);
         assert!(clear(&queue).await);
         assert_eq!(queue.next().await, Some("d"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_that_is_waited_for_goes_first_and_only_then() {
+        let queue = queue();
+        let second = Duration::from_secs(1);
+        for (key, outcome) in [
+            ("timed", Outcome::FirstAfter(second)),
+            ("changed", Outcome::FirstAfter(second)),
+            ("ordinary", Outcome::After(second)),
+        ] {
+            queue.add(key);
+            assert_eq!(queue.next().await, Some(key));
+            queue.done(&key, outcome);
+        }
+        queue.add("before");
+        // A change before the time has come is an ordinary one, and what the timer was for is gone with it.
+        queue.add("changed");
+        tokio::time::sleep(second * 2).await;
+        queue.add("after");
+        for expected in ["timed", "before", "changed", "ordinary", "after"] {
+            assert_eq!(queue.next().await, Some(expected));
+            assert_eq!(clear(&queue).await, expected != "timed");
+            queue.done(&expected, Outcome::Settled);
+        }
+        assert!(idle(&queue).await);
     }
 
     #[tokio::test(start_paused = true)]

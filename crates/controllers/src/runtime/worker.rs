@@ -23,6 +23,8 @@ pub enum Next {
     Settled,
     /// To be looked at again after this time (a countdown, a probe), unless something changes before.
     After(Duration),
+    /// As `After`, and before everything that only changed: somebody waits for this very time.
+    FirstAfter(Duration),
 }
 
 /// A run that did not reach its end and is to be tried again.
@@ -120,6 +122,7 @@ async fn step<R: Reconcile>(controller: &R, key: &R::Key, metrics: &ControllerMe
             match next {
                 Next::Settled => Outcome::Settled,
                 Next::After(wait) => Outcome::After(wait),
+                Next::FirstAfter(wait) => Outcome::FirstAfter(wait),
             }
         }
         Ok(Err(retry)) => {

@@ -1,6 +1,6 @@
 //! Status: written only if it says something new, with the times of condition transitions kept.
 
-use choreo_api::conditions::{self, Condition};
+use choreo_api::conditions::{self, Condition, ConditionStatus, reasons};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::{ApiResource, DynamicObject};
@@ -88,20 +88,43 @@ pub async fn write<V: View + Default>(
     if applied != Applied::Written {
         return Ok(None);
     }
-    let told = |condition: &Option<Condition>| {
-        condition
-            .as_ref()
-            .map(|condition| (condition.status, condition.reason.clone()))
-    };
     Ok(is
-        .clone()
-        .filter(|_| told(&was) != told(&is))
+        .filter(|is| is_news(was.as_ref(), is))
         .map(|now| Transition { now }))
+}
+
+/// Whether a change of `Ready` is worth an event. That something has begun is not: every object begins, and half of all events would
+/// say no more. That it is no longer ready is.
+fn is_news(was: Option<&Condition>, is: &Condition) -> bool {
+    let told = |condition: &Condition| (condition.status, condition.reason.clone());
+    let begins = is.reason == reasons::PROGRESSING
+        && is.status != ConditionStatus::True
+        && was.is_none_or(|was| was.status != ConditionStatus::True);
+    !begins && was.map(told) != Some(told(is))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_only_begins_is_no_news() {
+        let condition =
+            |ready: bool, reason: &str| Condition::new(conditions::types::READY, ready, reason, "m");
+        let progressing = condition(false, reasons::PROGRESSING);
+        let (waiting, ready) = (condition(false, "Waiting"), condition(true, "Ready"));
+        for (was, is, news) in [
+            (None, &progressing, false),
+            (Some(&waiting), &progressing, false),
+            (Some(&ready), &progressing, true),
+            (Some(&progressing), &waiting, true),
+            (None, &waiting, true),
+            (Some(&waiting), &waiting, false),
+            (Some(&progressing), &ready, true),
+        ] {
+            assert_eq!(is_news(was, is), news, "{was:?} {is:?}");
+        }
+    }
 
     #[test]
     fn times_stay_while_the_status_stays() {

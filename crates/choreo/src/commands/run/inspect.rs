@@ -8,10 +8,15 @@ use crate::failure::Failure;
 use crate::online::Session;
 use crate::output::Printer;
 
+/// What the names of images begin with that no registry has.
+const BUILT_HERE: &str = "localhost/";
 /// The logical cluster that is the local data plane.
 const LOCAL: &str = "local";
 
 /// Looks at the image. None where no container is run, or the image cannot be had; then a word about it if it was needed.
+///
+/// # Errors
+/// When the image is one that only this machine could have, and it does not.
 pub(super) async fn look(
     session: &Session,
     args: &Args,
@@ -21,8 +26,14 @@ pub(super) async fn look(
         return Ok(None);
     };
     let needed = args.port.is_none() && !args.worker;
-    if let Ok(facts) = choreo_node::image_facts(Some(&socket), &args.image, false).await {
-        return Ok(Some(facts));
+    match choreo_node::image_facts(Some(&socket), &args.image, false).await {
+        Ok(facts) => return Ok(Some(facts)),
+        Err(error) if error.is_not_found() && args.image.starts_with(BUILT_HERE) => {
+            return Err(Failure::new(format!("there is no image {}", args.image))
+                .cause(error.to_string())
+                .hint(format!("build it, as with: docker build -t {} .", args.image)));
+        }
+        Err(_) => {}
     }
     if !needed {
         return Ok(None);

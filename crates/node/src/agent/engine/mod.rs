@@ -36,7 +36,8 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    pub(crate) fn is_not_found(&self) -> bool {
+    /// Whether the engine does not know what was asked for.
+    pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound(_))
     }
 
