@@ -496,11 +496,12 @@ async fn run(kubeconfig: Option<String>, program: Option<String>, components: us
     let apply = apply.buffer_unordered(CONCURRENCY).try_collect::<Vec<_>>();
     tokio::try_join!(apply, place.all_applied(bindings))?;
     let took = began.elapsed().as_secs_f64();
+    let by_then = difference(&calls_before, &calls(&first.metrics));
     let rate = bindings as f64 / took;
     println!("all {bindings} bindings applied:           {took:.2} s, {rate:.0} a second");
     settle(&first.metrics).await;
     let spent = difference(&calls_before, &calls(&first.metrics));
-    let applies: u64 = spent
+    let applies: u64 = by_then
         .iter()
         .filter(|(what, _)| what.starts_with("apply"))
         .map(|(_, count)| count)

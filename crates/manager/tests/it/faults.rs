@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use choreo_testkit::{Asked, Bed, Harm, TOKENS};
+use http::Method;
 use kube::api::DynamicObject;
 
 use crate::support::{Running, alone, apply_greeter, cell, kinds, manager};
@@ -301,6 +302,43 @@ async fn everything_converges_through_every_kind_of_harm() -> anyhow::Result<()>
         );
     }
     end(bed, running, "harm").await
+}
+
+/// It answers, and yet what is to go stays: nothing may be given up, and everybody can see why it waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plane_that_refuses_to_delete_is_told_and_everything_goes_once_it_does_not() -> anyhow::Result<()> {
+    let _alone = alone().await;
+    let (bed, running) = with_greeter("refusing").await?;
+    bed.plane_proxy
+        .rule(|asked: &Asked<'_>| match *asked.method == Method::DELETE {
+            true => Harm::Refuse(403, None),
+            false => Harm::None,
+        });
+    bed.control.delete("Component", "refusing", "greeter").await?;
+    let release = "greeter-development";
+    let says_why = |object: &DynamicObject| {
+        let all = choreo_testkit::conditions(object);
+        all.iter().any(|(type_, status, reason, message)| {
+            type_ == "Deleting"
+                && status == "True"
+                && reason == "Unreachable"
+                && message.contains("403")
+                && message.contains("left behind: ")
+                && message.contains("force-delete")
+        })
+    };
+    bed.control
+        .wait_for("Release", "refusing", release, "why it is still there", says_why)
+        .await?;
+    // All of it is there, and so is the release that knows of it.
+    assert!(!uids(&bed, "refusing").await?.is_empty());
+    bed.plane_proxy.heal();
+    bed.control.wait_gone("Release", "refusing", release).await?;
+    for kind in ["Deployment.apps", "HTTPRoute"] {
+        bed.plane.wait_gone(kind, &cell("refusing"), "greeter").await?;
+    }
+    assert_eq!(uids(&bed, "refusing").await?, BTreeMap::new());
+    end(bed, running, "refusing").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
