@@ -22,6 +22,8 @@ FROM ${PROGRAM} AS program
 FROM scratch
 COPY --from=program /program/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=program /program/choreo /choreo
+# What a start has read is given back at once and not only when something else is allocated: a third less memory at rest.
+ENV MIMALLOC_PURGE_DELAY=0
 USER 65532:65532
 EXPOSE 8081
 ENTRYPOINT ["/choreo"]

@@ -322,7 +322,7 @@ async fn a_plane_that_refuses_to_delete_is_told_and_everything_goes_once_it_does
             type_ == "Deleting"
                 && status == "True"
                 && reason == "Unreachable"
-                && message.contains("403")
+                && message.contains("on purpose")
                 && message.contains("left behind: ")
                 && message.contains("force-delete")
         })
