@@ -36,13 +36,13 @@ fn a_config_map() {
 /// writer fills with empty text.
 #[test]
 fn an_empty_list_is_written_as_the_real_server_does() {
+    let items = encode_items(("v1", "ConfigMap"), std::iter::empty::<&[u8]>()).unwrap();
     let list = encode_list(
         ("v1", "ConfigMapList"),
-        ("v1", "ConfigMap"),
         &json!({"resourceVersion": "2606"}),
-        std::iter::empty::<&[u8]>(),
-    )
-    .unwrap();
+        vec![items.into()],
+    );
+    let list = list.unwrap().concat();
     let mut expected = b"k8s\0\x0a\x13\x0a\x02v1\x12\x0dConfigMapList".to_vec();
     expected.extend_from_slice(b"\x12\x08\x0a\x06\x12\x042606\x1a\x00\x22\x00");
     assert_eq!(list, expected);
