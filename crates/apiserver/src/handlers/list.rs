@@ -38,14 +38,7 @@ pub(crate) async fn listed_as(
             let parts = binary(target, listed).await?;
             Ok(respond::parts_response(answer, StatusCode::OK, parts))
         }
-        (Transform::None, Codec::Json) if !answer.pretty => {
-            let parts = plain(target, listed).await?;
-            Ok(respond::parts_response(answer, StatusCode::OK, parts))
-        }
-        (Transform::None, _) => {
-            let whole = plain(target, listed).await?.concat();
-            respond::json(answer, StatusCode::OK, whole.into(), &[])
-        }
+        (Transform::None, _) => respond::json(answer, StatusCode::OK, plain(target, &listed).into(), &[]),
         _ => {
             let shown = transform::list(answer.transform, &target.resource, &listed, &context.query)?;
             respond::object(answer, StatusCode::OK, &shown, &[])
@@ -149,48 +142,73 @@ async fn binary(target: &Target, listed: Listed) -> Result<Vec<Bytes>> {
 }
 
 /// The list as JSON, put together from the objects' own bytes.
-async fn plain(target: &Target, listed: Listed) -> Result<Vec<Bytes>> {
-    let mut head = Vec::with_capacity(256);
-    head.extend_from_slice(b"{\"kind\":");
-    head.extend_from_slice(quote(&target.resource.list_kind).as_bytes());
-    head.extend_from_slice(b",\"apiVersion\":");
-    head.extend_from_slice(quote(&target.resource.api_version()).as_bytes());
-    head.extend_from_slice(b",\"metadata\":{\"resourceVersion\":\"");
-    head.extend_from_slice(listed.revision.to_string().as_bytes());
-    head.push(b'"');
+fn plain(target: &Target, listed: &Listed) -> Vec<u8> {
+    let size: usize = listed.items.iter().map(|item| item.text().len() + 1).sum();
+    let mut out = Vec::with_capacity(size + 256);
+    out.extend_from_slice(b"{\"kind\":");
+    out.extend_from_slice(quote(&target.resource.list_kind).as_bytes());
+    out.extend_from_slice(b",\"apiVersion\":");
+    out.extend_from_slice(quote(&target.resource.api_version()).as_bytes());
+    out.extend_from_slice(b",\"metadata\":{\"resourceVersion\":\"");
+    out.extend_from_slice(listed.revision.to_string().as_bytes());
+    out.push(b'"');
     if !listed.continue_token.is_empty() {
-        head.extend_from_slice(b",\"continue\":\"");
-        head.extend_from_slice(listed.continue_token.as_bytes());
-        head.push(b'"');
+        out.extend_from_slice(b",\"continue\":\"");
+        out.extend_from_slice(listed.continue_token.as_bytes());
+        out.push(b'"');
     }
     if let Some(remaining) = listed.remaining {
-        head.extend_from_slice(format!(",\"remainingItemCount\":{remaining}").as_bytes());
+        out.extend_from_slice(format!(",\"remainingItemCount\":{remaining}").as_bytes());
     }
-    head.extend_from_slice(b"},\"items\":[");
-    let info = target.resource.clone();
-    let items = in_shares(listed.items, move |items| {
-        let untyped = (!info.is_crd).then(|| Untyped::new(&info));
-        let size: usize = items.iter().map(|item| item.text().len() + 1).sum();
-        let mut out = Vec::with_capacity(size);
-        for (index, item) in items.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            match &untyped {
-                Some(untyped) => untyped.append(&mut out, &item.text()),
-                None => out.extend_from_slice(&item.text()),
-            }
-        }
-        Ok(out)
-    })
-    .await?;
-    let mut parts = vec![Bytes::from(head)];
-    for (index, share) in items.into_iter().enumerate() {
+    out.extend_from_slice(b"},\"items\":[");
+    let untyped = (!target.resource.is_crd).then(|| Untyped::new(&target.resource));
+    for (index, item) in listed.items.iter().enumerate() {
         if index > 0 {
-            parts.push(Bytes::from_static(b","));
+            out.push(b',');
         }
-        parts.push(share);
+        match &untyped {
+            Some(untyped) => untyped.append(&mut out, &item.text()),
+            None => out.extend_from_slice(&item.text()),
+        }
     }
-    parts.push(Bytes::from_static(b"]}\n"));
-    Ok(parts)
+    out.extend_from_slice(b"]}\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn views(count: usize) -> Vec<View> {
+        (0..count)
+            .map(|nth| View::Made(Arc::new(json!(nth)), 0))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn shares_are_all_of_it_in_order() {
+        for count in [0, 1, SHARE - 1, SHARE, 2 * SHARE + 1, 20 * SHARE + 7] {
+            let write = |items: &[View]| {
+                let texts = items.iter().map(|item| [&item.text()[..], b"\n"].concat());
+                Ok(texts.collect::<Vec<_>>().concat())
+            };
+            let parts = in_shares(views(count), write).await.unwrap();
+            let expected: String = (0..count).map(|nth| format!("{nth}\n")).collect();
+            assert_eq!(String::from_utf8(parts.concat()).unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_share_that_cannot_be_written_fails_the_list() {
+        for count in [1, 4 * SHARE] {
+            let last = count - 1;
+            let write = move |items: &[View]| match items.iter().any(|item| *item.value() == json!(last)) {
+                true => Err(ApiError::internal("not this one")),
+                false => Ok(Vec::new()),
+            };
+            assert_eq!(in_shares(views(count), write).await.unwrap_err().code, 500);
+        }
+    }
 }
