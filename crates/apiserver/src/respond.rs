@@ -184,3 +184,43 @@ fn quoted(text: &str) -> String {
     out.push('"');
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn parts_are_one_body_of_a_known_length() {
+        let parts = || {
+            ["a", "", "bc", ""]
+                .map(|part| Bytes::from_static(part.as_bytes()))
+                .to_vec()
+        };
+        let response = parts_response(Answer::JSON, StatusCode::OK, parts());
+        assert_eq!(response.body().size_hint().exact(), Some(3));
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "abc");
+        let nothing = parts_response(Answer::JSON, StatusCode::OK, Vec::new());
+        assert!(nothing.body().is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn large_parts_are_compressed_for_who_takes_it() {
+        let parts = vec![Bytes::from("x".repeat(GZIP_FROM)), Bytes::from_static(b"y")];
+        let taking = Answer {
+            gzip: true,
+            ..Answer::JSON
+        };
+        let response = parts_response(taking, StatusCode::OK, parts.clone());
+        assert_eq!(response.headers()[CONTENT_ENCODING], "gzip");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let mut text = Vec::new();
+        flate2::read::GzDecoder::new(&body[..])
+            .read_to_end(&mut text)
+            .unwrap();
+        assert_eq!(text, parts.concat());
+    }
+}
