@@ -203,6 +203,15 @@ mod tests {
         let response = parts_response(Answer::JSON, StatusCode::OK, parts());
         assert_eq!(response.body().size_hint().exact(), Some(3));
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "abc");
+        // What is left is known on the way, too.
+        let mut body = parts_response(Answer::JSON, StatusCode::OK, parts()).into_body();
+        for (part, left) in [("a", 2), ("bc", 0)] {
+            assert!(!body.is_end_stream());
+            let frame = body.frame().await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), part);
+            assert_eq!(body.size_hint().exact(), Some(left));
+        }
+        assert!(body.is_end_stream());
         let nothing = parts_response(Answer::JSON, StatusCode::OK, Vec::new());
         assert!(nothing.body().is_end_stream());
     }
