@@ -116,7 +116,7 @@ async fn answer(
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let answer = negotiate_plain(&parts.headers, &query);
     let refuse = |error: &ApiError| (respond::error(answer, error), false);
-    let user = parts.extensions.get::<UserInfo>();
+    let user = parts.extensions.remove::<UserInfo>();
     let head = parts.method == Method::HEAD;
 
     let cluster = match cluster.as_deref().or(info.cluster.as_deref()) {
@@ -128,14 +128,15 @@ async fn answer(
             None => return refuse(&ApiError::unauthorized()),
         },
     };
-    let acting = match acting(&cluster, user, &parts.headers) {
-        Ok(acting) => acting,
+    let other = match other(&cluster, user.as_ref(), &parts.headers) {
+        Ok(other) => other,
         Err(error) => return refuse(&error),
     };
+    let acting = other.as_ref().or(user.as_ref());
     let snapshot = || cluster.store().snapshot();
-    let decision = authz::authorize(acting.as_ref(), &info, parts.method.as_str(), &query, snapshot);
+    let decision = authz::authorize(acting, &info, parts.method.as_str(), &query, snapshot);
     if let Some(notes) = &notes {
-        if let Some(acting) = acting.as_ref().filter(|acting| Some(*acting) != user) {
+        if let Some(acting) = acting.filter(|acting| Some(*acting) != user.as_ref()) {
             notes.acting(acting);
         }
         let (said, reason) = match &decision {
@@ -148,7 +149,7 @@ async fn answer(
     if let Err(error) = decision {
         return refuse(&error);
     }
-    let user = acting.unwrap_or_else(UserInfo::anonymous);
+    let user = other.or(user).unwrap_or_else(UserInfo::anonymous);
     let waits = Instant::now();
     let _seat = match server.flow().enter(&user, &info).await {
         Ok(seat) => seat,
@@ -216,17 +217,16 @@ async fn answer(
     (response, panicked)
 }
 
-/// As whom the request counts: whom its headers name, if the user may act as them, or the user.
-fn acting(cluster: &Cluster, user: Option<&UserInfo>, headers: &HeaderMap) -> Result<Option<UserInfo>> {
-    let Some(user) = user else { return Ok(None) };
-    if !headers
-        .keys()
-        .any(|name| name.as_str().starts_with("impersonate-"))
-    {
-        return Ok(Some(user.clone()));
+/// As whom else the request counts: whom its headers name, if they name somebody and the user may act as them.
+fn other(cluster: &Cluster, user: Option<&UserInfo>, headers: &HeaderMap) -> Result<Option<UserInfo>> {
+    let names_somebody = || {
+        let mut names = headers.keys().map(http::HeaderName::as_str);
+        names.any(|name| name.starts_with("impersonate-"))
+    };
+    match user {
+        Some(user) if names_somebody() => rbac::effective_user(&cluster.store().snapshot(), user, headers),
+        _ => Ok(None),
     }
-    let other = rbac::effective_user(&cluster.store().snapshot(), user, headers)?;
-    Ok(Some(other.unwrap_or_else(|| user.clone())))
 }
 
 async fn route(context: Context, body: Body) -> Result<Response> {
@@ -236,7 +236,7 @@ async fn route(context: Context, body: Body) -> Result<Response> {
     if let Some(response) = health::answer(&context) {
         return Ok(response);
     }
-    if let Some(response) = backup::answer(&context).await? {
+    if let Some(response) = Box::pin(backup::answer(&context)).await? {
         return Ok(response);
     }
     discovery::answer(&context)

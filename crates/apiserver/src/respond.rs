@@ -1,6 +1,9 @@
 //! From what a handler has to an HTTP response.
 
+use std::convert::Infallible;
 use std::io::Write as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -8,6 +11,7 @@ use bytes::Bytes;
 use choreo_apimachinery::status::{ApiError, Result};
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY, WARNING};
 use http::{HeaderValue, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use serde::Serialize;
 
 use crate::negotiate::{Answer, Codec};
@@ -48,11 +52,8 @@ pub(crate) fn bytes_response(
     bytes: Bytes,
     warnings: &[String],
 ) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
+    let mut response = head(answer, status);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.codec.media_type()));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     for warning in warnings {
         if let Ok(value) = HeaderValue::from_str(&format!("299 - {}", quoted(warning))) {
             headers.append(WARNING, value);
@@ -67,6 +68,58 @@ pub(crate) fn bytes_response(
     };
     *response.body_mut() = Body::from(body);
     response
+}
+
+/// A response with bytes in the negotiated encoding that are not in one piece.
+pub(crate) fn parts_response(answer: Answer, status: StatusCode, parts: Vec<Bytes>) -> Response {
+    let left = parts.iter().map(|part| part.len() as u64).sum();
+    if answer.gzip && left >= GZIP_FROM as u64 {
+        return bytes_response(answer, status, parts.concat().into(), &[]);
+    }
+    let mut response = head(answer, status);
+    *response.body_mut() = Body::new(Parts {
+        parts: parts.into_iter(),
+        left,
+    });
+    response
+}
+
+fn head(answer: Answer, status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.codec.media_type()));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// A body of several pieces, whose length is known all the same.
+struct Parts {
+    parts: std::vec::IntoIter<Bytes>,
+    /// Bytes that are still to come.
+    left: u64,
+}
+
+impl HttpBody for Parts {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Infallible>>> {
+        let part = self.parts.find(|part| !part.is_empty());
+        self.left -= part.as_ref().map_or(0, |part| part.len() as u64);
+        Poll::Ready(part.map(|part| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
 }
 
 /// A response with an error's `Status`.
@@ -130,4 +183,53 @@ fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn parts_are_one_body_of_a_known_length() {
+        let parts = || {
+            ["a", "", "bc", ""]
+                .map(|part| Bytes::from_static(part.as_bytes()))
+                .to_vec()
+        };
+        let response = parts_response(Answer::JSON, StatusCode::OK, parts());
+        assert_eq!(response.body().size_hint().exact(), Some(3));
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "abc");
+        // What is left is known on the way, too.
+        let mut body = parts_response(Answer::JSON, StatusCode::OK, parts()).into_body();
+        for (part, left) in [("a", 2), ("bc", 0)] {
+            assert!(!body.is_end_stream());
+            let frame = body.frame().await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), part);
+            assert_eq!(body.size_hint().exact(), Some(left));
+        }
+        assert!(body.is_end_stream());
+        let nothing = parts_response(Answer::JSON, StatusCode::OK, Vec::new());
+        assert!(nothing.body().is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn large_parts_are_compressed_for_who_takes_it() {
+        let parts = vec![Bytes::from("x".repeat(GZIP_FROM)), Bytes::from_static(b"y")];
+        let taking = Answer {
+            gzip: true,
+            ..Answer::JSON
+        };
+        let response = parts_response(taking, StatusCode::OK, parts.clone());
+        assert_eq!(response.headers()[CONTENT_ENCODING], "gzip");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let mut text = Vec::new();
+        flate2::read::GzDecoder::new(&body[..])
+            .read_to_end(&mut text)
+            .unwrap();
+        assert_eq!(text, parts.concat());
+    }
 }

@@ -225,7 +225,7 @@ impl Cluster {
             prepared.push(match write {
                 Write::Create { key, value } => Prepared::Create {
                     key,
-                    value: Encoded::new(value).map_err(|error| (nth, error))?,
+                    value: Encoded::new(value).map_err(|error| (nth, error))?.text_only(),
                 },
                 Write::Update { key, value, expect } => Prepared::Update {
                     key,

@@ -171,7 +171,8 @@ fn digits(number: u64) -> usize {
 
 /// A value that is ready to be written but for its revision. Made in the caller's task, so that the writer thread only copies.
 pub(crate) struct Encoded {
-    value: Value,
+    /// The parsed form, if somebody is likely to want it soon.
+    value: Option<Value>,
     text: Vec<u8>,
     version_at: usize,
 }
@@ -204,15 +205,22 @@ impl Encoded {
             return Err(WriteError::Invalid("it is larger than 4 GiB".into()));
         }
         Ok(Self {
-            value,
+            value: Some(value),
             text,
             version_at,
         })
     }
 
+    /// Without the parsed form, which ends here, in the thread that made it: that is much cheaper than to have another thread
+    /// drop it later. For new objects: most of what reads them reads the text.
+    pub(crate) fn text_only(mut self) -> Self {
+        self.value = None;
+        self
+    }
+
     pub(crate) fn finish(self, key: Key, revision: u64, created: Option<u64>) -> Object {
         let Self {
-            mut value,
+            value,
             text,
             version_at,
         } = self;
@@ -221,9 +229,6 @@ impl Encoded {
         json.extend_from_slice(&text[..version_at]);
         json.extend_from_slice(number.as_bytes());
         json.extend_from_slice(&text[version_at..]);
-        if let Some(version) = value.pointer_mut("/metadata/resourceVersion") {
-            *version = Value::String(number);
-        }
         let object = Object::load(
             key,
             revision,
@@ -231,7 +236,12 @@ impl Encoded {
             version_at as u32,
             json.into(),
         );
-        object.keep(&Arc::new(value));
+        if let Some(mut value) = value {
+            if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
+                metadata.insert("resourceVersion".into(), Value::String(number));
+            }
+            object.keep(&Arc::new(value));
+        }
         object
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     set::Set,
@@ -121,7 +121,7 @@ impl Managers {
     /// The entries in the order of the API: appliers before updaters, older before newer, then by name.
     pub(super) fn write(&self) -> Value {
         let mut entries: Vec<(&Identity, &Entry)> = self.0.iter().collect();
-        entries.sort_by_key(|(identity, entry)| {
+        entries.sort_by_cached_key(|(identity, entry)| {
             (
                 !identity.applied,
                 seconds(entry),
@@ -133,22 +133,21 @@ impl Managers {
         entries
             .into_iter()
             .map(|(identity, entry)| {
-                let mut written = json!({
-                    "manager": identity.manager,
-                    "operation": if identity.applied { "Apply" } else { "Update" },
-                    "apiVersion": entry.version,
-                    "fieldsType": "FieldsV1",
-                    "fieldsV1": entry.set.to_fields(),
-                });
-                if let Some(map) = written.as_object_mut() {
-                    if let Some(time) = &entry.time {
-                        map.insert("time".into(), time.as_str().into());
-                    }
-                    if !identity.subresource.is_empty() {
-                        map.insert("subresource".into(), identity.subresource.as_str().into());
-                    }
+                let text = |key: &str, text: &str| (key.to_owned(), Value::from(text));
+                let operation = if identity.applied { "Apply" } else { "Update" };
+                let mut written = Map::from_iter([
+                    text("apiVersion", &entry.version),
+                    text("fieldsType", "FieldsV1"),
+                    // Moved: a macro would copy it.
+                    ("fieldsV1".to_owned(), entry.set.to_fields()),
+                    text("manager", &identity.manager),
+                    text("operation", operation),
+                ]);
+                if !identity.subresource.is_empty() {
+                    written.extend([text("subresource", &identity.subresource)]);
                 }
-                written
+                written.extend(entry.time.as_deref().map(|time| text("time", time)));
+                Value::Object(written)
             })
             .collect()
     }
@@ -180,7 +179,9 @@ impl Managers {
 
     /// Takes what the change touches from all managers but `me`, and drops those who are left with nothing.
     pub(super) fn yield_to(&mut self, me: &Identity, change: &Comparison) {
-        if change.modified.is_empty() && change.added.is_empty() && change.removed.is_empty() {
+        if self.0.is_empty()
+            || (change.modified.is_empty() && change.added.is_empty() && change.removed.is_empty())
+        {
             return;
         }
         let mut touched = change.modified.union(&change.added);
@@ -204,16 +205,12 @@ impl Managers {
 
     /// Merges the oldest updates of a version into one entry until there are few enough.
     pub(super) fn cap(&mut self) {
-        let mut updates: Vec<Identity> = self
-            .0
-            .keys()
-            .filter(|identity| !identity.applied)
-            .cloned()
-            .collect();
-        let mut excess = updates.len().saturating_sub(MAX_UPDATE_MANAGERS);
+        let updates = self.0.keys().filter(|identity| !identity.applied);
+        let mut excess = updates.clone().count().saturating_sub(MAX_UPDATE_MANAGERS);
         if excess == 0 {
             return;
         }
+        let mut updates: Vec<Identity> = updates.cloned().collect();
         updates.sort_by_cached_key(|identity| (self.0.get(identity).map(seconds), identity.clone()));
         let mut first = BTreeMap::<String, Identity>::new();
         for identity in updates {

@@ -33,6 +33,7 @@ use self::{
     walk::Comparison,
 };
 use crate::{
+    pointer::at,
     registry::ResourceInfo,
     schema::{Schema, Type},
     status::{ApiError, Reason, Result},
@@ -167,7 +168,7 @@ fn replaced(view: View<'_>, config: &Value, path: &str) -> Option<String> {
 pub fn update(info: &ResourceInfo, live: Option<&Value>, new: &mut Value, manager: &Manager<'_>) {
     let of = |object: Option<&Value>| {
         object
-            .and_then(|o| o.pointer("/metadata/managedFields"))
+            .and_then(|o| at(o, "/metadata/managedFields"))
             .cloned()
             .unwrap_or(Value::Null)
     };
@@ -194,7 +195,7 @@ pub fn update(info: &ResourceInfo, live: Option<&Value>, new: &mut Value, manage
     let me = Identity::update(manager.name, &info.api_version(), manager.subresource);
     match changed_by(info, view, live, new, manager.subresource) {
         Ok(change) => {
-            take_over(&mut managers, &me, &change, info, manager);
+            take_over(&mut managers, me, change, info, manager);
             managers.cap();
             managers::put(new, &managers);
         }
@@ -212,8 +213,8 @@ pub fn update(info: &ResourceInfo, live: Option<&Value>, new: &mut Value, manage
 /// Gives an updater what it changed.
 fn take_over(
     managers: &mut Managers,
-    me: &Identity,
-    change: &Comparison,
+    me: Identity,
+    change: Comparison,
     info: &ResourceInfo,
     manager: &Manager<'_>,
 ) {
@@ -222,14 +223,15 @@ fn take_over(
         manager: String::new(),
         ..me.clone()
     };
-    managers.yield_to(&nobody, change);
-    let mut mine = change.modified.union(&change.added);
+    managers.yield_to(&nobody, &change);
+    let mut mine = change.modified;
+    mine.add(change.added);
     mine.remove_prefixes(ignored(info, manager.subresource));
     mine.subtract(never_managed());
     if mine.is_empty() {
         return;
     }
-    let entry = managers.0.entry(me.clone()).or_default();
+    let entry = managers.0.entry(me).or_default();
     entry.set.add(mine);
     entry.version = info.api_version();
     entry.time = Some(manager.time.to_owned());
@@ -284,7 +286,7 @@ impl Applier<'_> {
         );
         let change = changed_by(self.info, self.view, None, live, self.manager.subresource)
             .map_err(|why| internal(format!("failed to create manager for existing fields: {why}")))?;
-        take_over(managers, &me, &change, self.info, self.manager);
+        take_over(managers, me, change, self.info, self.manager);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::pointer::at;
 use crate::registry::ResourceInfo;
 
 /// Prepares a new object that has its metadata (name, uid) and defaults: fields that clients may not set are reset, fields
@@ -83,10 +84,7 @@ fn is_absent(value: Option<&Value>) -> bool {
 }
 
 fn text<'v>(object: &'v Value, pointer: &str) -> &'v str {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    at(object, pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Guaranteed if every container limits CPU and memory and requests just that, BestEffort if none asks for anything.

@@ -9,6 +9,7 @@ use super::ParseError;
 use super::parse::parse;
 use crate::field::{FieldError, FieldPath};
 use crate::meta::names;
+use crate::pointer::at;
 
 /// How a requirement relates a label to its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,7 +265,7 @@ impl LabelSelector {
     /// Whether this object is selected by its `metadata.labels`.
     #[must_use]
     pub fn matches_object(&self, object: &Value) -> bool {
-        self.is_everything() || self.matches(object.pointer("/metadata/labels").and_then(Value::as_object))
+        self.is_everything() || self.matches(at(object, "/metadata/labels").and_then(Value::as_object))
     }
 
     /// Whether an object is selected whose labels are given by `lookup`.

@@ -32,7 +32,7 @@
 //! | memory per object and watcher | `memory per ConfigMap`, `memory per watcher` |
 //!
 //! Everything goes into a namespace and a definition of its own, which are deleted afterwards. `--pid` (several, for a server
-//! with a database beside it) reports the memory of processes of this machine.
+//! with a database beside it) reports the memory and processor time of processes of this machine.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -60,7 +60,7 @@ const USAGE: &str = "usage: cargo bench -p choreo-apiserver --bench load -- --ku
   --rate N           writes a second whose way to the watchers is timed, for ten seconds; 0 for none [200]
   --definitions N    definitions that are created one after another [50]
   --only A,B         scenes: crd, create, get, list, watch, apply, custom, delete
-  --pid N            process whose memory is reported; may be given several times";
+  --pid N            process whose memory and processor time are reported; may be given several times";
 
 /// What the command line asks for.
 pub(crate) struct Settings {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::Settings;
 use crate::server::{Server, restart, start};
-use crate::target::{Outcome, Target, Times, memory, ms};
+use crate::target::{Outcome, Target, Times, memory, ms, processor};
 
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
@@ -20,7 +20,7 @@ const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 /// How long writes come at a rate.
 const PACED_SECONDS: usize = 10;
 /// Lists are taken so often; the median is told.
-const LISTS: usize = 5;
+const LISTS: usize = 21;
 
 fn config_maps() -> String {
     format!("/api/v1/namespaces/{NAMESPACE}/configmaps")
@@ -62,6 +62,7 @@ async fn scenes(settings: &Settings, server: &mut Option<Server>, target: &mut T
     }
     if settings.wants("create") {
         let before = used(settings);
+        let spent = Spent::begin(settings);
         let times = target
             .each(settings.clients, settings.objects, |target, nth| async move {
                 let text = config_map_text(&format!("cm-{nth}"));
@@ -69,6 +70,7 @@ async fn scenes(settings: &Settings, server: &mut Option<Server>, target: &mut T
             })
             .await?;
         tell("create ConfigMaps", &times.rate());
+        spent.tell(settings, settings.objects);
         tell_memory(settings, "with ConfigMaps");
         tell_each(settings, "memory per ConfigMap", before, settings.objects);
         let what = format!("start with {} objects", settings.objects);
@@ -77,6 +79,7 @@ async fn scenes(settings: &Settings, server: &mut Option<Server>, target: &mut T
     }
     if settings.wants("get") {
         let count = settings.objects.max(1);
+        let spent = Spent::begin(settings);
         let times = target
             .each(settings.clients, count, |target, nth| async move {
                 let path = format!("{}/cm-{nth}", config_maps());
@@ -84,13 +87,14 @@ async fn scenes(settings: &Settings, server: &mut Option<Server>, target: &mut T
             })
             .await?;
         tell("get ConfigMaps", &times.rate());
+        spent.tell(settings, count);
     }
     if settings.wants("list") {
         for (name, accept) in [
             ("list ConfigMaps, JSON", JSON),
             ("list ConfigMaps, protobuf", PROTOBUF),
         ] {
-            list(target, name, &config_maps(), accept).await?;
+            list(settings, target, name, &config_maps(), accept).await?;
         }
     }
     if settings.wants("watch") {
@@ -135,6 +139,7 @@ async fn custom(settings: &Settings, target: &Target) -> Outcome<()> {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     if settings.wants("custom") {
+        let spent = Spent::begin(settings);
         let times = target
             .each(settings.clients, settings.objects, |target, nth| async move {
                 let text = thing_text(&format!("t-{nth}"), nth);
@@ -142,9 +147,11 @@ async fn custom(settings: &Settings, target: &Target) -> Outcome<()> {
             })
             .await?;
         tell("create custom resources", &times.rate());
-        list(target, "list custom resources", &things(), JSON).await?;
+        spent.tell(settings, settings.objects);
+        list(settings, target, "list custom resources", &things(), JSON).await?;
     }
     if settings.wants("apply") {
+        let spent = Spent::begin(settings);
         let times = target
             .each(settings.clients, settings.objects, |target, nth| async move {
                 let path = format!("{}/t-{nth}?fieldManager=load&force=true", things());
@@ -154,17 +161,25 @@ async fn custom(settings: &Settings, target: &Target) -> Outcome<()> {
             })
             .await?;
         tell("apply custom resources", &times.rate());
+        spent.tell(settings, settings.objects);
     }
     tell_memory(settings, "with custom resources");
     Ok(())
 }
 
-async fn list(target: &Target, name: &str, path: &str, accept: &'static str) -> Outcome<()> {
+async fn list(
+    settings: &Settings,
+    target: &Target,
+    name: &str,
+    path: &str,
+    accept: &'static str,
+) -> Outcome<()> {
     let mut times = Vec::new();
     let mut size = 0;
+    let spent = Spent::begin(settings);
     for _ in 0..LISTS {
         let begun = Instant::now();
-        size = target.get(path, accept).await?.len();
+        size = target.length(path, accept).await?;
         times.push(begun.elapsed());
     }
     let times = Times::new(times, Duration::ZERO);
@@ -172,6 +187,7 @@ async fn list(target: &Target, name: &str, path: &str, accept: &'static str) -> 
         name,
         &format!("median {} for {} KiB", ms(times.percentile(50)), size / 1024),
     );
+    spent.tell(settings, LISTS);
     Ok(())
 }
 
@@ -183,11 +199,13 @@ async fn watch(settings: &Settings, target: &Target) -> Outcome<()> {
     let watchers = Watchers::start(settings, target, "watch", settings.writes).await?;
     tell_memory(settings, &format!("with {} watchers", settings.watchers));
     tell_each(settings, "memory per watcher", before, settings.watchers);
+    let spent = Spent::begin(settings);
     for nth in 0..settings.writes {
         let value = watched("watch", nth, watchers.epoch.elapsed());
         target.post(&config_maps(), &value).await?;
     }
     tell(&what, &watchers.times().await?.spread());
+    spent.tell(settings, settings.writes);
 
     if settings.rate == 0 {
         return Ok(());
@@ -395,6 +413,39 @@ fn pids(settings: &Settings) -> Vec<u32> {
 /// Resident memory of all of them, in KiB.
 fn used(settings: &Settings) -> u64 {
     pids(settings).into_iter().filter_map(memory).sum()
+}
+
+/// Processor time, which says more than the clock on a machine that others use as well.
+struct Spent {
+    server: Duration,
+    client: Duration,
+}
+
+impl Spent {
+    fn begin(settings: &Settings) -> Spent {
+        let of = |pid: &str| processor(pid).unwrap_or_default();
+        Spent {
+            server: pids(settings).iter().map(|pid| of(&pid.to_string())).sum(),
+            client: of("self"),
+        }
+    }
+
+    /// Tells what has been spent since, for each of so many.
+    fn tell(&self, settings: &Settings, count: usize) {
+        let now = Spent::begin(settings);
+        let each = |before: Duration, now: Duration| {
+            now.saturating_sub(before).as_secs_f64() * 1e6 / count.max(1) as f64
+        };
+        let client = each(self.client, now.client);
+        let server = match pids(settings).is_empty() {
+            true => String::new(),
+            false => format!("server {:.0} us, ", each(self.server, now.server)),
+        };
+        tell(
+            "  processor time for each",
+            &format!("{server}client {client:.0} us"),
+        );
+    }
 }
 
 fn tell_memory(settings: &Settings, when: &str) {

@@ -36,18 +36,45 @@ impl Target {
         headers: &[(&'static str, &'static str)],
         body: Vec<u8>,
     ) -> Outcome<(u16, Vec<u8>)> {
+        let mut answer = Vec::new();
+        let take = |chunk: &[u8]| answer.extend_from_slice(chunk);
+        let status = self.exchange(method, path, headers, body, take).await?;
+        Ok((status, answer))
+    }
+
+    /// Sends a request and gives each piece of the answer to `take`. Gives the status.
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &'static str)],
+        body: Vec<u8>,
+        mut take: impl FnMut(&[u8]),
+    ) -> Outcome<u16> {
         let idle = self.idle.lock().pop().filter(Line::is_open);
         let mut line = match idle {
             Some(line) => line,
             None => Line::open(&self.address).await?,
         };
         let status = line.send(&self.address, method, path, headers, body).await?;
-        let mut answer = Vec::new();
         while let Some(chunk) = line.chunk().await? {
-            answer.extend_from_slice(&chunk);
+            take(&chunk);
         }
         self.idle.lock().push(line);
-        Ok((status, answer))
+        Ok(status)
+    }
+
+    /// Reads the whole answer without keeping it. Gives its length.
+    pub(crate) async fn length(&self, path: &str, accept: &'static str) -> Outcome<usize> {
+        let mut length = 0;
+        let take = |chunk: &[u8]| length += chunk.len();
+        match self
+            .exchange(Method::GET, path, &[("accept", accept)], Vec::new(), take)
+            .await?
+        {
+            200 => Ok(length),
+            status => Err(format!("GET {path}: {status}")),
+        }
     }
 
     /// Sends a request whose answer is read as it comes, on a connection of its own.
@@ -173,4 +200,14 @@ pub(crate) fn memory(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
     line.trim().split(' ').next()?.parse::<u64>().ok()
+}
+
+/// Processor time that a process has had, in user space and kernel together; `self` is this one.
+pub(crate) fn processor(pid: &str) -> Option<Duration> {
+    // The name of the program, in brackets, may contain spaces. What follows begins with the third field.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields = stat.rsplit(')').next()?;
+    let ticks = |nth: usize| fields.split_whitespace().nth(nth)?.parse::<u64>().ok();
+    // Ticks of Linux are hundredths of a second wherever there is a /proc.
+    Some(Duration::from_millis(10 * (ticks(11)? + ticks(12)?)))
 }

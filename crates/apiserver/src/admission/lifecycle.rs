@@ -3,10 +3,9 @@
 
 use choreo_apimachinery::status::{ApiError, Result, StatusCause};
 use choreo_store::Key;
-use serde_json::Value;
 
 use super::Operation;
-use crate::verbs::Target;
+use crate::verbs::{self, Target};
 
 /// Namespaces that cannot be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -39,11 +38,7 @@ pub(super) fn admit(target: &Target, operation: Operation, subresource: &str, na
         return Ok(());
     }
     let found = found.value();
-    if found
-        .pointer("/metadata/deletionTimestamp")
-        .is_some_and(|t| !t.is_null())
-        || found.pointer("/status/phase").and_then(Value::as_str) == Some("Terminating")
-    {
+    if verbs::is_deleting(&found) || verbs::text(&found, "/status/phase") == "Terminating" {
         let why =
             format!("unable to create new content in namespace {namespace} because it is being terminated");
         let mut error = ApiError::forbidden(&info.group, &info.plural, name, &why);

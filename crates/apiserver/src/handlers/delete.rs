@@ -50,5 +50,5 @@ pub(super) async fn delete_collection(context: &Context, target: &Target, body: 
         &list_options.field_selector,
     )?;
     let listed = verbs::delete_collection(target, &list_options, &filter, &options).await?;
-    list::listed_as(context, answer, target, &listed)
+    list::listed_as(context, answer, target, listed).await
 }

@@ -1,6 +1,9 @@
 //! GET of a collection.
 
+use std::sync::Arc;
+
 use axum::response::Response;
+use bytes::Bytes;
 use choreo_apimachinery::field::quote;
 use choreo_apimachinery::registry::ResourceInfo;
 use choreo_apimachinery::status::{ApiError, Result};
@@ -12,7 +15,7 @@ use crate::negotiate::{Answer, Codec, Transform, protobuf};
 use crate::request::ListOptions;
 use crate::respond;
 use crate::transform;
-use crate::verbs::{self, Filter, Listed, Target};
+use crate::verbs::{self, Filter, Listed, Target, View};
 
 /// Answers with the selected objects of a collection.
 pub(super) async fn list(context: &Context, target: &Target) -> Result<Response> {
@@ -20,27 +23,64 @@ pub(super) async fn list(context: &Context, target: &Target) -> Result<Response>
     let options = ListOptions::parse(&context.query, false)?;
     let filter = Filter::parse(&target.resource, &options.label_selector, &options.field_selector)?;
     let listed = verbs::list(target, &options, &filter).await?;
-    listed_as(context, answer, target, &listed)
+    listed_as(context, answer, target, listed).await
 }
 
 /// Answers with a list in the negotiated form.
-pub(crate) fn listed_as(
+pub(crate) async fn listed_as(
     context: &Context,
     answer: Answer,
     target: &Target,
-    listed: &Listed,
+    listed: Listed,
 ) -> Result<Response> {
     match (answer.transform, answer.codec) {
         (Transform::None, Codec::Protobuf) => {
-            let bytes = binary(target, listed)?;
-            Ok(respond::bytes_response(answer, StatusCode::OK, bytes.into(), &[]))
+            let parts = binary(target, listed).await?;
+            Ok(respond::parts_response(answer, StatusCode::OK, parts))
         }
-        (Transform::None, _) => respond::json(answer, StatusCode::OK, plain(target, listed).into(), &[]),
+        (Transform::None, _) => respond::json(answer, StatusCode::OK, plain(target, &listed).into(), &[]),
         _ => {
-            let shown = transform::list(answer.transform, &target.resource, listed, &context.query)?;
+            let shown = transform::list(answer.transform, &target.resource, &listed, &context.query)?;
             respond::object(answer, StatusCode::OK, &shown, &[])
         }
     }
+}
+
+/// Objects that are encoded in one go. Encoding them takes about as long as handing over to another thread ten times.
+const SHARE: usize = 512;
+
+/// Most threads that encode one list.
+const SHARES: usize = 4;
+
+/// Encodes the objects of a list, a large one's in shares at the same time: nothing can be sent before all of them are encoded,
+/// since the length comes first, and no worker that serves others is kept from it for milliseconds. What `encode` gave, in order.
+async fn in_shares(
+    items: Vec<View>,
+    encode: impl Fn(&[View]) -> Result<Vec<u8>> + Clone + Send + 'static,
+) -> Result<Vec<Bytes>> {
+    let shares = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(SHARES)
+        .min(items.len() / SHARE);
+    if shares == 0 {
+        return Ok(vec![encode(&items)?.into()]);
+    }
+    let each = items.len().div_ceil(shares);
+    let items = Arc::new(items);
+    let tasks: Vec<_> = (0..shares)
+        .map(|nth| {
+            let (items, encode) = (items.clone(), encode.clone());
+            tokio::task::spawn_blocking(move || {
+                let end = items.len().min((nth + 1) * each);
+                encode(items.get(nth * each..end).unwrap_or_default())
+            })
+        })
+        .collect();
+    let mut parts = Vec::with_capacity(shares);
+    for task in tasks {
+        parts.push(task.await.map_err(ApiError::internal)??.into());
+    }
+    Ok(parts)
 }
 
 /// Leaves out what the list says already: objects of built-in kinds are listed without `apiVersion` and `kind`.
@@ -88,22 +128,22 @@ impl Untyped {
 }
 
 /// The list as protobuf.
-fn binary(target: &Target, listed: &Listed) -> Result<Vec<u8>> {
-    let info = &target.resource;
+async fn binary(target: &Target, listed: Listed) -> Result<Vec<Bytes>> {
+    let info = target.resource.clone();
     let api_version = info.api_version();
-    protobuf::encode_list(
-        (&api_version, &info.list_kind),
-        (&api_version, &info.kind),
-        &transform::list_metadata(listed),
-        listed.items.iter().map(verbs::View::json),
-    )
-    .map_err(ApiError::internal)
+    let metadata = transform::list_metadata(&listed);
+    let items = in_shares(listed.items, move |items| {
+        let of = (info.api_version(), info.kind.as_str());
+        protobuf::encode_items((&of.0, of.1), items.iter().map(View::text)).map_err(ApiError::internal)
+    })
+    .await?;
+    protobuf::encode_list((&api_version, &target.resource.list_kind), &metadata, items)
+        .map_err(ApiError::internal)
 }
 
 /// The list as JSON, put together from the objects' own bytes.
 fn plain(target: &Target, listed: &Listed) -> Vec<u8> {
-    let items: Vec<bytes::Bytes> = listed.items.iter().map(verbs::View::json).collect();
-    let size: usize = items.iter().map(|item| item.len() + 1).sum();
+    let size: usize = listed.items.iter().map(|item| item.text().len() + 1).sum();
     let mut out = Vec::with_capacity(size + 256);
     out.extend_from_slice(b"{\"kind\":");
     out.extend_from_slice(quote(&target.resource.list_kind).as_bytes());
@@ -122,15 +162,53 @@ fn plain(target: &Target, listed: &Listed) -> Vec<u8> {
     }
     out.extend_from_slice(b"},\"items\":[");
     let untyped = (!target.resource.is_crd).then(|| Untyped::new(&target.resource));
-    for (index, item) in items.iter().enumerate() {
+    for (index, item) in listed.items.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
         match &untyped {
-            Some(untyped) => untyped.append(&mut out, item),
-            None => out.extend_from_slice(item),
+            Some(untyped) => untyped.append(&mut out, &item.text()),
+            None => out.extend_from_slice(&item.text()),
         }
     }
     out.extend_from_slice(b"]}\n");
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn views(count: usize) -> Vec<View> {
+        (0..count)
+            .map(|nth| View::Made(Arc::new(json!(nth)), 0))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn shares_are_all_of_it_in_order() {
+        for count in [0, 1, SHARE - 1, SHARE, 2 * SHARE + 1, 20 * SHARE + 7] {
+            let write = |items: &[View]| {
+                let texts = items.iter().map(|item| [&item.text()[..], b"\n"].concat());
+                Ok(texts.collect::<Vec<_>>().concat())
+            };
+            let parts = in_shares(views(count), write).await.unwrap();
+            let expected: String = (0..count).map(|nth| format!("{nth}\n")).collect();
+            assert_eq!(String::from_utf8(parts.concat()).unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_share_that_cannot_be_written_fails_the_list() {
+        for count in [1, 4 * SHARE] {
+            let last = count - 1;
+            let write = move |items: &[View]| match items.iter().any(|item| *item.value() == json!(last)) {
+                true => Err(ApiError::internal("not this one")),
+                false => Ok(Vec::new()),
+            };
+            assert_eq!(in_shares(views(count), write).await.unwrap_err().code, 500);
+        }
+    }
 }

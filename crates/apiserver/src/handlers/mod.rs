@@ -65,26 +65,27 @@ pub(crate) async fn resource(context: Context, body: HttpBody) -> Result<Respons
             return Ok(respond::page_not_found());
         }
         let body = read_body(&context.headers, body).await?;
-        return subresource(&context, &target, &body).await;
+        return Box::pin(subresource(&context, &target, &body)).await;
     }
     check_verb(&context, resource)?;
     if info.group == metrics::GROUP
         && let Some(access) = context.cluster.pods()
     {
-        return metrics::answer(&context, &target, &**access).await;
+        return Box::pin(metrics::answer(&context, &target, &**access)).await;
     }
+    // In boxes: a future is as large as the largest that it waits for, and this one is moved several times before it runs.
     match info.verb {
         Verb::Get => get::get(&context, &target).await,
-        Verb::List => list::list(&context, &target).await,
-        Verb::Watch => watch::watch(&context, &target).await,
+        Verb::List => Box::pin(list::list(&context, &target)).await,
+        Verb::Watch => Box::pin(watch::watch(&context, &target)).await,
         verb => {
             let body = read_body(&context.headers, body).await?;
             match verb {
-                Verb::Create => create::create(&context, &target, &body).await,
-                Verb::Update => update::update(&context, &target, Subresource::Main, &body).await,
-                Verb::Patch => patch::patch(&context, &target, Subresource::Main, &body).await,
-                Verb::Delete => delete::delete(&context, &target, &body).await,
-                Verb::DeleteCollection => delete::delete_collection(&context, &target, &body).await,
+                Verb::Create => Box::pin(create::create(&context, &target, &body)).await,
+                Verb::Update => Box::pin(update::update(&context, &target, Subresource::Main, &body)).await,
+                Verb::Patch => Box::pin(patch::patch(&context, &target, Subresource::Main, &body)).await,
+                Verb::Delete => Box::pin(delete::delete(&context, &target, &body)).await,
+                Verb::DeleteCollection => Box::pin(delete::delete_collection(&context, &target, &body)).await,
                 _ => Err(ApiError::method_not_allowed()),
             }
         }

@@ -303,7 +303,7 @@ impl Frames {
                     Err(error) => self.put(buffer, "ERROR", &ApiError::internal(error).to_value()),
                 }
             }
-            (Transform::None, _) => json_frame(buffer, kind, &view.json()),
+            (Transform::None, _) => json_frame(buffer, kind, &view.text()),
             _ => {
                 let shown = transform::object(self.transform, &self.target.resource, view, &self.query);
                 let mut shown = shown.unwrap_or_else(|error| error.to_value());

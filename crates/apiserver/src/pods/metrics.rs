@@ -114,7 +114,7 @@ pub(crate) async fn answer(context: &Context, target: &Target, access: &dyn PodA
                 continue_token: String::new(),
                 remaining: None,
             };
-            handlers::listed_as(context, answer, target, &listed)
+            handlers::listed_as(context, answer, target, listed).await
         }
         _ => Err(ApiError::method_not_supported(
             GROUP,

@@ -31,7 +31,7 @@ pub async fn create(target: &Target, body: Value, options: &CreateOptions) -> Re
 /// object's `managedFields` are right as they are.
 pub(super) async fn create_decoded(
     target: &Target,
-    object: Value,
+    mut object: Value,
     options: &CreateOptions,
     subresource: &str,
     track: bool,
@@ -45,7 +45,12 @@ pub(super) async fn create_decoded(
     };
     loop {
         tries -= 1;
-        let mut attempt = object.clone();
+        // Only another try would need it once more.
+        let mut attempt = if tries > 0 {
+            object.clone()
+        } else {
+            std::mem::take(&mut object)
+        };
         if !named && !prefix.is_empty() {
             metadata_mut(&mut attempt).insert("name".to_owned(), metadata::generate_name(&prefix).into());
         }

@@ -173,8 +173,15 @@ pub(super) fn fill_new(object: &mut Value) {
     ] {
         metadata.remove(field);
     }
-    metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
+    metadata.insert("uid".to_owned(), new_uid().into());
     metadata.insert("creationTimestamp".to_owned(), now().into());
+}
+
+/// A random UUID. From this thread's generator, which is a cryptographic one: the kernel's takes a call for each.
+fn new_uid() -> String {
+    uuid::Builder::from_random_bytes(rand::random())
+        .into_uuid()
+        .to_string()
 }
 
 /// A name from `metadata.generateName`: the prefix and five random characters, of an alphabet without vowels.

@@ -21,8 +21,10 @@ mod strategy;
 mod update;
 mod webhook;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use choreo_apimachinery::pointer::at;
 use choreo_apimachinery::registry::ResourceInfo;
 use choreo_apimachinery::status::{ApiError, Result};
 use choreo_store::{Key, Object};
@@ -242,6 +244,14 @@ impl View {
         }
     }
 
+    /// The object as JSON text, for one who only looks at it: of many objects, counting who has each would cost more than that.
+    pub(crate) fn text(&self) -> Cow<'_, [u8]> {
+        match self {
+            View::Stored(object) | View::Foreign(object) => Cow::Borrowed(&object.json()[..]),
+            View::Made(value, _) => Cow::Owned(serde_json::to_vec(&**value).unwrap_or_default()),
+        }
+    }
+
     /// The revision of the last change; 0 for what is not stored.
     pub fn revision(&self) -> u64 {
         match self {
@@ -274,14 +284,12 @@ impl Written {
 
 /// The text of a field, empty when it is missing.
 pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    at(value, pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Whether the object is being deleted.
 pub(crate) fn is_deleting(object: &Value) -> bool {
-    object
-        .pointer("/metadata/deletionTimestamp")
-        .is_some_and(|t| !t.is_null())
+    at(object, "/metadata/deletionTimestamp").is_some_and(|t| !t.is_null())
 }
 
 /// The object's metadata, made if missing.

@@ -1,6 +1,7 @@
 //! Label and field selectors over objects.
 
 use choreo_apimachinery::field::quote;
+use choreo_apimachinery::pointer::at;
 use choreo_apimachinery::registry::ResourceInfo;
 use choreo_apimachinery::selector::{FieldSelector, LabelSelector};
 use choreo_apimachinery::status::{ApiError, Result};
@@ -107,7 +108,7 @@ impl Filter {
         if self.everything {
             return true;
         }
-        let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
+        let labels = at(object, "/metadata/labels").and_then(Value::as_object);
         self.labels.matches(labels)
             && self
                 .fields

@@ -18,7 +18,7 @@ use serde::de::Deserializer;
 use serde_json::Value;
 
 use self::table::Table;
-use self::wire::{Field, Fields, put_bytes, put_nested};
+use self::wire::{Field, Fields, put_bytes, put_nested, put_raw_varint, put_tag_of_bytes};
 use self::write::Writer;
 
 /// What every document begins with.
@@ -104,33 +104,46 @@ fn written<'de>(
     Ok(writer.out)
 }
 
-/// Writes a list, object by object. `of` is the `apiVersion` and kind of the list, `items` those of its objects and their JSON
-/// texts.
-pub(crate) fn encode_list<T: AsRef<[u8]>>(
-    of: (&str, &str),
-    item_kind: (&str, &str),
-    metadata: &Value,
+/// Writes objects as the members of a list. `kind` is their `apiVersion` and kind, `items` are their JSON texts.
+pub(crate) fn encode_items<T: AsRef<[u8]>>(
+    kind: (&str, &str),
     items: impl ExactSizeIterator<Item = T>,
 ) -> Result<Vec<u8>, Unwritable> {
-    let table = Table::get();
-    let unknown = |kind: &str| Unwritable(format!("no message is known for {kind}"));
-    let list_meta = table
-        .named("meta.v1.ListMeta")
-        .ok_or_else(|| unknown("ListMeta"))?;
-    let item = table
-        .of_kind(item_kind.0, item_kind.1)
-        .ok_or_else(|| unknown(item_kind.1))?;
+    let item = Table::get()
+        .of_kind(kind.0, kind.1)
+        .ok_or_else(|| Unwritable(format!("no message is known for {}", kind.1)))?;
     // Most objects are about this large; a list of thousands should not be copied each time that it has doubled.
-    let mut writer = Writer::new(1024 * (1 + items.len()));
-    envelope(&mut writer, of.0, of.1, |writer| {
-        writer.nested(1, |writer| writer.object(list_meta, metadata))?;
-        for text in items {
-            let json = &mut serde_json::Deserializer::from_slice(text.as_ref());
-            writer.nested(2, |writer| writer.object(item, json))?;
-        }
-        Ok(())
-    })?;
+    let mut writer = Writer::new(1024 * items.len());
+    for text in items {
+        let json = &mut serde_json::Deserializer::from_slice(text.as_ref());
+        writer.nested(2, |writer| writer.object(item, json))?;
+    }
     Ok(writer.out)
+}
+
+/// Writes a list of what [`encode_items`] gave, in pieces. `of` is the `apiVersion` and kind of the list.
+pub(crate) fn encode_list(
+    of: (&str, &str),
+    metadata: &Value,
+    items: Vec<Bytes>,
+) -> Result<Vec<Bytes>, Unwritable> {
+    let list_meta = Table::get()
+        .named("meta.v1.ListMeta")
+        .ok_or_else(|| Unwritable("no message is known for ListMeta".to_owned()))?;
+    let mut inner = Writer::new(256);
+    inner.nested(1, |writer| writer.object(list_meta, metadata))?;
+    let length = inner.out.len() + items.iter().map(Bytes::len).sum::<usize>();
+    let mut head = Writer::new(256);
+    type_meta(&mut head, of.0, of.1)?;
+    put_tag_of_bytes(&mut head.out, 2);
+    put_raw_varint(&mut head.out, length as u64);
+    head.out.append(&mut inner.out);
+    let mut parts = vec![head.out.into()];
+    parts.extend(items);
+    let mut end = Vec::new();
+    no_encoding(&mut end);
+    parts.push(end.into());
+    Ok(parts)
 }
 
 /// The envelope around an object's bytes.
@@ -140,17 +153,26 @@ fn envelope(
     kind: &str,
     write: impl FnOnce(&mut Writer) -> Result<(), Unwritable>,
 ) -> Result<(), Unwritable> {
+    type_meta(writer, api_version, kind)?;
+    writer.nested(2, write)?;
+    no_encoding(&mut writer.out);
+    Ok(())
+}
+
+/// How a document begins: what kind of object follows.
+fn type_meta(writer: &mut Writer, api_version: &str, kind: &str) -> Result<(), Unwritable> {
     writer.out.extend_from_slice(MAGIC);
     writer.nested(1, |writer| {
         put_bytes(&mut writer.out, 1, api_version.as_bytes());
         put_bytes(&mut writer.out, 2, kind.as_bytes());
-        Ok::<(), Unwritable>(())
-    })?;
-    writer.nested(2, write)?;
-    // Encoding and content type: none. kube-apiserver writes them too.
-    put_bytes(&mut writer.out, 3, b"");
-    put_bytes(&mut writer.out, 4, b"");
-    Ok(())
+        Ok(())
+    })
+}
+
+/// How a document ends. Encoding and content type: none. kube-apiserver writes them too.
+fn no_encoding(out: &mut Vec<u8>) {
+    put_bytes(out, 3, b"");
+    put_bytes(out, 4, b"");
 }
 
 /// Appends the frame of a watch: the length of the message in four bytes, and the message with the type of the event and

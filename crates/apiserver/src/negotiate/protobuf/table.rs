@@ -121,6 +121,18 @@ impl Message {
         self.fields.get(at)
     }
 
+    /// The member of a name in JSON, looked for from the place `from` on, and the place behind it. What we store has its members
+    /// in order, as they are here: so one walk finds all of them, and most names differ in their length already.
+    pub(super) fn member_from(&self, from: usize, name: &str) -> Option<(usize, &Member)> {
+        let (before, rest) = self.members.split_at_checked(from)?;
+        let found = rest.iter().position(|member| member.spec.name == name);
+        if let Some(at) = found {
+            return rest.get(at).map(|member| (from + at + 1, member));
+        }
+        let at = before.iter().position(|member| member.spec.name == name)?;
+        before.get(at).map(|member| (at + 1, member))
+    }
+
     /// The member of a name in JSON.
     pub(super) fn member(&self, name: &str) -> Option<&Member> {
         let at = self.members.binary_search_by(|m| m.spec.name.cmp(name)).ok()?;

@@ -36,16 +36,45 @@ fn a_config_map() {
 /// writer fills with empty text.
 #[test]
 fn an_empty_list_is_written_as_the_real_server_does() {
+    let items = encode_items(("v1", "ConfigMap"), std::iter::empty::<&[u8]>()).unwrap();
     let list = encode_list(
         ("v1", "ConfigMapList"),
-        ("v1", "ConfigMap"),
         &json!({"resourceVersion": "2606"}),
-        std::iter::empty::<&[u8]>(),
-    )
-    .unwrap();
+        vec![items.into()],
+    );
+    let list = list.unwrap().concat();
     let mut expected = b"k8s\0\x0a\x13\x0a\x02v1\x12\x0dConfigMapList".to_vec();
     expected.extend_from_slice(b"\x12\x08\x0a\x06\x12\x042606\x1a\x00\x22\x00");
     assert_eq!(list, expected);
+}
+
+/// However a list is cut into pieces, it is the same document, also where lengths take more than a byte.
+#[test]
+fn a_list_in_pieces_is_one_document() {
+    let items: Vec<Value> = (0..40)
+        .map(|nth| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("cm-{nth}")}, "data": {"k": "x".repeat(nth * 10)}}))
+        .collect();
+    let texts: Vec<String> = items.iter().map(Value::to_string).collect();
+    let list = json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": {"resourceVersion": "7"}, "items": items});
+    let expected = encode(&list).unwrap();
+    for size in [1, 7, 40] {
+        let pieces = texts.chunks(size);
+        let pieces = pieces.map(|texts| encode_items(("v1", "ConfigMap"), texts.iter()).unwrap().into());
+        let written = encode_list(("v1", "ConfigMapList"), &list["metadata"], pieces.collect());
+        assert_eq!(written.unwrap().concat(), expected, "{size}");
+    }
+}
+
+/// Members may come in any order, for example from a client's document.
+#[test]
+fn members_are_found_in_any_order() {
+    let sorted = r#"{"data":{"a":"b"},"immutable":true,"metadata":{"labels":{"x":"y"},"name":"n","namespace":"s","uid":"u"}}"#;
+    let mixed = r#"{"metadata":{"uid":"u","other":[1,{"name":"no"}],"namespace":"s","labels":{"x":"y"},"name":"n"},"immutable":true,"data":{"a":"b"}}"#;
+    let of = ("v1", "ConfigMap");
+    assert_eq!(
+        encode_text(of, mixed.as_bytes()).unwrap(),
+        encode_text(of, sorted.as_bytes()).unwrap()
+    );
 }
 
 /// A frame of kube-apiserver 1.36 (an expired watch), but for the fields that are empty text.

@@ -95,7 +95,8 @@ fn put_tag(out: &mut Vec<u8>, number: u32, wire_type: u8) {
     put_raw_varint(out, u64::from(number) << 3 | u64::from(wire_type));
 }
 
-fn put_raw_varint(out: &mut Vec<u8>, mut number: u64) {
+/// Appends a number without a tag.
+pub(super) fn put_raw_varint(out: &mut Vec<u8>, mut number: u64) {
     while number > 0x7f {
         out.push((number & 0x7f) as u8 | 0x80);
         number >>= 7;
@@ -156,5 +157,8 @@ pub(super) fn put_length(out: &mut Vec<u8>, at: usize) {
         }
         *byte |= 0x80;
     }
-    out.splice(at..=at, bytes.into_iter().take(count));
+    let end = out.len();
+    out.resize(end + count - 1, 0);
+    out.copy_within(at + 1..end, at + count);
+    out[at..at + count].copy_from_slice(&bytes[..count]);
 }

@@ -138,11 +138,13 @@ impl<'de> Visitor<'de> for Members<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Members { writer, message } = self;
         let (first, begin) = (writer.parts.len(), writer.out.len());
-        while let Some(member) = map.next_key_seed(Name(message))? {
-            let Some(member) = member else {
+        let mut from = 0;
+        while let Some(member) = map.next_key_seed(Name { message, from })? {
+            let Some((next, member)) = member else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
+            from = next;
             let start = writer.out.len();
             writer.path.push(member.spec.name);
             map.next_value_seed(Field {
@@ -164,11 +166,14 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 }
 
-/// The member that a key names.
-struct Name(&'static Message);
+/// The member that a key names, and where the next one is looked for first.
+struct Name {
+    message: &'static Message,
+    from: usize,
+}
 
 impl<'de> DeserializeSeed<'de> for Name {
-    type Value = Option<&'static Member>;
+    type Value = Option<(usize, &'static Member)>;
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
         json.deserialize_identifier(self)
@@ -176,14 +181,14 @@ impl<'de> DeserializeSeed<'de> for Name {
 }
 
 impl Visitor<'_> for Name {
-    type Value = Option<&'static Member>;
+    type Value = Option<(usize, &'static Member)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.member(key))
+        Ok(self.message.member_from(self.from, key))
     }
 }
 
