@@ -11,7 +11,7 @@ use kube::api::DynamicObject;
 use crate::support::{Running, alone, apply_greeter, cell, kinds, manager};
 
 /// A bed with a manager, an organization, and the greeter in it.
-async fn with_greeter(organization: &str) -> anyhow::Result<(Bed, Running)> {
+pub(crate) async fn with_greeter(organization: &str) -> anyhow::Result<(Bed, Running)> {
     let bed = Bed::start().await?;
     let running = manager(&bed, organization).await;
     let running = greeter(&bed, organization, running).await?;
@@ -31,7 +31,7 @@ async fn greeter(bed: &Bed, organization: &str, running: Running) -> anyhow::Res
     Ok(running)
 }
 
-async fn end(bed: Bed, running: Running, organization: &str) -> anyhow::Result<()> {
+pub(crate) async fn end(bed: Bed, running: Running, organization: &str) -> anyhow::Result<()> {
     bed.control.delete("Organization", "", organization).await?;
     running.stop().await?;
     bed.stop();
@@ -307,7 +307,10 @@ async fn everything_converges_through_every_kind_of_harm() -> anyhow::Result<()>
 /// It answers, and yet what is to go stays: nothing may be given up, and everybody can see why it waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plane_that_refuses_to_delete_is_told_and_everything_goes_once_it_does_not() -> anyhow::Result<()> {
-    let _alone = alone().await;
+    if Bed::is_foreign() {
+        // An API server alone does not collect the release of a component that is gone.
+        return Ok(());
+    }
     let (bed, running) = with_greeter("refusing").await?;
     bed.plane_proxy
         .rule(|asked: &Asked<'_>| match *asked.method == Method::DELETE {

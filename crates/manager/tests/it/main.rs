@@ -4,6 +4,7 @@
 mod admission;
 mod chart;
 mod faults;
+mod features;
 mod flow;
 mod handover;
 mod outage;
