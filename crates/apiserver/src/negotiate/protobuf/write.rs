@@ -407,11 +407,16 @@ impl<'de> Visitor<'de> for Single<'_> {
             Kind::String => put_bytes(&mut writer.out, number, text.as_bytes()),
             Kind::Bytes => put_bytes(&mut writer.out, number, &decode(text).ok_or_else(wrong)?),
             Kind::Time { micro } => {
-                let time: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
-                let nanos = i64::from(time.subsec_nanosecond());
+                let (seconds, nanos) = match whole_seconds(text) {
+                    Some(seconds) => (seconds, 0),
+                    None => {
+                        let time: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
+                        (time.as_second(), i64::from(time.subsec_nanosecond()))
+                    }
+                };
                 let nanos = if micro { nanos / 1000 * 1000 } else { 0 };
                 return writer.nested(number, |writer| {
-                    put_varint(&mut writer.out, 1, time.as_second().cast_unsigned());
+                    put_varint(&mut writer.out, 1, seconds.cast_unsigned());
                     put_varint(&mut writer.out, 2, nanos.cast_unsigned());
                     Ok(())
                 });
@@ -465,6 +470,61 @@ impl<'de> Visitor<'de> for Single<'_> {
     }
 }
 
+/// Seconds since 1970 of a time as the server itself writes it: whole seconds in UTC, from 1970 on. Every object has two of them, and a
+/// reader of all that RFC 3339 allows takes as long as the rest of the metadata.
+fn whole_seconds(text: &str) -> Option<i64> {
+    let [
+        y0,
+        y1,
+        y2,
+        y3,
+        b'-',
+        o0,
+        o1,
+        b'-',
+        d0,
+        d1,
+        b'T',
+        h0,
+        h1,
+        b':',
+        m0,
+        m1,
+        b':',
+        s0,
+        s1,
+        b'Z',
+    ] = *text.as_bytes()
+    else {
+        return None;
+    };
+    let digit = |byte: u8| byte.is_ascii_digit().then(|| i64::from(byte - b'0'));
+    let two = |tens, ones| Some(digit(tens)? * 10 + digit(ones)?);
+    let (year, month, day) = (two(y0, y1)? * 100 + two(y2, y3)?, two(o0, o1)?, two(d0, d1)?);
+    let (hour, minute, second) = (two(h0, h1)?, two(m0, m1)?, two(s0, s1)?);
+    // The last days of months, which not all have, are left to the calendar.
+    let plain = year >= 1970
+        && (1..=12).contains(&month)
+        && (1..=28).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60;
+    if !plain {
+        return None;
+    }
+    // Years that begin in March have the day that only some of them have at their end.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let leap_days = year / 4 - year / 100 + year / 400;
+    let days = year * 365 + leap_days + (153 * month + 2) / 5 + day - 1;
+    /// Days from the first of March of year 0 to 1970.
+    const BEFORE: i64 = 719_468;
+    Some((((days - BEFORE) * 24 + hour) * 60 + minute) * 60 + second)
+}
+
 /// Base64 as Go reads it: line breaks do not count.
 fn decode(text: &str) -> Option<Vec<u8>> {
     let decoded = if text.contains(['\n', '\r']) {
@@ -473,4 +533,41 @@ fn decode(text: &str) -> Option<Vec<u8>> {
         STANDARD.decode(text)
     };
     decoded.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_seconds_are_what_the_calendar_says() {
+        let mut day = jiff::civil::date(1970, 1, 1);
+        let mut quick = 0;
+        while day.year() < 2110 {
+            let text = format!("{day}T23:59:07Z");
+            let said: jiff::Timestamp = text.parse().unwrap();
+            if let Some(seconds) = whole_seconds(&text) {
+                assert_eq!(seconds, said.as_second(), "{text}");
+                quick += 1;
+            }
+            day = day.tomorrow().unwrap();
+        }
+        assert_eq!(quick, 140 * 12 * 28);
+        for other in [
+            "2026-01-02T03:04:05.5Z",
+            "2026-01-02T03:04:05+00:00",
+            "2026-01-02t03:04:05Z",
+            "2026-13-02T03:04:05Z",
+            "2026-00-02T03:04:05Z",
+            "2026-01-00T03:04:05Z",
+            "2026-01-02T24:04:05Z",
+            "2026-01-02T03:60:05Z",
+            "2026-01-02T03:04:60Z",
+            "1969-12-28T03:04:05Z",
+            "20a6-01-02T03:04:05Z",
+            "",
+        ] {
+            assert_eq!(whole_seconds(other), None, "{other}");
+        }
+    }
 }

@@ -281,8 +281,8 @@ async fn hooks_run_after_the_start_and_before_the_end() {
         .await;
     let with = |hooks: serde_json::Value| {
         json!({
-            // The engine may take its time to run a command.
-            "terminationGracePeriodSeconds": 30,
+            // The engine may take its time to run a command. All of it is used: the program does not end when it is told to.
+            "terminationGracePeriodSeconds": 5,
             "containers": [{"name": "main", "lifecycle": hooks, "volumeMounts": [{"name": "notes", "mountPath": "/notes"}]}],
             "volumes": [{"name": "notes", "persistentVolumeClaim": {"claimName": "notes"}}],
         })
