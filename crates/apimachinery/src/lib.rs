@@ -4,7 +4,7 @@
 //! [`serde_json::Value`]: errors ([`status`], [`field`]), schemas ([`schema`]: pruning, defaulting, validation, CEL
 //! rules), selectors, quantities, Table output, and custom resource definitions ([`crd`]); which kinds there are
 //! ([`registry`]) and what is special about those of Kubernetes ([`builtin`]); patches ([`patch`]) and server-side apply
-//! with its managed fields ([`apply`]); JSON Pointers ([`pointer`]).
+//! with its managed fields ([`apply`]); JSON Pointers ([`mod@pointer`]).
 //!
 //! Nothing here awaits, touches disk or network, or knows a kind of the platform. The behaviour that it follows is
 //! that of kube-apiserver; messages are its messages word for word, because clients parse them.

@@ -218,6 +218,9 @@ impl Cluster {
             WriteError::Exists { current } => Refused::Exists(current),
             WriteError::NotFound => Refused::NotFound,
             WriteError::Conflict { current } => Refused::Conflict(current),
+            WriteError::Invalid(why) => Refused::Fault(ApiError::bad_request(format!(
+                "the object cannot be stored: {why}"
+            ))),
             other => Refused::Fault(ApiError::internal(other)),
         })
     }

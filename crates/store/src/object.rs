@@ -169,6 +169,17 @@ fn digits(number: u64) -> usize {
     number.checked_ilog10().unwrap_or(0) as usize + 1
 }
 
+/// As many lists and objects within each other are read again.
+const DEEPEST: usize = 127;
+
+fn is_deeper_than(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Object(map) => levels == 0 || map.values().any(|value| is_deeper_than(value, levels - 1)),
+        Value::Array(items) => levels == 0 || items.iter().any(|value| is_deeper_than(value, levels - 1)),
+        _ => false,
+    }
+}
+
 /// A value that is ready to be written but for its revision. Made in the caller's task, so that the writer thread only copies.
 pub(crate) struct Encoded {
     /// The parsed form, if somebody is likely to want it soon.
@@ -203,6 +214,12 @@ impl Encoded {
         })?;
         if u32::try_from(text.len()).is_err() {
             return Err(WriteError::Invalid("it is larger than 4 GiB".into()));
+        }
+        // What could not be read again must not be written.
+        if is_deeper_than(&value, DEEPEST) {
+            return Err(WriteError::Invalid(format!(
+                "it is nested more than {DEEPEST} levels deep, its managed fields included"
+            )));
         }
         Ok(Self {
             value: Some(value),
@@ -331,6 +348,25 @@ mod tests {
         for value in [json!(1), json!([]), json!({"metadata": []}), json!(null)] {
             assert!(matches!(Encoded::new(value), Err(WriteError::Invalid(_))));
         }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_again() {
+        // Two levels are the object and its `spec`.
+        let nested = |levels: usize| {
+            let inner = (0..levels - 2).fold(json!(1), |inner, n| match n % 2 {
+                0 => json!([inner]),
+                _ => json!({"a": inner}),
+            });
+            json!({"metadata": {"name": "a"}, "spec": {"deep": inner}})
+        };
+        let deepest = Encoded::new(nested(DEEPEST)).unwrap();
+        assert!(serde_json::from_slice::<Value>(&deepest.text).is_ok());
+        let refused = Encoded::new(nested(DEEPEST + 1)).err().unwrap();
+        assert!(
+            refused.to_string().contains("nested more than 127 levels"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -143,7 +143,9 @@ async fn binary(target: &Target, listed: Listed) -> Result<Vec<Bytes>> {
 
 /// The list as JSON, put together from the objects' own bytes.
 fn plain(target: &Target, listed: &Listed) -> Vec<u8> {
-    let size: usize = listed.items.iter().map(|item| item.text().len() + 1).sum();
+    // Each once: what was converted is encoded for it.
+    let texts: Vec<_> = listed.items.iter().map(View::text).collect();
+    let size: usize = texts.iter().map(|text| text.len() + 1).sum();
     let mut out = Vec::with_capacity(size + 256);
     out.extend_from_slice(b"{\"kind\":");
     out.extend_from_slice(quote(&target.resource.list_kind).as_bytes());
@@ -162,13 +164,13 @@ fn plain(target: &Target, listed: &Listed) -> Vec<u8> {
     }
     out.extend_from_slice(b"},\"items\":[");
     let untyped = (!target.resource.is_crd).then(|| Untyped::new(&target.resource));
-    for (index, item) in listed.items.iter().enumerate() {
+    for (index, text) in texts.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
         match &untyped {
-            Some(untyped) => untyped.append(&mut out, &item.text()),
-            None => out.extend_from_slice(&item.text()),
+            Some(untyped) => untyped.append(&mut out, text),
+            None => out.extend_from_slice(text),
         }
     }
     out.extend_from_slice(b"]}\n");

@@ -469,9 +469,13 @@ impl Reconcile for Promotions {
         if outcome.states.iter().any(|state| state.phase.is_final()) {
             self.prune(&fresh, key).await?;
         }
+        if outcome.wake.is_some_and(|at| at <= now) {
+            // It goes on at once, as with the first write of a rollout: that waits its turn.
+            return Ok(Next::After(Duration::from_millis(1)));
+        }
         let until = outcome.wake.map(|at| {
             let left = u64::try_from(at - now).unwrap_or_default();
-            Duration::from_millis(left.max(1))
+            Duration::from_millis(left)
         });
         Ok(match (soon, until) {
             // The end of a soak, of a pause or of an approval is told as soon as what people say.

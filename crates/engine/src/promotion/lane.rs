@@ -101,12 +101,12 @@ pub fn place_of(world: &World, promotion: &Promotion) -> (u64, u64, Millis, Stri
     (order, arrival, created, id.to_string())
 }
 
-pub(super) fn created(promotion: &Promotion) -> Millis {
+fn created(promotion: &Promotion) -> Millis {
     let created = promotion.metadata.creation_timestamp.as_ref();
     created.map(|t| t.0.as_millisecond()).unwrap_or_default()
 }
 
-fn arrival(world: &World, promotion: &Promotion) -> u64 {
+pub(super) fn arrival(world: &World, promotion: &Promotion) -> u64 {
     let namespace = promotion.namespace().unwrap_or_default();
     world.arrival(&ObjectRef::new(Kind::Promotion, namespace, promotion.name_any()))
 }
@@ -537,7 +537,7 @@ pub(super) fn decisions(world: &World, promotion: &ObjectRef) -> Vec<machine::De
         .collect()
 }
 
-fn bypass(world: &World, promotion: &ObjectRef) -> Option<Bypass> {
+pub(super) fn bypass(world: &World, promotion: &ObjectRef) -> Option<Bypass> {
     let mut all: Vec<&PromotionBypass> = world
         .referring::<PromotionBypass>(promotion)
         .map(AsRef::as_ref)

@@ -6,7 +6,7 @@ use choreo_api::v1alpha1::{DeployableArtifact, Promotion};
 use choreo_promotion::{Peer, Refusal, SetFacts, Text, Verdict};
 use kube::ResourceExt as _;
 
-use super::lane::{artifact_of, created, decisions};
+use super::lane::{arrival, artifact_of, bypass, decisions};
 use super::record;
 use crate::problem::quoted_list;
 use crate::world::{Kind, ObjectRef, World};
@@ -22,17 +22,34 @@ pub(super) fn same_set(a: &Promotion, b: &Promotion) -> bool {
         && a.spec.requested_by == b.spec.requested_by
 }
 
-/// The promotions of a promotion's set: as many as it says. Whoever was let in stays in; of the others those that came first are.
+/// The promotions of a promotion's set: as many as it says. Whoever was let in stays in, before all who went past the rules; of the
+/// others those are that the server took in first, so that whoever sees a later one knows of those before it, too.
 fn members<'a>(world: &'a World, namespace: &'a str, promotion: &Promotion) -> Vec<&'a Promotion> {
     let all = world.in_namespace::<Promotion>(namespace).map(AsRef::as_ref);
     let mut all: Vec<&Promotion> = all.filter(|p| same_set(p, promotion)).collect();
-    // Nothing of this changes with a restart, or two looks at it could differ.
     all.sort_by_cached_key(|p| {
         let accepted = p.status.as_ref().is_some_and(|s| s.accepted);
-        (!accepted, created(p), p.name_any())
+        (
+            !accepted,
+            is_past_rules(world, p),
+            arrival(world, p),
+            p.name_any(),
+        )
     });
     all.truncate(size_of(promotion));
     all
+}
+
+/// Whether somebody has it go past the rules.
+fn is_past_rules(world: &World, promotion: &Promotion) -> bool {
+    let on_record = promotion.status.as_ref().is_some_and(|s| s.bypass.is_some());
+    let namespace = promotion.namespace().unwrap_or_default();
+    on_record
+        || bypass(
+            world,
+            &ObjectRef::new(Kind::Promotion, namespace, promotion.name_any()),
+        )
+        .is_some()
 }
 
 fn size_of(promotion: &Promotion) -> usize {
@@ -101,11 +118,16 @@ pub(super) fn facts(world: &World, promotion: &Promotion) -> Option<SetFacts> {
         .map(peer)
         .collect();
     let facts = SetFacts::of(&promotion.name_any(), &peers, size_of(promotion));
-    // One too many is refused; should it have got past that, it goes nowhere by itself.
-    Some(facts.unwrap_or(SetFacts {
-        broken: true,
-        ..SetFacts::default()
-    }))
+    match facts {
+        // An emergency concerns itself alone.
+        None if is_past_rules(world, promotion) => None,
+        // One too many is refused; should it have got past that, it goes nowhere by itself.
+        None => Some(SetFacts {
+            broken: true,
+            ..SetFacts::default()
+        }),
+        facts => facts,
+    }
 }
 
 /// The components that a promotion's artifact connects to.

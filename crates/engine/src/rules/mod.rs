@@ -272,7 +272,9 @@ fn wrong(world: &World, object: &AnyObject) -> Vec<Refusal> {
             let said = |r: choreo_promotion::Refusal| {
                 at("spec.targetEnvironment", format!("{}: {}", r.rule, r.message))
             };
-            let full = crate::promotion::set_full(world, &namespace, promotion)
+            let full = (!past)
+                .then(|| crate::promotion::set_full(world, &namespace, promotion))
+                .flatten()
                 .map(|r| at("spec.set", format!("{}: {}", r.rule, r.message)));
             refusal.map(said).into_iter().chain(full).collect()
         }

@@ -422,6 +422,35 @@ fn one_more_than_a_set_has_members_is_refused_and_leads_nobody() {
     assert!(refused && extra.broken && !extra.leads && !extra.may_start);
     assert!(!let_in && first.leads && !first.broken);
     assert!(!second.leads && !second.broken);
+    // Whoever came first and was let in stays in, whatever is seen first after a restart.
+    let mut restarted = World::new();
+    for object in world.iter().filter(|o| o.reference().kind != Kind::Promotion) {
+        restarted.upsert(object.clone());
+    }
+    restarted.upsert(member(&artifact, "a", &set, &json!({})));
+    for name in ["b", "c"] {
+        restarted.upsert(member(&artifact, name, &set, &json!({"accepted": true})));
+    }
+    let [(extra, _), (first, _), (second, _)] = facts(&restarted);
+    assert!(extra.broken && !first.broken && !second.broken);
+    // An emergency is let through, and concerns itself alone.
+    let mut urgent = restarted;
+    urgent.upsert(
+        AnyObject::from_value(&json!({
+            "apiVersion": "openchoreo.dev/v1alpha1", "kind": "PromotionBypass",
+            "metadata": {"name": "now", "namespace": "default", "uid": "now"},
+            "spec": {"promotionRef": "a", "reason": "it burns", "user": "ann"},
+        }))
+        .unwrap(),
+    );
+    let lane = promotion::lane(&urgent, &key(), &promotion::Reports::new(), 1_767_225_602_000);
+    for found in &lane.members {
+        let set = found.facts.set;
+        match &*found.request.id {
+            "a" => assert_eq!((set, found.facts.bypass.is_some()), (None, true)),
+            _ => assert!(!set.unwrap().broken),
+        }
+    }
     // Another person's set of that name is another one.
     let mut other = member(&artifact, "a", &set, &json!({})).to_value().unwrap();
     other["spec"]["requestedBy"] = json!("bob");

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::online::Session;
 use crate::output::Printer;
 
-/// What the names of images begin with that no registry has.
+/// What the names of images begin with that the node never pulls: they are of this machine.
 const BUILT_HERE: &str = "localhost/";
 /// The logical cluster that is the local data plane.
 const LOCAL: &str = "local";

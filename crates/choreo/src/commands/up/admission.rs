@@ -53,7 +53,16 @@ fn world(request: &AdmissionRequest<'_>, kinds: impl IntoIterator<Item = Kind>) 
         };
         let stored = format!("{GROUP}/{}", resource.plural);
         for object in request.snapshot.iter(&stored, namespace, None) {
-            if let Ok(object) = AnyObject::from_value(&object.value()) {
+            let object = object.value();
+            // Of promotions, which are many, a new one is judged by those of its set.
+            let set = |object: &Value| object["spec"]["set"].clone();
+            if kind == Kind::Promotion
+                && request.resource.kind == kind.as_str()
+                && request.object.is_some_and(|new| set(new) != set(&object))
+            {
+                continue;
+            }
+            if let Ok(object) = AnyObject::from_value(&object) {
                 world.upsert(object);
             }
         }
