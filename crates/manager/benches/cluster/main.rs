@@ -15,6 +15,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
+mod yardstick;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -368,105 +370,6 @@ impl Place {
     }
 }
 
-/// What the platform itself writes for components: the yardstick is of the same objects, so that they cost the server the same.
-fn written(place: &Place, components: usize) -> anyhow::Result<Vec<Value>> {
-    let namespace = &place.organization;
-    let mut world = World::new();
-    let mut add = |mut object: Value| {
-        if object["metadata"]["namespace"].is_string() {
-            object["metadata"]["namespace"] = namespace.as_str().into();
-        }
-        world.upsert(AnyObject::from_value(&object)?);
-        anyhow::Ok(())
-    };
-    add(json!({
-        "apiVersion": "openchoreo.dev/v1alpha1", "kind": "Organization", "metadata": {"name": namespace}, "spec": {},
-    }))?;
-    add(place.bed.data_plane(namespace, "default", "https://replaced"))?;
-    for object in choreo_controllers::defaults::defaults_without_planes() {
-        add(serde_json::to_value(&object)?)?;
-    }
-    for index in 0..components {
-        for document in place.component(&format!("service-{index}")) {
-            add(document)?;
-        }
-    }
-    let mut all = offline::render(&world).objects;
-    all.retain(|object| {
-        let kind = object["kind"].as_str().unwrap_or_default();
-        [
-            "DeployableArtifact",
-            "ServiceBinding",
-            "Release",
-            "Deployment",
-            "Endpoint",
-        ]
-        .contains(&kind)
-            && object["apiVersion"] == "openchoreo.dev/v1alpha1"
-    });
-    for object in &mut all {
-        object["metadata"]["namespace"] = "default".into();
-        for field in ["ownerReferences", "finalizers"] {
-            object["metadata"].as_object_mut().and_then(|m| m.remove(field));
-        }
-        object.as_object_mut().and_then(|o| o.remove("status"));
-    }
-    anyhow::ensure!(
-        all.len() >= components * 5,
-        "only {} objects are rendered",
-        all.len()
-    );
-    Ok(all)
-}
-
-/// Server-side applies that the server takes in a second, from a client like the manager's. No controller looks at what is written.
-async fn raw(place: &Place, objects: &[Value]) -> anyhow::Result<f64> {
-    let client = transport::client(place.config.clone(), &Metrics::default(), "control")?;
-    let cluster = Cluster::new("raw", client);
-    let params = &PatchParams::apply("bench").force();
-    let mut apis = BTreeMap::new();
-    for object in objects {
-        let (version, kind) = (&object["apiVersion"], object["kind"].as_str().unwrap_or_default());
-        let group = version.as_str().and_then(|version| version.split_once('/'));
-        let kind = format!("{kind}.{}", group.map_or("", |group| group.0));
-        if !apis.contains_key(&kind) {
-            apis.insert(kind.clone(), cluster.api(&kind, "default").await?);
-        }
-    }
-    let api = &|object: &Value| {
-        let kind = object["kind"].as_str().unwrap_or_default();
-        let named = apis
-            .iter()
-            .find(|(known, _)| known.split('.').next() == Some(kind));
-        named.unwrap().1
-    };
-    let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let began = Instant::now();
-    stream::iter(objects)
-        .map(|object| async move {
-            api(object)
-                .patch(&name(object), params, &Patch::Apply(object))
-                .await
-        })
-        .buffer_unordered(64)
-        .try_for_each(|_| std::future::ready(Ok(())))
-        .await?;
-    let rate = objects.len() as f64 / began.elapsed().as_secs_f64();
-    stream::iter(objects)
-        .for_each_concurrent(64, |object| async move {
-            let _ = api(object).delete(&name(object), &Default::default()).await;
-        })
-        .await;
-    Ok(rate)
-}
-
-/// ConfigMaps of 1.5 KB, for comparison with other servers.
-fn plain(objects: usize) -> Vec<Value> {
-    let text = "x".repeat(1500);
-    let object = |index| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("raw-{index}")}, "data": {"text": text}});
-    (0..objects).map(object).collect()
-}
-
 async fn run(kubeconfig: Option<String>, program: Option<String>, components: usize) -> anyhow::Result<()> {
     let threads = std::thread::available_parallelism().map_or(0, usize::from);
     let bindings = components * ENVIRONMENTS.len();
@@ -479,9 +382,9 @@ async fn run(kubeconfig: Option<String>, program: Option<String>, components: us
     let place = place(kubeconfig.as_deref()).await?;
     let client = transport::client(place.config.clone(), &Metrics::default(), "control")?;
     install::definitions(&client, &install::control_plane()).await?;
-    let written = written(&place, components.clamp(200, 400))?;
-    let small = raw(&place, &plain(written.len())).await?;
-    let yardstick = raw(&place, &written).await?;
+    let written = yardstick::written(&place, components.clamp(200, 400))?;
+    let small = yardstick::raw(&place, &yardstick::plain(written.len())).await?;
+    let yardstick = yardstick::raw(&place, &written).await?;
     println!(
         "raw server-side applies:              {small:.0} a second of ConfigMaps, {yardstick:.0} a second of what the platform writes ({} objects)",
         written.len()
