@@ -30,6 +30,7 @@ async fn bench(components: usize) -> anyhow::Result<()> {
     );
     let mut platform = Platform::start_with(Options {
         without_node: true,
+        with_rules: true,
         ..Options::default()
     })
     .await?;

@@ -31,6 +31,7 @@
 //! Deliberately absent: rules of the domain (they are the engine's), and any access to the store.
 
 pub mod alias;
+mod at_work;
 pub mod build;
 pub mod buildplane;
 pub mod context;

@@ -11,6 +11,7 @@ use choreo_engine::promotion::LaneKey;
 use kube::api::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 
+use crate::at_work::AtWork;
 use crate::flow::targets;
 use crate::planes::plane::PlaneListener;
 use crate::planes::{PlaneId, Role};
@@ -166,7 +167,7 @@ impl Router {
             }
             Target::Cell { namespace, .. } => self.shard.has(namespace),
         };
-        if !ours {
+        if !ours || AtWork::wrote_this(|work| matches!(work, AtWork::Telling(teller) if *teller == target)) {
             return;
         }
         if let Some(queue) = targets::controller_of(&target).and_then(|name| self.plans.get(name)) {
@@ -206,7 +207,7 @@ impl Router {
         }
         match object.kind.kind.as_str() {
             "BuildPlane" => self.build_planes.add(object.key()),
-            "Release" => self.releases.add(object.key()),
+            "Release" => self.release(object.key()),
             "DataPlane" => {
                 self.data_planes.add(object.key());
                 self.releases_in(after, &object.namespace);
@@ -235,6 +236,12 @@ impl Router {
         }
     }
 
+    fn release(&self, key: Key) {
+        if !AtWork::wrote_this(|work| matches!(work, AtWork::Releasing(release) if *release == key)) {
+            self.releases.add(key);
+        }
+    }
+
     /// Whether an object that is known here is also looked after here.
     fn works_on(&self, object: &ObjectRef) -> bool {
         self.shard
@@ -257,7 +264,7 @@ impl PlaneListener for Router {
             return;
         }
         for key in self.index.affected_by(plane, change) {
-            self.releases.add(key);
+            self.release(key);
         }
     }
 

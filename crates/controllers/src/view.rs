@@ -23,11 +23,13 @@ pub type ControlSnapshot = Snapshot<ControlView>;
 
 impl View for ControlView {
     fn upsert(&mut self, object: &DynamicObject) {
-        if engine_ref(&ObjectRef::of(object)).is_none() {
+        let Some(reference) = engine_ref(&ObjectRef::of(object)) else {
             return;
-        }
+        };
         let Some(types) = &object.types else { return };
-        match AnyObject::from_parts(&types.api_version, &types.kind, &object.metadata, &object.data) {
+        let before = self.world.get_any(&reference);
+        let (metadata, data) = (&object.metadata, &object.data);
+        match AnyObject::from_parts(&types.api_version, &types.kind, metadata, data, before.as_ref()) {
             Ok(object) => self.world.upsert(object),
             Err(LoadError::UnknownKind { .. }) => {}
             // Stored before its definition became stricter: planning on without it is better than stopping.

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use choreo_api::labels::PLATFORM_NAMESPACE;
 use choreo_api::names;
 use choreo_api::v1alpha1::{
-    ComponentSpec, Endpoint, Environment, Project, Promotion, Release, WorkloadTemplate, common::EndpointType,
+    ComponentSpec, Endpoint, Environment, Project, Promotion, Release, ResourceStatus, WorkloadTemplate,
+    common::{Condition, EndpointType},
 };
 use kube::ResourceExt as _;
 
@@ -36,6 +37,11 @@ pub fn by_change(before: &World, after: &World, changed: &ObjectRef) -> BTreeSet
     let (old, new) = (before.get_any(changed), after.get_any(changed));
     let status_only = matches!((&old, &new), (Some(old), Some(new)) if is_status_only(old, new));
     if status_only {
+        if let (Some(AnyObject::Release(old)), Some(AnyObject::Release(new))) = (&old, &new)
+            && tells_the_same(old, new)
+        {
+            return BTreeSet::new();
+        }
         return Affected::in_world(after).by_status(changed);
     }
     let mut all = Affected::in_world(after).by(changed);
@@ -114,6 +120,20 @@ fn is_status_only(old: &AnyObject, new: &AnyObject) -> bool {
     same && features(old) == features(new)
 }
 
+/// Whether the status of a component's release says nothing new to those who read it: an inventory is for the release's own
+/// controller, and what was said of another generation is said of nothing.
+fn tells_the_same(old: &Release, new: &Release) -> bool {
+    fn told(release: &Release) -> (&[Condition], &[ResourceStatus]) {
+        let status = release.status.as_ref();
+        let current = status.filter(|s| s.observed_generation == release.metadata.generation);
+        (
+            current.map_or(&[], |s| &s.conditions),
+            status.map_or(&[], |s| &s.resources),
+        )
+    }
+    new.spec.owner.component_name.is_some() && told(old) == told(new)
+}
+
 struct Affected<'a> {
     world: &'a World,
     targets: BTreeSet<Target>,
@@ -152,7 +172,7 @@ impl<'a> Affected<'a> {
     fn by_status(mut self, changed: &ObjectRef) -> BTreeSet<Target> {
         self.add(changed.clone());
         match self.world.get_any(changed) {
-            Some(AnyObject::Release(release)) => self.readers_of_release(changed, &release),
+            Some(AnyObject::Release(release)) => self.readers_of_release_status(changed, &release),
             Some(AnyObject::Promotion(promotion)) => self.readers_of_promotion(changed, &promotion),
             Some(object) => {
                 if let Some(binding) = Binding::of(self.world, &object) {
@@ -526,6 +546,23 @@ impl<'a> Affected<'a> {
             self.add(project);
             if let Some(resource) = managed_resource::of_release(release) {
                 self.add(resource);
+            }
+        }
+    }
+
+    /// As [`Self::readers_of_release`], but for the revisions that do not run: they read only which one does.
+    fn readers_of_release_status(&mut self, reference: &ObjectRef, release: &Release) {
+        let namespace = &reference.key.namespace;
+        if release.spec.owner.component_name.is_none() {
+            return self.readers_of_release(reference, release);
+        }
+        if let Some(deployment) = &release.spec.deployment_ref {
+            self.add(ObjectRef::new(Kind::Deployment, namespace, deployment));
+        }
+        for kind in binding::KINDS {
+            let binding = ObjectRef::new(kind, namespace, &reference.key.name);
+            if self.world.get_any(&binding).is_some() {
+                self.add(binding);
             }
         }
     }

@@ -169,12 +169,18 @@ macro_rules! kinds {
             /// Takes an object of one of our kinds as it came from an API server: its metadata (but for the managed fields, which
             /// no plan reads), and everything else as JSON.
             ///
+            /// `before` is the same object in an earlier state, if there is one: of what did not change, what was read is used again.
+            ///
             /// # Errors
             /// When the kind is not ours or the object is not of its form.
-            pub fn from_parts(api_version: &str, kind: &str, metadata: &ObjectMeta, data: &Value) -> Result<Self, LoadError> {
+            pub fn from_parts(
+                api_version: &str, kind: &str, metadata: &ObjectMeta, data: &Value, before: Option<&Self>,
+            ) -> Result<Self, LoadError> {
+                let before = before.filter(|before| has_same_spec(before.meta(), metadata));
                 match kind {
                     $(stringify!($kind) if api_version == <$type as Resource>::api_version(&()) => {
-                        let mut object: $type = <$type as Parts>::read(data).map_err(|source| LoadError::Malformed {
+                        let before = match before { Some(Self::$kind(before)) => Some(&**before), _ => None };
+                        let mut object: $type = <$type as Parts>::read(data, before).map_err(|source| LoadError::Malformed {
                             kind: stringify!($kind), name: metadata.name.clone().unwrap_or_default(), source })?;
                         *object.meta_mut() = ObjectMeta { managed_fields: None, ..metadata.clone() };
                         Ok(Self::$kind(Arc::new(object)))
@@ -322,9 +328,16 @@ static NOTHING: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map
 
 /// How a kind is read out of everything but its metadata.
 trait Parts: DeserializeOwned {
-    fn read(data: &Value) -> Result<Self, serde_json::Error> {
+    /// `before` is an earlier state with the same spec.
+    fn read(data: &Value, before: Option<&Self>) -> Result<Self, serde_json::Error> {
+        let _ = before;
         from_spec(data, data.get("spec").unwrap_or(&NOTHING))
     }
+}
+
+/// Whether an object's spec is the one of an earlier state, as its generation says.
+fn has_same_spec(before: &ObjectMeta, now: &ObjectMeta) -> bool {
+    now.generation.is_some() && now.generation == before.generation && now.uid == before.uid
 }
 
 /// The types want metadata to be there.
@@ -338,9 +351,13 @@ fn from_spec<T: DeserializeOwned>(data: &Value, spec: &Value) -> Result<T, serde
 
 impl Parts for api::Release {
     /// What a release consists of is nearly all of it, and few plans look at it: it is packed without being read.
-    fn read(data: &Value) -> Result<Self, serde_json::Error> {
+    fn read(data: &Value, before: Option<&Self>) -> Result<Self, serde_json::Error> {
         let spec = data.get("spec").and_then(Value::as_object);
-        let packed = spec.and_then(|spec| api::ReleaseResources::packed(spec.get("resources")?));
+        let packed = match before {
+            // A status changes often, and packing takes longer than all the rest.
+            Some(before) => Some(before.spec.resources.clone()),
+            None => spec.and_then(|spec| api::ReleaseResources::packed(spec.get("resources")?)),
+        };
         let (Some(spec), Some(packed)) = (spec, packed) else {
             return from_spec(data, data.get("spec").unwrap_or(&NOTHING));
         };

@@ -5,6 +5,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use choreo_admission::Rules;
 use choreo_apiserver::{ApiServer, UserInfo};
 use choreo_controllers::runtime::metrics::Metrics;
 use choreo_controllers::{ClusterConnector, Controllers, Embedded, RunOptions, install};
@@ -28,6 +29,8 @@ pub struct Options {
     pub without_defaults: bool,
     /// For how long the clean-up of an unreachable data plane is tried.
     pub abandon_after: Option<Duration>,
+    /// With the rules between objects as admission, as in `choreo up`.
+    pub with_rules: bool,
 }
 
 /// A running platform.
@@ -69,10 +72,15 @@ impl Platform {
         };
         let mut clusters = vec!["control".to_owned(), "local".to_owned()];
         clusters.extend(options.clusters.iter().cloned());
-        let server_options = choreo_apiserver::Options {
+        let mut server_options = choreo_apiserver::Options {
             clusters: clusters.clone(),
             ..choreo_apiserver::Options::default()
         };
+        if options.with_rules {
+            server_options
+                .admission
+                .push(Arc::new(Rules::in_cluster("control")));
+        }
         let server = ApiServer::new(store.clone(), server_options).context("start the API server")?;
         let shutdown = CancellationToken::new();
         server.start_controllers(&shutdown);

@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::at_work::AtWork;
 use crate::context::Context;
 use crate::runtime::{Next, Reconcile, Retry};
 use crate::view::{ControlSnapshot, object_ref};
@@ -148,7 +149,9 @@ impl Reconcile for Planner {
             if let Some(left) = self.untold_for(target, &live, &status) {
                 return Ok(Next::After(left));
             }
-            self.context.report(self.name, &live, status).await?;
+            // A plan made again from what it has just told would tell the same.
+            let told = self.context.report(self.name, &live, status);
+            AtWork::Telling(target.clone()).unasked(told).await?;
         }
         Ok(Next::Settled)
     }

@@ -34,6 +34,7 @@ use choreo_api::{finalizers, labels};
 use choreo_engine::world::Kind;
 use kube::core::DynamicObject;
 
+use crate::at_work::AtWork;
 use crate::context::Context;
 use crate::runtime::{Key, Next, ObjectRef, Reconcile, Retry};
 use crate::view::ControlSnapshot;
@@ -124,7 +125,11 @@ impl Reconcile for Releases {
             }
             Whereabouts::Unknown => Ok(Next::Settled),
             Whereabouts::Moved { from } => self.move_away(&snapshot, &subject, &from).await,
-            Whereabouts::Found(place) => self.bring_about(&subject, &place).await,
+            Whereabouts::Found(place) => {
+                // It looks at the cluster after it has written there, and its status says what it saw.
+                let work = self.bring_about(&subject, &place);
+                AtWork::Releasing(key.clone()).unasked(work).await
+            }
         }
     }
 }

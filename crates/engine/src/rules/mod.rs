@@ -6,9 +6,10 @@
 //!
 //! Order does not matter: what is not there yet breaks no rule. It is waited for, and a condition says so.
 //!
-//! What other objects say about a new one that leaves it out is here as well ([`fill`]).
+//! What other objects say about a new one that leaves it out is here as well ([`fill`]), and whom it belongs to ([`owner`]).
 
 mod defaults;
+mod owner;
 
 use choreo_api::annotations::FORCE_DELETE;
 use choreo_api::v1alpha1::{DeploymentPipeline, Environment, Project, PromotionBypass};
@@ -16,6 +17,7 @@ use kube::ResourceExt as _;
 use serde_json::Value;
 
 pub use defaults::{default_reads, fill, lacks};
+pub use owner::{adopt, has_owner, owner};
 
 use crate::binding;
 use crate::blueprint;

@@ -24,6 +24,7 @@ mod reach;
 mod rules;
 mod schemas;
 mod services;
+mod statuses;
 mod support;
 mod tasks;
 mod worlds;

@@ -9,12 +9,14 @@
 //! is no figure of memory, since this process holds the client, what it applies and an embedded server, too. Each figure comes with
 //! the goal that it has for 1,000 components; the goals of the start and of memory are for 10,000 bindings (3,334 components).
 //!
-//! The yardstick is the same server: what it takes in raw server-side applies, sent by the same kind of client. Nothing in it needs
+//! The yardstick is the same server: what it takes in raw server-side applies of what the platform writes (its objects, and a status
+//! of each), sent by the same kind of client. Whoever applies is another user than the manager, whose webhook is asked. Nothing in it needs
 //! controllers of Kubernetes: a binding is done when its release is applied. Leaves its organization behind in a cluster that is
 //! not embedded; use one that can be thrown away.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
+mod people;
 mod yardstick;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -173,7 +175,7 @@ async fn place(kubeconfig: Option<&str>) -> anyhow::Result<Place> {
 }
 
 impl Place {
-    async fn manager(&self, identity: &str) -> anyhow::Result<Running> {
+    async fn manager(&self, identity: &str, asked: bool) -> anyhow::Result<Running> {
         let mut options = Options::new(self.config.clone(), identity);
         options.defaults = false;
         options.timings.lease = LEASE;
@@ -181,6 +183,9 @@ impl Place {
         options.timings.renew = Duration::from_millis(700);
         options.timings.retry = Duration::from_millis(200);
         options.probes = Some((Ipv4Addr::LOCALHOST, 0).into());
+        if asked {
+            options.webhook = Some(people::webhook(&self.control.client).await?);
+        }
         let manager = Manager::new(options).await?;
         let (metrics, stop) = (manager.metrics(), CancellationToken::new());
         let probes = manager.probes().context("no probes")?;
@@ -383,19 +388,24 @@ async fn run(kubeconfig: Option<String>, program: Option<String>, components: us
     let client = transport::client(place.config.clone(), &Metrics::default(), "control")?;
     install::definitions(&client, &install::control_plane()).await?;
     let written = yardstick::written(&place, components.clamp(200, 400))?;
-    let small = yardstick::raw(&place, &yardstick::plain(written.len())).await?;
-    let yardstick = yardstick::raw(&place, &written).await?;
+    let small = yardstick::raw(&place, &yardstick::plain(written.len()), false).await?;
+    let yardstick = yardstick::raw(&place, &written, true).await?;
     println!(
-        "raw server-side applies:              {small:.0} a second of ConfigMaps, {yardstick:.0} a second of what the platform writes ({} objects)",
+        "raw server-side applies:              {small:.0} a second of ConfigMaps, {yardstick:.0} a second of what the platform writes ({} objects with a status)",
         written.len()
     );
 
-    let first = place.manager("bench-1").await?;
+    let first = place.manager("bench-1", true).await?;
     place.prepare().await?;
+    place
+        .control
+        .wait_for("MutatingWebhookConfiguration", "", people::NAME, "made", |_| true)
+        .await?;
+    let developer = people::developer(&place.config)?;
     let documents = place.documents(components).await?;
     let calls_before = calls(&first.metrics);
     let began = Instant::now();
-    let apply = stream::iter(documents).map(|document| place.control.apply(document));
+    let apply = stream::iter(documents).map(|document| developer.apply(document));
     let apply = apply.buffer_unordered(CONCURRENCY).try_collect::<Vec<_>>();
     tokio::try_join!(apply, place.all_applied(bindings))?;
     let took = began.elapsed().as_secs_f64();
@@ -445,7 +455,8 @@ async fn run(kubeconfig: Option<String>, program: Option<String>, components: us
     }
 
     // One that dies: until its successor has done something.
-    let second = place.manager("bench-2").await?;
+    people::no_webhook(&place.control.client).await?;
+    let second = place.manager("bench-2", false).await?;
     listed(&second.metrics).await;
     first.task.abort();
     let died = Instant::now();
@@ -462,7 +473,7 @@ async fn run(kubeconfig: Option<String>, program: Option<String>, components: us
 
     let releases = place.control.list("Release", &place.organization).await?.len();
     let began = Instant::now();
-    let third = place.manager("bench-3").await?;
+    let third = place.manager("bench-3", false).await?;
     told("start", &in_sync(third.probes, releases, began).await, bindings);
     third.stop().await;
     if let Some(program) = program {

@@ -64,8 +64,37 @@ pub(super) fn written(place: &Place, components: usize) -> anyhow::Result<Vec<Va
     Ok(all)
 }
 
-/// Server-side applies that the server takes in a second, from a client like the manager's. No controller looks at what is written.
-pub(super) async fn raw(place: &Place, objects: &[Value]) -> anyhow::Result<f64> {
+/// A status like the one that the platform writes: a condition, and of a release what it consists of.
+fn status(object: &Value) -> Value {
+    let time = "2026-01-01T00:00:00Z";
+    let condition = |type_: &str| {
+        json!({"type": type_, "status": "True", "reason": "Ready", "message": "as a status says it in a line or two",
+               "observedGeneration": 1, "lastTransitionTime": time})
+    };
+    let mut status = json!({"observedGeneration": 1, "conditions": [condition("Ready")]});
+    if object["kind"] == "Release" {
+        let resources = object["spec"]["resources"].as_array().into_iter().flatten();
+        let of = |resource: &Value| {
+            let (object, id) = (&resource["object"], &resource["id"]);
+            json!({"id": id, "version": "v1", "kind": object["kind"], "name": object["metadata"]["name"],
+                   "namespace": object["metadata"]["namespace"], "healthStatus": "Healthy", "message": "1 of 1 is ready"})
+        };
+        let resources: Vec<Value> = resources.map(of).collect();
+        let inventory = resources.iter().map(|resource| {
+            json!({"version": "v1", "kind": resource["kind"], "plural": "things", "name": resource["name"],
+                   "namespace": resource["namespace"]})
+        });
+        status["inventory"] = inventory.collect();
+        status["resources"] = resources.into();
+        status["conditions"] = json!([condition("Ready"), condition("Applied")]);
+    }
+    json!({"apiVersion": object["apiVersion"], "kind": object["kind"],
+           "metadata": {"name": object["metadata"]["name"]}, "status": status})
+}
+
+/// Server-side applies that the server takes in a second, from a client like the manager's: of objects, and of statuses if they have
+/// any. No controller looks at what is written.
+pub(super) async fn raw(place: &Place, objects: &[Value], statuses: bool) -> anyhow::Result<f64> {
     let client = transport::client(place.config.clone(), &Metrics::default(), "control")?;
     let cluster = Cluster::new("raw", client);
     let params = &PatchParams::apply("bench").force();
@@ -89,14 +118,19 @@ pub(super) async fn raw(place: &Place, objects: &[Value]) -> anyhow::Result<f64>
     let began = Instant::now();
     stream::iter(objects)
         .map(|object| async move {
-            api(object)
-                .patch(&name(object), params, &Patch::Apply(object))
-                .await
+            let (api, name) = (api(object), name(object));
+            api.patch(&name, params, &Patch::Apply(object)).await?;
+            if statuses {
+                let status = Patch::Apply(status(object));
+                api.patch_status(&name, params, &status).await?;
+            }
+            Ok::<_, kube::Error>(())
         })
         .buffer_unordered(64)
-        .try_for_each(|_| std::future::ready(Ok(())))
+        .try_for_each(|()| std::future::ready(Ok(())))
         .await?;
-    let rate = objects.len() as f64 / began.elapsed().as_secs_f64();
+    let sent = objects.len() * (1 + usize::from(statuses));
+    let rate = sent as f64 / began.elapsed().as_secs_f64();
     stream::iter(objects)
         .for_each_concurrent(64, |object| async move {
             let _ = api(object).delete(&name(object), &Default::default()).await;

@@ -21,7 +21,7 @@ use choreo_api::labels::GROUP;
 use choreo_controllers::Observer;
 use choreo_controllers::runtime::{Clock, GroupKind};
 use choreo_controllers::view::ControlKinds;
-use choreo_engine::rules::{AUTHORSHIP, default_reads, reads};
+use choreo_engine::rules::{AUTHORSHIP, default_reads, has_owner, reads};
 use choreo_engine::{Kind, binding};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -312,7 +312,9 @@ fn rules() -> Vec<Value> {
 
 /// The kinds that something may be filled in for.
 fn default_rules() -> Vec<Value> {
-    vec![rule(&["CREATE"], |kind| default_reads(kind).is_some())]
+    vec![rule(&["CREATE"], |kind| {
+        default_reads(kind).is_some() || has_owner(kind)
+    })]
 }
 
 fn rule(operations: &[&str], of: impl Fn(Kind) -> bool) -> Value {

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use choreo_api::labels::{GROUP, PLATFORM_NAMESPACE};
 use choreo_controllers::runtime::{GroupKind, ObjectRef};
-use choreo_controllers::view::ControlKinds;
+use choreo_controllers::view::{ControlKinds, object_ref};
 use choreo_engine::rules::{self, Change, Refusal};
 use choreo_engine::{AnyObject, Kind, World as Objects};
 use kube::Client;
@@ -24,16 +24,43 @@ impl Reviewer {
         Self { client, world }
     }
 
-    /// The AdmissionReview that answers one about a new object: with what it leaves out.
+    /// The AdmissionReview that answers one about a new object: with what it leaves out, and with its owner.
     pub(crate) async fn complete(&self, review: &Value) -> Value {
         let request = &review["request"];
         let mut response = json!({"uid": request["uid"], "allowed": true});
+        let mut patch = Vec::new();
         if let Some(spec) = self.completed(request).await {
-            let patch = json!([{"op": "replace", "path": "/spec", "value": spec}]);
+            patch.push(json!({"op": "replace", "path": "/spec", "value": spec}));
+        }
+        if let Some(owners) = self.owners(request) {
+            // Adding what is there replaces it.
+            patch.push(json!({"op": "add", "path": "/metadata/ownerReferences", "value": owners}));
+        }
+        if !patch.is_empty() {
             response["patchType"] = json!("JSONPatch");
-            response["patch"] = json!(BASE64.encode(patch.to_string()));
+            response["patch"] = json!(BASE64.encode(Value::from(patch).to_string()));
         }
         reviewed(&response)
+    }
+
+    /// The owners of a new object with the one that it names; `None` if that is not known here, or nothing new.
+    fn owners(&self, request: &Value) -> Option<Value> {
+        let name = request["kind"]["kind"].as_str().unwrap_or_default();
+        let user = request["userInfo"]["username"].as_str().unwrap_or_default();
+        let kind = *Kind::ALL.iter().find(|kind| kind.as_str() == name)?;
+        let namespace = request["namespace"].as_str().unwrap_or_default();
+        if request["operation"] != "CREATE" || !rules::apply_to(user) {
+            return None;
+        }
+        let owner = rules::owner(kind, namespace, &request["object"])?;
+        let known = (self.world)(namespace)?.snapshot();
+        let stored = known.kept(&object_ref(&owner))?;
+        let stored = json!({"metadata": {
+            "uid": stored.uid()?, "deletionTimestamp": stored.is_deleting().then_some("")}});
+        // Nothing but this of it is changed.
+        let mut object =
+            json!({"metadata": {"ownerReferences": request["object"]["metadata"]["ownerReferences"]}});
+        rules::adopt(&mut object, &owner, &stored).then(|| object["metadata"]["ownerReferences"].take())
     }
 
     /// The AdmissionReview that answers one about a write with whose it is, where that is for the API server to say.

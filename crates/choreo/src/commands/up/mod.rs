@@ -1,6 +1,5 @@
 //! `choreo up`: the whole platform in one process.
 
-mod admission;
 mod banner;
 mod containers;
 mod first_run;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use choreo_admission::Rules;
 use choreo_apiserver::authn::Authenticator;
 use choreo_apiserver::kubeconfig::{self, Context};
 use choreo_apiserver::serve::{ServeOptions, TlsSettings, serve, tls_settings};
@@ -18,7 +19,6 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::admission::Rules;
 use super::banner::{Facts, Progress};
 use super::folder::DataFolder;
 use super::{Args, DEFAULT_PORT, containers, first_run, gateway};

@@ -1,23 +1,27 @@
 //! The rules between objects ([`choreo_engine::rules`]) as admission of the embedded API. `choreo manager` serves the same rules
 //! as a webhook.
 
+use std::sync::Arc;
+
 use choreo_api::labels::{GROUP, PLATFORM_NAMESPACE};
 use choreo_apimachinery::status::{ApiError, Result, StatusCause};
 use choreo_apiserver::{Admission, AdmissionRequest, Operation};
 use choreo_controllers::runtime::GroupKind;
 use choreo_controllers::view::ControlKinds;
 use choreo_engine::rules::{self, Change, Refusal};
+use choreo_engine::world::ObjectRef;
 use choreo_engine::{AnyObject, Kind, World};
+use choreo_store::Key;
 use serde_json::Value;
 
 /// The rules, in one logical cluster.
-pub(crate) struct Rules {
+pub struct Rules {
     cluster: &'static str,
 }
 
 impl Rules {
     /// The rules in the cluster of this name; the others are left alone.
-    pub(crate) fn in_cluster(cluster: &'static str) -> Self {
+    pub fn in_cluster(cluster: &'static str) -> Self {
         Self { cluster }
     }
 }
@@ -30,15 +34,22 @@ fn reads(request: &AdmissionRequest<'_>) -> Option<&'static [Kind]> {
     rules::reads(*kind, request.operation == Operation::Delete)
 }
 
-/// The kinds that the defaults of a new object look at, if there are any.
-fn default_reads(request: &AdmissionRequest<'_>) -> Option<(Kind, &'static [Kind])> {
-    if request.operation != Operation::Create {
-        return None;
-    }
-    let kind = Kind::ALL
-        .iter()
-        .find(|kind| kind.as_str() == request.resource.kind)?;
-    Some((*kind, rules::default_reads(*kind)?))
+/// The kind of a new object of ours.
+fn created(request: &AdmissionRequest<'_>) -> Option<Kind> {
+    let is_new = request.operation == Operation::Create && request.subresource.is_empty();
+    let mut kinds = Kind::ALL.iter().filter(|_| is_new);
+    kinds.find(|kind| kind.as_str() == request.resource.kind).copied()
+}
+
+/// The object that a new one belongs to, as it is stored.
+fn owner(request: &AdmissionRequest<'_>, kind: Kind, object: &Value) -> Option<(ObjectRef, Arc<Value>)> {
+    let owner = rules::owner(kind, request.namespace, object)?;
+    let known = ControlKinds::default();
+    let resource = known.resource(&GroupKind::new(GROUP, owner.kind.as_str()))?;
+    let stored = format!("{GROUP}/{}", resource.plural);
+    let key = Key::new(&stored, &owner.key.namespace, &owner.key.name);
+    let stored = request.snapshot.get(&key)?.value();
+    Some((owner, stored))
 }
 
 /// The objects of these kinds that a write in this namespace is about.
@@ -85,7 +96,7 @@ impl Admission for Rules {
         request.cluster == self.cluster
             && request.resource.group == GROUP
             && rules::apply_to(&request.user.name)
-            && (own || request.subresource.is_empty() && default_reads(request).is_some())
+            && (own || created(request).is_some())
     }
 
     fn mutate(&self, request: &AdmissionRequest<'_>, object: &mut Value) -> Result<()> {
@@ -93,8 +104,11 @@ impl Admission for Rules {
             return Ok(());
         }
         rules::stamp(object, request.old, &request.user.name, &request.user.groups);
+        let Some(kind) = created(request) else {
+            return Ok(());
+        };
         // Most objects say everything, and then nothing is read for them.
-        if let Some((kind, reads)) = default_reads(request)
+        if let Some(reads) = rules::default_reads(kind)
             && rules::lacks(kind, object)
         {
             rules::fill(
@@ -103,6 +117,9 @@ impl Admission for Rules {
                 request.namespace,
                 object,
             );
+        }
+        if let Some((owner, stored)) = owner(request, kind, object) {
+            rules::adopt(object, &owner, &stored);
         }
         Ok(())
     }
