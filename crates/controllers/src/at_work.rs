@@ -11,8 +11,9 @@ use crate::runtime::Key;
 /// What a run is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AtWork {
-    /// The status of a target, which its plan does not read.
-    Telling(Target),
+    /// A target whose plan is carried out. A plan made again from what it has just told would tell the same; and what a binding makes
+    /// is heard of again when it has come to something.
+    Planning(Target),
     /// A release, which looks at everything after it has written.
     Releasing(Key),
 }
@@ -47,7 +48,7 @@ mod tests {
             let elsewhere = tokio::spawn(async { AtWork::wrote_this(|_| true) });
             (
                 ours(),
-                AtWork::wrote_this(|work| matches!(work, AtWork::Telling(_))),
+                AtWork::wrote_this(|work| matches!(work, AtWork::Planning(_))),
                 elsewhere.await,
             )
         });

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use choreo_api::labels;
 use choreo_api::v1alpha1::{Build, DataPlane, Release};
+use choreo_engine::binding;
 use choreo_engine::plan::Target;
 use choreo_engine::promotion::LaneKey;
 use kube::api::ObjectMeta;
@@ -17,9 +18,10 @@ use crate::planes::plane::PlaneListener;
 use crate::planes::{PlaneId, Role};
 use crate::release::index::Index;
 use crate::runtime::metrics::Metrics;
+use crate::runtime::object::is_status_only;
 use crate::runtime::{Backoff, Cache, Change, Key, ObjectRef, Queue};
 use crate::shard::Shard;
-use crate::view::{ControlSnapshot, ControlView};
+use crate::view::{ControlSnapshot, ControlView, object_ref};
 use crate::{alias, build, buildplane, dataplane, inputs, promotion, release};
 
 /// The queues of all controllers.
@@ -167,7 +169,7 @@ impl Router {
             }
             Target::Cell { namespace, .. } => self.shard.has(namespace),
         };
-        if !ours || AtWork::wrote_this(|work| matches!(work, AtWork::Telling(teller) if *teller == target)) {
+        if !ours {
             return;
         }
         if let Some(queue) = targets::controller_of(&target).and_then(|name| self.plans.get(name)) {
@@ -180,8 +182,23 @@ impl Router {
         if !self.started.load(Ordering::Acquire) {
             return;
         }
+        // The answer to a status may bring with it what somebody else has changed meanwhile.
+        let told = match (&change.before, &change.after) {
+            (Some(before), Some(after)) => is_status_only(before, after),
+            _ => false,
+        };
         for target in targets::affected_by(before, after, change) {
-            self.plan(target);
+            let knows = |work: &AtWork| match (work, target.as_object()) {
+                (AtWork::Planning(planned), Some(object)) if *planned == target => {
+                    // What is new cannot bring with it what somebody else has changed.
+                    let made = change.before.is_none() && binding::KINDS.contains(&object.kind);
+                    made || told && object_ref(object) == change.object
+                }
+                _ => false,
+            };
+            if !AtWork::wrote_this(knows) {
+                self.plan(target);
+            }
         }
         let first = promotion::goes_first(change);
         for lane in promotion::affected_by(before, after, change) {
@@ -207,7 +224,8 @@ impl Router {
         }
         match object.kind.kind.as_str() {
             "BuildPlane" => self.build_planes.add(object.key()),
-            "Release" => self.release(object.key()),
+            "Release" if told => self.release(object.key()),
+            "Release" => self.releases.add(object.key()),
             "DataPlane" => {
                 self.data_planes.add(object.key());
                 self.releases_in(after, &object.namespace);
@@ -236,6 +254,7 @@ impl Router {
         }
     }
 
+    /// Something that a release looks at has changed, unless it has just done that itself.
     fn release(&self, key: Key) {
         if !AtWork::wrote_this(|work| matches!(work, AtWork::Releasing(release) if *release == key)) {
             self.releases.add(key);
@@ -297,5 +316,111 @@ impl PlaneListener for Router {
         for key in keys {
             self.releases.add(key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::DynamicObject;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object(kind: &str, name: &str, revision: u64, more: &Value) -> DynamicObject {
+        let mut object = json!({
+            "apiVersion": "openchoreo.dev/v1alpha1", "kind": kind,
+            "metadata": {"name": name, "namespace": "o", "uid": format!("{kind}-{name}"), "generation": 1,
+                         "resourceVersion": revision.to_string()},
+            "spec": {"owner": {"projectName": "p", "componentName": "a"}, "environment": "e", "environmentName": "e"},
+        });
+        json_patch::merge(&mut object, more);
+        serde_json::from_value(object).unwrap()
+    }
+
+    /// A router whose cache has a binding and its release, and nothing to do.
+    fn settled() -> (Arc<Router>, Arc<Cache<ControlView>>) {
+        let router = Arc::new(Router::new(&Metrics::default(), Arc::default(), Shard::default()));
+        let listener = Arc::clone(&router);
+        let cache = Arc::new(Cache::new(
+            move |before: &ControlSnapshot, after: &ControlSnapshot, change: &Change| {
+                listener.control_changed(before, after, change);
+            },
+        ));
+        cache.watched(object("ServiceBinding", "a-e", 1, &json!({})));
+        cache.watched(object("Release", "a-e", 2, &json!({})));
+        router.started.store(true, Ordering::Release);
+        (router, cache)
+    }
+
+    fn bindings(router: &Router) -> usize {
+        router.plans["binding"].pending()
+    }
+
+    fn target() -> Target {
+        Target::Object(choreo_engine::ObjectRef::new(
+            choreo_engine::Kind::ServiceBinding,
+            "o",
+            "a-e",
+        ))
+    }
+
+    #[tokio::test]
+    async fn who_has_told_something_is_not_asked_again() {
+        let told = json!({"status": {"revision": 1}});
+        let (router, cache) = settled();
+        let tell = async { cache.wrote(object("ServiceBinding", "a-e", 3, &told)) };
+        AtWork::Planning(target()).unasked(tell).await;
+        assert_eq!(bindings(&router), 0);
+        // Its component and its endpoints are told all the same.
+        assert_eq!(router.plans["component"].pending(), 1);
+
+        // The same, heard of by a watch.
+        let (router, cache) = settled();
+        cache.watched(object("ServiceBinding", "a-e", 3, &told));
+        assert_eq!(bindings(&router), 1);
+
+        // Somebody has changed the object before the status was written.
+        for more in [
+            json!({"metadata": {"generation": 2}, "status": {"revision": 1}}),
+            json!({"metadata": {"labels": {"a": "b"}}, "status": {"revision": 1}}),
+        ] {
+            let (router, cache) = settled();
+            let tell = async { cache.wrote(object("ServiceBinding", "a-e", 3, &more)) };
+            AtWork::Planning(target()).unasked(tell).await;
+            assert_eq!(bindings(&router), 1, "{more}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_binding_has_made_is_no_news_to_it_and_what_it_has_changed_is() {
+        let (router, cache) = settled();
+        let owner = json!([{"apiVersion": "openchoreo.dev/v1alpha1", "kind": "ServiceBinding", "name": "a-e", "uid": "ServiceBinding-a-e", "controller": true}]);
+        let spec = json!({"metadata": {"ownerReferences": owner}, "spec": {"bindingRef": {"kind": "ServiceBinding", "name": "a-e"}}});
+        let make = async { cache.wrote(object("Deployment", "a-e-1", 3, &spec)) };
+        AtWork::Planning(target()).unasked(make).await;
+        assert_eq!(bindings(&router), 0);
+        assert_eq!(router.plans["deployment"].pending(), 1);
+        let change = json!({"metadata": {"generation": 2, "ownerReferences": owner}, "spec": {"deploymentRef": "a-e-2"}});
+        let write = async { cache.wrote(object("Release", "a-e", 4, &change)) };
+        AtWork::Planning(target()).unasked(write).await;
+        assert_eq!(bindings(&router), 1);
+    }
+
+    #[tokio::test]
+    async fn a_release_hears_of_what_others_write() {
+        let key = Key::new("o", "a-e");
+        let told = json!({"status": {"objectCount": 1}});
+        let (router, cache) = settled();
+        let tell = async { cache.wrote(object("Release", "a-e", 3, &told)) };
+        AtWork::Releasing(key.clone()).unasked(tell).await;
+        assert_eq!(router.releases().pending(), 0);
+        let other = async { cache.wrote(object("Release", "a-e", 4, &json!({}))) };
+        AtWork::Releasing(Key::new("o", "b-e")).unasked(other).await;
+        assert_eq!(router.releases().pending(), 1);
+        let (router, cache) = settled();
+        let change = json!({"metadata": {"generation": 2}, "status": {"objectCount": 1}});
+        let tell = async { cache.wrote(object("Release", "a-e", 3, &change)) };
+        AtWork::Releasing(key).unasked(tell).await;
+        assert_eq!(router.releases().pending(), 1);
     }
 }

@@ -130,6 +130,12 @@ impl Reconcile for Planner {
     }
 
     async fn reconcile(&self, target: &Target) -> Result<Next, Retry> {
+        AtWork::Planning(target.clone()).unasked(self.look(target)).await
+    }
+}
+
+impl Planner {
+    async fn look(&self, target: &Target) -> Result<Next, Retry> {
         let snapshot = self.context.snapshot();
         let plan = choreo_engine::plan(&snapshot.view.world, target);
         let mistakes = self.carry_out(&snapshot, target, &plan).await?;
@@ -149,15 +155,11 @@ impl Reconcile for Planner {
             if let Some(left) = self.untold_for(target, &live, &status) {
                 return Ok(Next::After(left));
             }
-            // A plan made again from what it has just told would tell the same.
-            let told = self.context.report(self.name, &live, status);
-            AtWork::Telling(target.clone()).unasked(told).await?;
+            self.context.report(self.name, &live, status).await?;
         }
         Ok(Next::Settled)
     }
-}
 
-impl Planner {
     /// Writes what the plan says. Returns what could not be written because somebody has to change something first.
     async fn carry_out(
         &self,

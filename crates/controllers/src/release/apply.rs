@@ -12,11 +12,13 @@ use super::build::{Wanted, address_of, belongs_to, entry, has_lost_its_mark, is_
 use super::copies::READ_AGAIN;
 use super::credentials;
 use super::dereference::Place;
+use super::known::{Seen, is_as_wanted};
 use super::status::{self, Failed, InCluster};
 use super::{NAME, Releases, Subject};
 use crate::planes::Plane;
 use crate::planes::plane::Served;
 use crate::runtime::{GroupKind, Next, ObjectRef, Retry};
+use crate::view::ControlSnapshot;
 use crate::write::applier::Slot;
 use crate::write::{Applied, Failure};
 
@@ -35,7 +37,12 @@ const WORKLOADS: &[&str] = &[
 
 impl Releases {
     /// Applies a release to every cluster of its data plane.
-    pub(super) async fn bring_about(&self, subject: &Subject, place: &Place) -> Result<Next, Retry> {
+    pub(super) async fn bring_about(
+        &self,
+        snapshot: &ControlSnapshot,
+        subject: &Subject,
+        place: &Place,
+    ) -> Result<Next, Retry> {
         let mut wanted = match wanted(&subject.release) {
             Ok(wanted) => wanted,
             Err(errors) => {
@@ -67,7 +74,15 @@ impl Releases {
             next => next,
         };
         let status = status::derive(subject, place, &wanted, &results);
+        let is_ready = status::is_ready(&status);
         self.context.report(NAME, &subject.live, status).await?;
+        let seen = results.into_iter().zip(&place.planes);
+        let seen: Option<Seen> = seen
+            .map(|(result, plane)| Some((Arc::clone(plane), result.as_wanted?)))
+            .collect();
+        if let (Ok(Next::Settled), Some(seen)) = (&next, seen) {
+            self.remember_round(snapshot, subject, &seen, is_ready);
+        }
         next
     }
 
@@ -192,13 +207,17 @@ impl Releases {
             stale = left;
         }
         result.inventory = wanted_here.into_iter().chain(stale).collect();
+        let seen = plane.snapshot();
         result.observe(
             &subject.key.name,
-            &plane.snapshot(),
+            &seen,
             wanted,
             rules,
             &subject.status().resources,
         );
+        if is_as_wanted(plane, &seen, wanted, &self.manager) {
+            result.as_wanted = Some(seen);
+        }
         result
     }
 

@@ -53,6 +53,11 @@ impl Index {
         entries.of.insert(key, places);
     }
 
+    /// What a release consists of, in order, as far as that has been said.
+    pub(super) fn of(&self, release: &Key) -> Option<Vec<Arc<Place>>> {
+        self.entries.lock().of.get(release).map(|places| places.to_vec())
+    }
+
     /// Forgets a release.
     pub fn forget(&self, release: &Key) {
         self.entries.lock().remove(release);

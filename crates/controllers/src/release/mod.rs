@@ -25,6 +25,7 @@ mod copies;
 mod credentials;
 mod dereference;
 pub mod index;
+mod known;
 mod status;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use crate::view::ControlSnapshot;
 
 use dereference::Whereabouts;
 use index::Index;
+use known::Known;
 
 /// Name of the controller.
 pub const NAME: &str = "release";
@@ -49,6 +51,7 @@ pub const NAME: &str = "release";
 pub struct Releases {
     context: Arc<Context>,
     index: Arc<Index>,
+    known: Known,
     manager: String,
 }
 
@@ -85,6 +88,7 @@ impl Releases {
         Self {
             context,
             index,
+            known: Known::default(),
             manager: labels::field_manager(NAME),
         }
     }
@@ -99,6 +103,10 @@ impl Reconcile for Releases {
 
     async fn reconcile(&self, key: &Key) -> Result<Next, Retry> {
         let snapshot = self.context.snapshot();
+        if self.is_known(&snapshot, key) {
+            return Ok(Next::Settled);
+        }
+        self.known.forget(key);
         let Some(subject) = Subject::find(&snapshot, key) else {
             self.index.forget(key);
             return Ok(Next::Settled);
@@ -127,7 +135,7 @@ impl Reconcile for Releases {
             Whereabouts::Moved { from } => self.move_away(&snapshot, &subject, &from).await,
             Whereabouts::Found(place) => {
                 // It looks at the cluster after it has written there, and its status says what it saw.
-                let work = self.bring_about(&subject, &place);
+                let work = self.bring_about(&snapshot, &subject, &place);
                 AtWork::Releasing(key.clone()).unasked(work).await
             }
         }

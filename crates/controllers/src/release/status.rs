@@ -22,6 +22,7 @@ use super::index::may_carry;
 use crate::planes::Plane;
 use crate::runtime::{GroupKind, ObjectRef, Snapshot};
 use crate::write::Failure;
+use crate::write::status::conditions_of;
 
 /// What could not be applied: the resource's id, its address, and why.
 pub(super) type Failed = (String, ObjectRef, Failure);
@@ -43,6 +44,8 @@ pub(super) struct InCluster {
     pub resources: Vec<ResourceStatus>,
     /// Those of the resources that say nothing about the release: runs that are under way, or that later ones replaced.
     pub ignored: BTreeSet<String>,
+    /// The state of the cluster that this was said of, if all that is wanted is there as it is wanted.
+    pub as_wanted: Option<Snapshot<()>>,
 }
 
 /// What is left to clean up.
@@ -64,6 +67,7 @@ impl InCluster {
             inventory: Vec::new(),
             resources: Vec::new(),
             ignored: BTreeSet::new(),
+            as_wanted: None,
         }
     }
 
@@ -469,6 +473,11 @@ pub(super) fn derive(subject: &Subject, place: &Place, wanted: &[Wanted], result
     value(&status)
 }
 
+/// Whether a status says that its release is ready.
+pub(super) fn is_ready(status: &Value) -> bool {
+    conditions::find(&conditions_of(Some(status)), types::READY).is_some_and(Condition::is_true)
+}
+
 /// Hash of the objects as they are wanted.
 fn hash(wanted: &[Wanted]) -> String {
     let mut hasher = Sha256::new();
@@ -504,6 +513,7 @@ mod tests {
             inventory: vec![],
             resources,
             ignored: BTreeSet::new(),
+            as_wanted: None,
         }
     }
 

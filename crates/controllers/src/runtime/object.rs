@@ -149,6 +149,20 @@ pub fn revision(object: &DynamicObject) -> Option<u64> {
     object.metadata.resource_version.as_deref()?.parse().ok()
 }
 
+/// Whether two states of an object differ in nothing but the status, as far as its generation and its metadata tell. An object without
+/// a generation does not tell.
+pub fn is_status_only(before: &DynamicObject, after: &DynamicObject) -> bool {
+    let (a, b) = (&before.metadata, &after.metadata);
+    a.generation.is_some()
+        && a.generation == b.generation
+        && a.uid == b.uid
+        && a.deletion_timestamp == b.deletion_timestamp
+        && a.labels == b.labels
+        && a.annotations == b.annotations
+        && a.finalizers == b.finalizers
+        && a.owner_references == b.owner_references
+}
+
 /// Fills in `apiVersion` and `kind` from the watched resource: lists may leave them out of their items.
 pub fn with_types(mut object: DynamicObject, api_version: &str, kind: &str) -> DynamicObject {
     object.types.get_or_insert_with(|| TypeMeta {

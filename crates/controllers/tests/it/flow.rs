@@ -1,6 +1,6 @@
 //! From what a developer says to what runs.
 
-use choreo_testkit::Platform;
+use choreo_testkit::{Options, Platform};
 use serde_json::json;
 
 use crate::support::{GITHUB, GREETER, cell, with_greeter};
@@ -124,6 +124,64 @@ async fn order_does_not_matter() -> anyhow::Result<()> {
     platform
         .control
         .wait_ready("Component", "default", "greeter")
+        .await?;
+    platform.stop().await;
+    Ok(())
+}
+
+/// Who names an owner that is there belongs to it from the first moment on, whatever the controllers do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn admission_writes_down_the_owner() -> anyhow::Result<()> {
+    let mut platform = Platform::start_with(Options {
+        with_rules: true,
+        ..Options::default()
+    })
+    .await?;
+    platform
+        .control
+        .wait_ready("Project", "default", "default")
+        .await?;
+    platform.stop_controllers().await;
+    let control = &platform.control;
+    let owners = |object: &kube::core::DynamicObject| -> Vec<(String, String)> {
+        let all = object.metadata.owner_references.iter().flatten();
+        all.map(|owner| (owner.kind.clone(), owner.uid.clone())).collect()
+    };
+    let uid = |object: &kube::core::DynamicObject| object.metadata.uid.clone().unwrap_or_default();
+    let object = |kind: &str, name: &str, spec: serde_json::Value| json!({"apiVersion": "openchoreo.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": "default"}, "spec": spec});
+    let owner = json!({"projectName": "default", "componentName": "owned"});
+    // Before its owner: the plans see to it later.
+    let early = control
+        .apply(object(
+            "Workload",
+            "early",
+            json!({"owner": owner, "containers": {"main": {"image": "a"}}}),
+        ))
+        .await?;
+    assert_eq!(owners(&early), []);
+    let component = control
+        .apply(object(
+            "Component",
+            "owned",
+            json!({"owner": {"projectName": "default"}, "type": "Service"}),
+        ))
+        .await?;
+    let project = control.get("Project", "default", "default").await?.unwrap();
+    assert_eq!(owners(&component), [("Project".to_owned(), uid(&project))]);
+    let service = json!({"owner": owner, "workloadName": "early", "className": "default"});
+    let service = control.apply(object("Service", "owned", service)).await?;
+    assert_eq!(owners(&service), [("Component".to_owned(), uid(&component))]);
+    // Whoever applies the same again takes nothing away.
+    let again = json!({"owner": owner, "workloadName": "early", "className": "default"});
+    let again = control.apply(object("Service", "owned", again)).await?;
+    assert_eq!(owners(&again), owners(&service));
+
+    platform.start_controllers().await;
+    platform
+        .control
+        .wait_for("Workload", "default", "early", "adopted", |workload| {
+            owners(workload) == [("Component".to_owned(), uid(&component))]
+        })
         .await?;
     platform.stop().await;
     Ok(())

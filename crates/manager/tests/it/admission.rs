@@ -189,6 +189,12 @@ async fn rules_are_asked_before_a_write_with_a_certificate_of_our_own() -> anyho
         "spec": {"owner": {"projectName": "default"}, "type": "Service"},
     });
     bed.control.apply(component).await?;
+    // Whoever has told something of it knows it.
+    let told = |component: &DynamicObject| component.data["status"]["conditions"].is_array();
+    let component = bed
+        .control
+        .wait_for("Component", "rules", "filled", "told of", told)
+        .await?;
     let defaults = bed
         .control
         .get("MutatingWebhookConfiguration", "", "choreo-test-rules")
@@ -204,9 +210,15 @@ async fn rules_are_asked_before_a_write_with_a_certificate_of_our_own() -> anyho
     let patch = STANDARD.decode(answer["patch"].as_str().unwrap())?;
     let expected =
         json!({"owner": {"componentName": "filled", "projectName": "default"}, "environment": "staging"});
+    let owner = json!({
+        "apiVersion": "openchoreo.dev/v1alpha1", "kind": "Component", "name": "filled", "uid": component.metadata.uid,
+    });
     assert_eq!(
         serde_json::from_slice::<Value>(&patch)?,
-        json!([{"op": "replace", "path": "/spec", "value": expected}])
+        json!([
+            {"op": "replace", "path": "/spec", "value": expected},
+            {"op": "add", "path": "/metadata/ownerReferences", "value": [owner]},
+        ])
     );
     let complete = binding("staging");
     let answer = ask(
@@ -221,6 +233,13 @@ async fn rules_are_asked_before_a_write_with_a_certificate_of_our_own() -> anyho
     // The API server asks by itself: without the webhook the schema refuses it.
     let stored = bed.control.apply(short).await?;
     assert_eq!(stored.data["spec"]["owner"]["projectName"], "default");
+    // So does its owner, which is there already: nobody has to write it later.
+    let owners = stored.metadata.owner_references.unwrap_or_default();
+    let owners: Vec<_> = owners
+        .iter()
+        .map(|owner| (owner.kind.as_str(), Some(&owner.uid)))
+        .collect();
+    assert_eq!(owners, [("Component", component.metadata.uid.as_ref())]);
 
     for kind in [
         "ValidatingWebhookConfiguration",
