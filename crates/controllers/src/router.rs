@@ -197,6 +197,7 @@ impl Router {
                 _ => false,
             };
             if !AtWork::wrote_this(knows) {
+                tracing::trace!(%target, because = %change.object, status = told, "to be looked at");
                 self.plan(target);
             }
         }

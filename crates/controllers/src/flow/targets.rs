@@ -8,7 +8,7 @@ use choreo_engine::plan::Target;
 use choreo_engine::world::{Kind, ObjectRef as EngineRef, World};
 use kube::core::DynamicObject;
 
-use crate::runtime::object::split_api_version;
+use crate::runtime::object::{is_status_only, split_api_version};
 use crate::runtime::{Change, ObjectRef};
 use crate::view::{ControlSnapshot, engine_ref};
 
@@ -74,7 +74,12 @@ pub fn affected_by(before: &ControlSnapshot, after: &ControlSnapshot, change: &C
             )));
         }
     }
-    // Whoever made the object sees to it that it stays as planned.
+    // Whoever made the object sees to it that it stays as planned. No status is planned by the maker of its object.
+    if let (Some(old), Some(new)) = (&change.before, &change.after)
+        && is_status_only(old, new)
+    {
+        return targets;
+    }
     for (state, object) in [(before, &change.before), (after, &change.after)] {
         if let Some(object) = object {
             targets.extend(owners(&state.view.world, object));
