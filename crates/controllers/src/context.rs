@@ -50,6 +50,9 @@ impl Context {
     pub fn release_planes(&self, namespace: &str, data_plane: &str) -> bool {
         let snapshot = self.snapshot();
         let world = &snapshot.view.world;
+        if world.get::<DataPlane>(namespace, data_plane).is_some() {
+            return false;
+        }
         let is_used = world.in_namespace::<Release>(namespace).any(|release| {
             let identity = release
                 .status
@@ -57,7 +60,7 @@ impl Context {
                 .and_then(|status| status.data_plane.as_ref());
             identity.is_some_and(|identity| identity.name == data_plane)
         });
-        if is_used || world.get::<DataPlane>(namespace, data_plane).is_some() {
+        if is_used {
             return false;
         }
         self.planes.close_all(namespace, data_plane);

@@ -26,12 +26,15 @@ pub struct Damaged {
     problem: String,
 }
 
-/// A compressed text.
+/// What others are compressed against.
+type Sample = Arc<Box<[u8]>>;
+
+/// A compressed text. There are many: it takes three words beside its bytes.
 #[derive(Debug, Clone)]
 pub struct Packed {
+    /// How long the text is, in as many bytes as that takes, and then the compressed text.
     bytes: Box<[u8]>,
-    length: u32,
-    sample: Arc<[u8]>,
+    sample: Sample,
 }
 
 impl Packed {
@@ -40,7 +43,7 @@ impl Packed {
     /// # Errors
     /// When it is damaged.
     pub fn text(&self) -> Result<Vec<u8>, Damaged> {
-        unpack(&self.bytes, self.length, &self.sample)
+        unpack(&self.bytes, &self.sample)
     }
 
     /// Bytes that it takes beside its sample, which many share.
@@ -49,17 +52,41 @@ impl Packed {
     }
 }
 
-fn unpack(bytes: &[u8], length: u32, sample: &[u8]) -> Result<Vec<u8>, Damaged> {
+fn unpack(packed: &[u8], sample: &[u8]) -> Result<Vec<u8>, Damaged> {
+    let (length, bytes) = length_of(packed);
     decompress_with_dict(bytes, length as usize, sample).map_err(|error| Damaged {
         length,
         problem: error.to_string(),
     })
 }
 
+/// Appends a length, seven bits a byte, the lowest first; all but the last byte have the eighth bit.
+fn put_length(mut length: u32, into: &mut Vec<u8>) {
+    while length >= 0x80 {
+        into.push(length.to_le_bytes()[0] | 0x80);
+        length >>= 7;
+    }
+    into.push(length.to_le_bytes()[0]);
+}
+
+/// The length, and what follows it.
+fn length_of(mut packed: &[u8]) -> (u32, &[u8]) {
+    let (mut length, mut shift) = (0_u32, 0);
+    while let Some((byte, rest)) = packed.split_first() {
+        length |= u32::from(byte & 0x7f).checked_shl(shift).unwrap_or_default();
+        shift += 7;
+        packed = rest;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    (length, packed)
+}
+
 /// What texts are compressed against, by kind.
 #[derive(Debug)]
 pub struct Samples<K> {
-    by_kind: Mutex<BTreeMap<K, Vec<Arc<[u8]>>>>,
+    by_kind: Mutex<BTreeMap<K, Vec<Sample>>>,
 }
 
 impl<K> Default for Samples<K> {
@@ -81,7 +108,7 @@ impl<K: Ord + Clone> Samples<K> {
     /// Packs a text; `None` if it is too long (4 GiB) or would not come back.
     pub fn pack(&self, kind: &K, text: &[u8]) -> Option<Packed> {
         let length = u32::try_from(text.len()).ok()?;
-        let mut best: Option<(Vec<u8>, Arc<[u8]>)> = None;
+        let mut best: Option<(Vec<u8>, Sample)> = None;
         let samples = self.by_kind.lock().get(kind).cloned().unwrap_or_default();
         for sample in &samples {
             let bytes = compress_with_dict(text, sample);
@@ -99,7 +126,7 @@ impl<K: Ord + Clone> Samples<K> {
             .as_ref()
             .is_some_and(|(known, _)| fits(known.len(), text.len()));
         if !good && samples.len() < SAMPLES {
-            let sample: Arc<[u8]> = Arc::from(&text[..text.len().min(SAMPLE_LENGTH)]);
+            let sample: Sample = Arc::new(Box::from(&text[..text.len().min(SAMPLE_LENGTH)]));
             best = Some((compress_with_dict(text, &sample), Arc::clone(&sample)));
             let mut by_kind = self.by_kind.lock();
             let known = by_kind.entry(kind.clone()).or_default();
@@ -107,12 +134,14 @@ impl<K: Ord + Clone> Samples<K> {
                 known.push(sample);
             }
         }
-        let (bytes, sample) = best?;
+        let (compressed, sample) = best?;
+        let mut bytes = Vec::with_capacity(compressed.len() + 5);
+        put_length(length, &mut bytes);
+        bytes.extend(compressed);
         // Cheap beside what a wrong object would cost.
-        let returns = unpack(&bytes, length, &sample).ok()? == text;
+        let returns = unpack(&bytes, &sample).ok()? == text;
         returns.then(|| Packed {
             bytes: bytes.into_boxed_slice(),
-            length,
             sample,
         })
     }
@@ -161,13 +190,24 @@ mod tests {
         assert!(Arc::ptr_eq(&first.sample, &second.sample));
     }
 
+    proptest! {
+        #[test]
+        fn a_length_comes_back(length in any::<u32>(), rest in prop::collection::vec(any::<u8>(), 0..5)) {
+            let mut bytes = Vec::new();
+            put_length(length, &mut bytes);
+            prop_assert!(bytes.len() <= 5);
+            bytes.extend(&rest);
+            prop_assert_eq!(length_of(&bytes), (length, rest.as_slice()));
+        }
+    }
+
     #[test]
     fn damage_is_an_error() {
         let samples = Samples::new();
         let mut packed = samples
             .pack(&(), "some text, some text, some text".as_bytes())
             .unwrap();
-        packed.bytes = Box::from([0xff, 0xff]);
+        packed.bytes = Box::from([31, 0xff, 0xff]);
         let error = packed.text().unwrap_err();
         assert!(
             error

@@ -94,7 +94,7 @@ pub fn affected_by(before: &ControlSnapshot, after: &ControlSnapshot, change: &C
     };
     let mut lanes = engine::lanes_of(&after.view.world, &reference);
     // What is gone concerned the lanes that it was seen to concern.
-    if after.view.world.get_any(&reference).is_none() {
+    if !after.view.world.contains(&reference) {
         lanes.extend(engine::lanes_of(&before.view.world, &reference));
     }
     lanes
@@ -117,8 +117,7 @@ pub fn all(snapshot: &ControlSnapshot) -> BTreeSet<LaneKey> {
     let world = &snapshot.view.world;
     let kinds = |kind: Kind| kind == Kind::Promotion || choreo_engine::binding::KINDS.contains(&kind);
     world
-        .iter()
-        .map(|object| object.reference())
+        .references()
         .filter(|reference| kinds(reference.kind))
         .flat_map(|reference| engine::lanes_of(world, &reference))
         .collect()
