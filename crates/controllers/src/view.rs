@@ -57,18 +57,21 @@ impl Source for Kept {
     fn read(self: Arc<Self>) -> Option<AnyObject> {
         let kind = &self.address().kind.kind;
         let read = match self.text() {
-            Some(Ok(text)) => AnyObject::from_text(self.api_version(), kind, text.object()),
-            Some(Err(error)) => {
-                tracing::error!(object = %self.address(), %error, "an object cannot be read back, and nothing is done about what depends on it until it changes or this program starts again");
-                return None;
-            }
+            Some(text) => text.and_then(|text| {
+                let object = AnyObject::from_text(self.api_version(), kind, text.object());
+                object.map_err(|error| error.to_string())
+            }),
             None => {
                 let tree = self.get();
-                AnyObject::from_parts(self.api_version(), kind, &tree.metadata, &tree.data)
+                let object = AnyObject::from_parts(self.api_version(), kind, &tree.metadata, &tree.data);
+                object.map_err(|error| error.to_string())
             }
         };
         read.inspect_err(|error| {
-            tracing::error!(object = %self.address(), %error, "an object cannot be read back, and nothing is done about what depends on it until it changes or this program starts again");
+            tracing::error!(
+                object = %self.address(), %error,
+                "an object cannot be read back: nothing is done about what depends on it until it changes or this program starts again"
+            );
         })
         .ok()
     }

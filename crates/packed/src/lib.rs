@@ -14,7 +14,9 @@ use lz4_flex::block::{compress_with_dict, decompress_with_dict};
 use parking_lot::Mutex;
 
 /// Samples of a kind: as many forms of it are told apart.
-const SAMPLES: usize = 4;
+const SAMPLES: usize = 5;
+/// After so many texts that are like none of the samples, the oldest of these makes room.
+const MISSES: u32 = 64;
 /// The longest sample. The format refers back 64 KiB at most.
 const SAMPLE_LENGTH: usize = 32 << 10;
 
@@ -86,7 +88,15 @@ fn length_of(mut packed: &[u8]) -> (u32, &[u8]) {
 /// What texts are compressed against, by kind.
 #[derive(Debug)]
 pub struct Samples<K> {
-    by_kind: Mutex<BTreeMap<K, Vec<Sample>>>,
+    by_kind: Mutex<BTreeMap<K, Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Oldest first.
+    samples: Vec<Sample>,
+    /// Texts that were like none of them since the last one came.
+    misses: u32,
 }
 
 impl<K> Default for Samples<K> {
@@ -109,8 +119,8 @@ impl<K: Ord + Clone> Samples<K> {
     pub fn pack(&self, kind: &K, text: &[u8]) -> Option<Packed> {
         let length = u32::try_from(text.len()).ok()?;
         let mut best: Option<(Vec<u8>, Sample)> = None;
-        let samples = self.by_kind.lock().get(kind).cloned().unwrap_or_default();
-        for sample in &samples {
+        let samples = self.by_kind.lock().get(kind).map(|known| known.samples.clone());
+        for sample in samples.iter().flatten() {
             let bytes = compress_with_dict(text, sample);
             if best.as_ref().is_none_or(|(known, _)| bytes.len() < known.len()) {
                 best = Some((bytes, Arc::clone(sample)));
@@ -122,17 +132,12 @@ impl<K: Ord + Clone> Samples<K> {
                 break;
             }
         }
-        let good = best
+        if !best
             .as_ref()
-            .is_some_and(|(known, _)| fits(known.len(), text.len()));
-        if !good && samples.len() < SAMPLES {
-            let sample: Sample = Arc::new(Box::from(&text[..text.len().min(SAMPLE_LENGTH)]));
-            best = Some((compress_with_dict(text, &sample), Arc::clone(&sample)));
-            let mut by_kind = self.by_kind.lock();
-            let known = by_kind.entry(kind.clone()).or_default();
-            if known.len() < SAMPLES {
-                known.push(sample);
-            }
+            .is_some_and(|(known, _)| fits(known.len(), text.len()))
+            && let Some(sample) = self.sample(kind, text)
+        {
+            best = Some((compress_with_dict(text, &sample), sample));
         }
         let (compressed, sample) = best?;
         let mut bytes = Vec::with_capacity(compressed.len() + 5);
@@ -147,9 +152,29 @@ impl<K: Ord + Clone> Samples<K> {
     }
 }
 
+impl<K: Ord + Clone> Samples<K> {
+    /// Makes a text that is like none of the samples one of them, if there is room or it is time for another.
+    fn sample(&self, kind: &K, text: &[u8]) -> Option<Sample> {
+        let mut by_kind = self.by_kind.lock();
+        let known = by_kind.entry(kind.clone()).or_default();
+        known.misses += 1;
+        if known.samples.len() >= SAMPLES {
+            if known.misses < MISSES {
+                return None;
+            }
+            // What was packed against it keeps it.
+            known.samples.remove(0);
+        }
+        known.misses = 0;
+        let sample: Sample = Arc::new(Box::from(text.get(..SAMPLE_LENGTH).unwrap_or(text)));
+        known.samples.push(Arc::clone(&sample));
+        Some(sample)
+    }
+}
+
 /// Whether it is not worth looking for a better sample.
 fn fits(packed: usize, text: usize) -> bool {
-    packed * 4 <= text
+    packed * 8 <= text
 }
 
 #[cfg(test)]
@@ -166,7 +191,7 @@ mod tests {
                 let text = text.repeat(repeat);
                 prop_assert_eq!(samples.pack(&kind, &text).unwrap().text().unwrap(), text);
             }
-            prop_assert!(samples.by_kind.lock().values().all(|samples| samples.len() <= SAMPLES));
+            prop_assert!(samples.by_kind.lock().values().all(|known| known.samples.len() <= SAMPLES));
         }
     }
 
@@ -188,6 +213,33 @@ mod tests {
             second.size()
         );
         assert!(Arc::ptr_eq(&first.sample, &second.sample));
+    }
+
+    #[test]
+    fn samples_that_are_of_no_use_any_more_make_room() {
+        let samples = Samples::new();
+        // Words of a text that has nothing of another, by a fixed walk over numbers.
+        let mut state = 1_u64;
+        let mut text = move |words: usize| -> Vec<u8> {
+            let word = |_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state.to_be_bytes()
+            };
+            (0..words).flat_map(word).collect()
+        };
+        for _ in 0..SAMPLES {
+            samples.pack(&(), &text(100)).unwrap();
+        }
+        let new = text(100);
+        let sizes: Vec<usize> = (0..MISSES)
+            .map(|_| samples.pack(&(), &new).unwrap().size())
+            .collect();
+        assert!(
+            sizes[..sizes.len() - 1].iter().all(|size| *size > 800),
+            "{sizes:?}"
+        );
+        assert!(sizes[sizes.len() - 1] < 100, "{sizes:?}");
+        assert!(samples.pack(&(), &new).unwrap().size() < 100);
     }
 
     proptest! {

@@ -25,7 +25,7 @@ use choreo_api::v1alpha1::{Promotion, PromotionDecision};
 use choreo_engine::World;
 use choreo_engine::promotion::machine::{self, Action, Finding, Member, Millis, Phase, State, Wait};
 use choreo_engine::promotion::{self as engine, LaneKey, Reports};
-use choreo_engine::world::{Kind, ObjectRef as EngineRef};
+use choreo_engine::world::{Kind, ObjectRef as EngineRef, complete};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
@@ -175,7 +175,11 @@ impl Promotions {
     /// Removes the oldest of those that have ended. What went past everything stays, and what others of its set still look at.
     async fn prune(&self, snapshot: &ControlSnapshot, key: &LaneKey) -> Result<(), Retry> {
         let world = &snapshot.view.world;
-        let component = world.get::<choreo_api::v1alpha1::Component>(&key.namespace, &key.component);
+        let component = || world.get::<choreo_api::v1alpha1::Component>(&key.namespace, &key.component);
+        // Its pipeline says how many stay: nothing goes while that cannot be read.
+        let Ok(component) = complete(component) else {
+            return Ok(());
+        };
         let pipeline =
             component.and_then(|c| engine::pipeline_of(world, &key.namespace, &c.spec.owner.project_name));
         let limit = pipeline

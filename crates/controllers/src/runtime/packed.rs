@@ -9,7 +9,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
-use std::num::NonZeroU16;
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,11 +16,11 @@ use choreo_api::labels::RELEASE;
 use choreo_packed::{Packed, Samples};
 use kube::core::{DynamicObject, ObjectMeta, TypeMeta};
 use parking_lot::Mutex;
-use serde::Serialize;
 use serde_json::Value;
 
-use super::decode::{self, Whole};
 use super::object::{GroupKind, ObjectRef};
+use super::text::{Text, stem};
+use super::words::{MARK, UID, VERSION, Words};
 
 /// Bytes of trees that are kept at most, about. Thousands of objects are looked at in a burst without being read twice.
 const BUDGET: usize = 48 << 20;
@@ -44,14 +43,14 @@ pub struct Settled {
 /// The same, as small as it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
-    /// The slot, but for the last bit, which says whether it is about the status.
+    /// The slot, but for its first bit, and then whether it is about the status.
     slot: u64,
     wanted: u64,
 }
 
 impl Known {
     fn is_of(self, slot: u64) -> bool {
-        self.slot >> 1 == slot >> 1
+        self.slot >> 1 == slot & (u64::MAX >> 1)
     }
 
     fn is_of_status(self) -> bool {
@@ -62,44 +61,9 @@ impl Known {
 impl From<Settled> for Known {
     fn from(settled: Settled) -> Self {
         Self {
-            slot: settled.slot & !1 | u64::from(settled.of_status),
+            slot: settled.slot << 1 | u64::from(settled.of_status),
             wanted: settled.wanted,
         }
-    }
-}
-
-/// Texts that are asked for without reading the object, one after the other.
-#[derive(Debug)]
-struct Words {
-    text: Box<str>,
-    /// Where each of them ends, if there is such a text.
-    ends: [Option<NonZeroU16>; WORDS],
-}
-
-/// The resource version, the UID, and the label that says which release the object belongs to.
-const WORDS: usize = 3;
-const VERSION: usize = 0;
-const UID: usize = 1;
-const MARK: usize = 2;
-
-impl Words {
-    fn new(words: [Option<&str>; WORDS]) -> Self {
-        let mut text = String::with_capacity(words.iter().flatten().map(|word| word.len()).sum());
-        let ends = words.map(|word| {
-            text.push_str(word?);
-            // One more than the end, so that an empty text is one, too. None of them is as long as an object may be.
-            u16::try_from(text.len() + 1).ok().and_then(NonZeroU16::new)
-        });
-        Self {
-            text: text.into_boxed_str(),
-            ends,
-        }
-    }
-
-    fn get(&self, word: usize) -> Option<&str> {
-        let end = |word: usize| Some(usize::from((*self.ends.get(word)?)?.get()) - 1);
-        let begin = (0..word).rev().find_map(end).unwrap_or(0);
-        self.text.get(begin..end(word)?)
     }
 }
 
@@ -143,74 +107,6 @@ impl Since {
             .elapsed()
             .saturating_sub(Duration::from_millis(self.0.into()))
     }
-}
-
-/// The text of an object, its managed fields apart: few look at them, and they are much of it.
-pub struct Text {
-    bytes: Vec<u8>,
-    managed: usize,
-}
-
-impl Text {
-    /// Bytes of the length of the managed fields.
-    const HEAD: usize = 4;
-
-    fn of(object: &DynamicObject) -> Option<Self> {
-        let mut bytes = vec![0; Self::HEAD];
-        if let Some(entries) = &object.metadata.managed_fields {
-            decode::write_managed(entries, &mut bytes).ok()?;
-        }
-        let managed = bytes.len();
-        let length = u32::try_from(managed - Self::HEAD).ok()?;
-        bytes
-            .get_mut(..Self::HEAD)?
-            .copy_from_slice(&length.to_le_bytes());
-        let bare = Bare {
-            types: object.types.as_ref(),
-            metadata: &ObjectMeta {
-                managed_fields: None,
-                ..object.metadata.clone()
-            },
-            data: object.data.as_object()?,
-        };
-        serde_json::to_writer(&mut bytes, &bare).ok()?;
-        Some(Self { bytes, managed })
-    }
-
-    fn unpacked(packed: &Packed) -> Result<Self, String> {
-        let bytes = packed.text().map_err(|error| error.to_string())?;
-        let head = bytes.first_chunk().ok_or("it is too short")?;
-        let managed = usize::try_from(u32::from_le_bytes(*head)).map_err(|error| error.to_string())?;
-        let managed = managed.saturating_add(Self::HEAD);
-        if managed > bytes.len() {
-            return Err("its managed fields are longer than it".to_owned());
-        }
-        Ok(Self { bytes, managed })
-    }
-
-    /// The object as JSON, but for its managed fields.
-    pub fn object(&self) -> &[u8] {
-        self.bytes.get(self.managed..).unwrap_or_default()
-    }
-
-    fn whole(&self) -> Result<DynamicObject, serde_json::Error> {
-        let mut object = serde_json::from_slice::<Whole>(self.object())?.0;
-        let managed = self.bytes.get(Self::HEAD..self.managed).unwrap_or_default();
-        if !managed.is_empty() {
-            object.metadata.managed_fields = Some(decode::read_managed(managed)?);
-        }
-        Ok(object)
-    }
-}
-
-/// What [`Text`] has of an object, as it is written.
-#[derive(Serialize)]
-struct Bare<'a> {
-    #[serde(flatten)]
-    types: Option<&'a TypeMeta>,
-    metadata: &'a ObjectMeta,
-    #[serde(flatten)]
-    data: &'a serde_json::Map<String, Value>,
 }
 
 impl Kept {
@@ -317,8 +213,8 @@ impl Kept {
     /// it became is told to let go of it again ([`super::cache::View::rest`]).
     pub fn text(self: &Arc<Self>) -> Option<Result<Text, String>> {
         let packed = self.state.lock().packed.clone()?;
-        let text = Text::unpacked(&packed);
-        let size = text.as_ref().map_or(0, |text| text.bytes.len());
+        let text = Text::unpacked(&packed, &self.address.name);
+        let size = text.as_ref().map_or(0, |text| text.len());
         self.warm.add(self, METADATA + size * TYPED);
         Some(text)
     }
@@ -330,6 +226,7 @@ impl Kept {
             if let Some(tree) = &state.tree {
                 return Arc::clone(tree);
             }
+            let read = |packed| read(packed, &self.address.name);
             let tree = Arc::new(match state.packed.as_ref().map(read) {
                 Some(Ok(object)) => object,
                 Some(Err(error)) => self.outline(&error),
@@ -366,8 +263,8 @@ impl Kept {
         let mut state = self.state.lock();
         let Some(tree) = &state.tree else { return };
         if state.packed.is_none() {
-            let text = Text::of(tree);
-            state.packed = text.and_then(|text| self.warm.samples.pack(&self.address.kind, &text.bytes));
+            let text = Text::of(tree).and_then(|text| text.to_pack(stem(tree)));
+            state.packed = text.and_then(|text| self.warm.samples.pack(&self.address.kind, &text));
         }
         if state.packed.is_some() {
             state.tree = None;
@@ -413,8 +310,10 @@ fn same_ownership(before: &DynamicObject, now: &DynamicObject) -> bool {
     owned(before).eq(owned(now))
 }
 
-fn read(packed: &Packed) -> Result<DynamicObject, String> {
-    Text::unpacked(packed)?.whole().map_err(|error| error.to_string())
+fn read(packed: &Packed, name: &str) -> Result<DynamicObject, String> {
+    Text::unpacked(packed, name)?
+        .whole()
+        .map_err(|error| error.to_string())
 }
 
 /// Hears that objects are packed.
@@ -602,39 +501,6 @@ mod tests {
     use super::*;
     use choreo_engine::world::Source;
     use serde_json::json;
-
-    #[test]
-    fn words_come_back() {
-        for words in [
-            [Some("12"), Some("uid"), Some("release")],
-            [None, Some("uid"), None],
-            [Some(""), None, Some("")],
-            [Some("12"), None, Some("release")],
-            [None, None, None],
-        ] {
-            let kept = Words::new(words);
-            assert_eq!([VERSION, UID, MARK].map(|word| kept.get(word)), words);
-        }
-    }
-
-    #[test]
-    fn managed_fields_are_kept_apart_and_come_back() {
-        let mut object = object("a", "text");
-        let fields = |text: &str| json!({"manager": "m", "operation": "Apply", "time": "2026-01-02T03:04:05Z", "fieldsV1": text});
-        // The last one is text, but of no JSON that could be written as such.
-        let entries = json!([fields(r#"{"f:spec":{"f:a":{}}}"#), fields(""), fields("no {")]);
-        object.metadata.managed_fields = serde_json::from_value(entries).unwrap();
-        for entries in [object.metadata.managed_fields.clone(), Some(vec![]), None] {
-            object.metadata.managed_fields = entries;
-            let text = Text::of(&object).unwrap();
-            let said = String::from_utf8(text.object().to_vec()).unwrap();
-            assert!(
-                !said.contains("managedFields") && said.contains("uid-a"),
-                "{said}"
-            );
-            assert_eq!(text.whole().unwrap(), object);
-        }
-    }
 
     fn object(name: &str, text: &str) -> DynamicObject {
         let labels = json!({"app.kubernetes.io/name": name, "openchoreo.dev/organization": "default"});
