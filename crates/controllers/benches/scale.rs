@@ -36,7 +36,14 @@ async fn bench(components: usize) -> anyhow::Result<()> {
     .await?;
     let documents = documents(&platform, components).await?;
     let bindings = components * ENVIRONMENTS.len();
+    settle(&platform).await;
     let empty = memory();
+    platform.stop_controllers().await;
+    tokio::time::sleep(REST).await;
+    // What they take however few objects there are: watches, connections, samples.
+    let bare = empty - memory();
+    platform.start_controllers().await;
+    settle(&platform).await;
 
     let began = Instant::now();
     let sent = documents.len();
@@ -84,10 +91,25 @@ async fn bench(components: usize) -> anyhow::Result<()> {
         (full - empty) / bindings as f64
     );
     resync(&platform).await;
-    platform.stop_controllers().await;
+    changes(&platform, components, 0, "of what was looked at just now").await?;
+    tokio::time::sleep(REST).await;
     println!(
-        "  of it the controllers':           {:>8.1} KB for a binding",
-        (full - memory()) / bindings as f64
+        "  after a look at all, and a rest:  {:>8.1} KB for a binding, {} objects read",
+        (memory() - empty) / bindings as f64,
+        read(&platform)
+    );
+    changes(&platform, components, CHANGES, "of what nobody has looked at").await?;
+    tokio::time::sleep(REST).await;
+    let rested = memory();
+    platform.stop_controllers().await;
+    // Watches end a moment later.
+    tokio::time::sleep(REST).await;
+    let theirs = rested - memory();
+    println!(
+        "  of it the controllers':           {:>8.1} KB for a binding, or {:.1} KB and {:.1} MB for all",
+        theirs / bindings as f64,
+        (theirs - bare) / bindings as f64,
+        bare / 1024.0
     );
     let before = platform.metrics.writes();
     let began = Instant::now();
@@ -102,6 +124,49 @@ async fn bench(components: usize) -> anyhow::Result<()> {
         platform.metrics.writes() - before
     );
     platform.stop().await;
+    Ok(())
+}
+
+/// Processor time of this process so far, as the kernel counts it: in hundredths of a second.
+fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field is the program's name in parentheses, which may have spaces in it.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks = fields
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok());
+    Duration::from_millis(ticks.sum::<u64>() * 10)
+}
+
+/// Components that are changed one after the other.
+const CHANGES: usize = 20;
+
+/// Objects of the controllers' world that are typed, and not only kept as text.
+fn read(platform: &Platform) -> usize {
+    let controllers = platform.controllers();
+    controllers.map_or(0, |controllers| {
+        controllers.observer().snapshot().view.world.read_already()
+    })
+}
+
+/// What a change of an image costs that is rolled out in the first environment, with everything that it makes others look at.
+async fn changes(platform: &Platform, components: usize, first: usize, what: &str) -> anyhow::Result<()> {
+    settle(platform).await;
+    let (processor, reads) = (processor_time(), read(platform));
+    let last = components.min(first + CHANGES);
+    for index in first..last {
+        let [_, mut workload, _] = component(&format!("service-{index}"));
+        workload["spec"]["containers"]["main"]["image"] = "registry.example.com/app:2".into();
+        apply(platform, vec![workload]).await?;
+    }
+    settle(platform).await;
+    let count = last.saturating_sub(first).max(1);
+    println!(
+        "a change {what}: {:.1} ms of a processor, {:.1} objects read",
+        (processor_time() - processor).as_secs_f64() * 1e3 / count as f64,
+        read(platform).saturating_sub(reads) as f64 / count as f64
+    );
     Ok(())
 }
 

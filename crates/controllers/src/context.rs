@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use choreo_api::v1alpha1::{DataPlane, Release};
+use choreo_engine::World;
+use choreo_engine::world::complete;
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::Value;
 
@@ -50,14 +52,10 @@ impl Context {
     pub fn release_planes(&self, namespace: &str, data_plane: &str) -> bool {
         let snapshot = self.snapshot();
         let world = &snapshot.view.world;
-        let is_used = world.in_namespace::<Release>(namespace).any(|release| {
-            let identity = release
-                .status
-                .as_ref()
-                .and_then(|status| status.data_plane.as_ref());
-            identity.is_some_and(|identity| identity.name == data_plane)
-        });
-        if is_used || world.get::<DataPlane>(namespace, data_plane).is_some() {
+        if world.get::<DataPlane>(namespace, data_plane).is_some() {
+            return false;
+        }
+        if is_used(world, namespace, data_plane) {
             return false;
         }
         self.planes.close_all(namespace, data_plane);
@@ -113,4 +111,16 @@ impl Context {
             Err(failure) => Err(failure.while_doing(&format!("write the status of {address}"))),
         }
     }
+}
+
+/// Whether a release has, or had, objects in a data plane. One that cannot be read may have.
+pub(crate) fn is_used(world: &World, namespace: &str, data_plane: &str) -> bool {
+    let any = || {
+        world.in_namespace::<Release>(namespace).any(|release| {
+            let status = release.status.as_ref();
+            let identity = status.and_then(|status| status.data_plane.as_ref());
+            identity.is_some_and(|identity| identity.name == data_plane)
+        })
+    };
+    complete(any).unwrap_or(true)
 }

@@ -9,8 +9,7 @@ use choreo_api::v1alpha1::{Build, DataPlane, Release};
 use choreo_engine::binding;
 use choreo_engine::plan::Target;
 use choreo_engine::promotion::LaneKey;
-use kube::api::ObjectMeta;
-use kube::{Resource as _, ResourceExt as _};
+use choreo_engine::world::{Key as EngineKey, Kind, ObjectRef as EngineRef};
 
 use crate::at_work::AtWork;
 use crate::flow::targets;
@@ -116,20 +115,19 @@ impl Router {
     pub fn start(&self, snapshot: &ControlSnapshot) {
         self.started.store(true, Ordering::Release);
         let world = &snapshot.view.world;
-        let add = |queue: &Queue<Key>, meta: &ObjectMeta| {
-            let namespace = meta.namespace.as_deref().unwrap_or_default();
-            if self.shard.has(namespace) {
-                queue.add(Key::new(namespace, meta.name.as_deref().unwrap_or_default()));
+        let add = |queue: &Queue<Key>, key: &EngineKey| {
+            if self.shard.has(&key.namespace) {
+                queue.add(Key::new(&key.namespace, &key.name));
             }
         };
-        for plane in world.all::<DataPlane>() {
-            add(&self.data_planes, plane.meta());
+        for plane in world.keys::<DataPlane>() {
+            add(&self.data_planes, plane);
         }
-        for release in world.all::<Release>() {
-            add(&self.releases, release.meta());
+        for release in world.keys::<Release>() {
+            add(&self.releases, release);
         }
-        for build in world.all::<Build>() {
-            add(&self.builds, build.meta());
+        for build in world.keys::<Build>() {
+            add(&self.builds, build);
         }
         for (object, _) in snapshot.iter().filter(|(object, _)| self.works_on(object)) {
             if buildplane::is_build_plane(object) {
@@ -233,11 +231,10 @@ impl Router {
             }
             "Environment" => {
                 let world = &after.view.world;
-                for release in world.in_namespace::<Release>(&object.namespace) {
-                    if release.spec.environment_name == object.name {
-                        self.releases
-                            .add(Key::new(&object.namespace, &release.name_any()));
-                    }
+                let environment = EngineRef::new(Kind::Environment, &object.namespace, &object.name);
+                for release in world.referrers_of(&environment, &[Kind::Release]) {
+                    self.releases
+                        .add(Key::new(&release.key.namespace, &release.key.name));
                 }
             }
             _ => {}
@@ -269,8 +266,8 @@ impl Router {
     }
 
     fn releases_in(&self, snapshot: &ControlSnapshot, namespace: &str) {
-        for release in snapshot.view.world.in_namespace::<Release>(namespace) {
-            self.releases.add(Key::new(namespace, &release.name_any()));
+        for release in snapshot.view.world.keys_in::<Release>(namespace) {
+            self.releases.add(Key::new(namespace, &release.name));
         }
     }
 }
@@ -301,8 +298,8 @@ impl PlaneListener for Router {
         if plane.role == Role::Build {
             if let Some(cache) = self.cache.get().and_then(Weak::upgrade) {
                 let snapshot = cache.snapshot();
-                for build in snapshot.view.world.in_namespace::<Build>(&plane.namespace) {
-                    self.builds.add(Key::new(&plane.namespace, &build.name_any()));
+                for build in snapshot.view.world.keys_in::<Build>(&plane.namespace) {
+                    self.builds.add(Key::new(&plane.namespace, &build.name));
                 }
             }
             return;
@@ -311,8 +308,8 @@ impl PlaneListener for Router {
         if let Some(cache) = self.cache.get().and_then(Weak::upgrade) {
             // Releases that have waited for the cluster are in no index yet.
             let snapshot = cache.snapshot();
-            let all = snapshot.view.world.in_namespace::<Release>(&plane.namespace);
-            keys.extend(all.map(|release| Key::new(&plane.namespace, &release.name_any())));
+            let all = snapshot.view.world.keys_in::<Release>(&plane.namespace);
+            keys.extend(all.map(|release| Key::new(&plane.namespace, &release.name)));
         }
         for key in keys {
             self.releases.add(key);

@@ -6,9 +6,10 @@ use std::sync::{Arc, LazyLock};
 use choreo_api::crds::{ALIAS_GROUP, ALIAS_KINDS, ALIAS_VERSIONS, alias_plural};
 use choreo_api::labels;
 use choreo_engine::World;
-use choreo_engine::world::{AnyObject, Kind, LoadError, ObjectRef as EngineRef};
+use choreo_engine::world::{AnyObject, Kind, LoadError, ObjectRef as EngineRef, Source};
 use kube::core::{ApiResource, DynamicObject};
 
+use crate::runtime::packed::Kept;
 use crate::runtime::{GroupKind, ObjectRef, Snapshot, View};
 
 /// The view of the control plane's cache.
@@ -22,15 +23,13 @@ pub struct ControlView {
 pub type ControlSnapshot = Snapshot<ControlView>;
 
 impl View for ControlView {
-    fn upsert(&mut self, object: &DynamicObject) {
-        let Some(reference) = engine_ref(&ObjectRef::of(object)) else {
+    fn upsert(&mut self, kept: &Arc<Kept>, object: &DynamicObject) {
+        if engine_ref(&ObjectRef::of(object)).is_none() {
             return;
-        };
+        }
         let Some(types) = &object.types else { return };
-        let before = self.world.get_any(&reference);
-        let (metadata, data) = (&object.metadata, &object.data);
-        match AnyObject::from_parts(&types.api_version, &types.kind, metadata, data, before.as_ref()) {
-            Ok(object) => self.world.upsert(object),
+        match AnyObject::from_parts(&types.api_version, &types.kind, &object.metadata, &object.data) {
+            Ok(object) => self.world.upsert_from(object, Arc::clone(kept) as _),
             Err(LoadError::UnknownKind { .. }) => {}
             // Stored before its definition became stricter: planning on without it is better than stopping.
             Err(error) => {
@@ -44,6 +43,37 @@ impl View for ControlView {
         if let Some(reference) = engine_ref(&ObjectRef::of(object)) {
             self.world.remove(&reference);
         }
+    }
+
+    fn rest(&mut self, kept: &Kept) {
+        if let Some(reference) = engine_ref(kept.address()) {
+            self.world.rest(&reference);
+        }
+    }
+}
+
+/// What the world has let go of comes back from the text that the cache keeps, or from the tree while there is one.
+impl Source for Kept {
+    fn read(self: Arc<Self>) -> Option<AnyObject> {
+        let kind = &self.address().kind.kind;
+        let read = match self.text() {
+            Some(text) => text.and_then(|text| {
+                let object = AnyObject::from_text(self.api_version(), kind, text.object());
+                object.map_err(|error| error.to_string())
+            }),
+            None => {
+                let tree = self.get();
+                let object = AnyObject::from_parts(self.api_version(), kind, &tree.metadata, &tree.data);
+                object.map_err(|error| error.to_string())
+            }
+        };
+        read.inspect_err(|error| {
+            tracing::error!(
+                object = %self.address(), %error,
+                "an object cannot be read back: nothing is done about what depends on it until it changes or this program starts again"
+            );
+        })
+        .ok()
     }
 }
 
@@ -136,4 +166,83 @@ fn kubernetes() -> Vec<ApiResource> {
         ApiResource::erase::<k8s_openapi::api::rbac::v1::Role>(&()),
         ApiResource::erase::<k8s_openapi::api::rbac::v1::RoleBinding>(&()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use choreo_api::v1alpha1::Component;
+    use serde_json::json;
+
+    use super::*;
+    use crate::runtime::Cache;
+
+    fn component(name: &str, revision: u64, type_: &str) -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": "openchoreo.dev/v1alpha1", "kind": "Component",
+            "metadata": {
+                "name": name, "namespace": "org", "uid": format!("uid-{name}"), "resourceVersion": revision.to_string(),
+                "generation": revision, "labels": {"a": name},
+                "managedFields": [{"manager": crate::FIELD_MANAGER_PREFIX, "operation": "Apply", "fieldsV1": {"f:spec": {}}}],
+            },
+            "spec": {"owner": {"projectName": "project"}, "type": type_},
+        }))
+        .unwrap()
+    }
+
+    /// Waits until nothing in the world is typed any more.
+    async fn rested(cache: &Cache<ControlView>) {
+        let all = async {
+            while cache.snapshot().view.world.read_already() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_nobody_looks_at_is_let_go_and_comes_back_as_it_was() {
+        let cache = Cache::<ControlView>::new(|_, _, _| {});
+        for index in 0..5 {
+            cache.watched(component(&format!("c{index}"), 7, "Service"));
+        }
+        assert_eq!(cache.snapshot().view.world.read_already(), 5);
+        rested(&cache).await;
+
+        let looked = cache.snapshot();
+        let found = looked.view.world.get::<Component>("org", "c3").unwrap();
+        assert_eq!(found.spec.type_, "Service");
+        assert_eq!(found.metadata.uid.as_deref(), Some("uid-c3"));
+        assert_eq!(found.metadata.labels.as_ref().unwrap()["a"], "c3");
+        assert_eq!(found.metadata.generation, Some(7));
+        assert!(found.metadata.managed_fields.is_none());
+        // The snapshot of now sees what that one has read, and nothing else was.
+        assert_eq!(cache.snapshot().view.world.read_already(), 1);
+
+        // A new state takes its place, and is what comes back from then on; who looks at the old one keeps it.
+        cache.watched(component("c3", 8, "WebApplication"));
+        rested(&cache).await;
+        assert_eq!(found.spec.type_, "Service");
+        let now = cache.snapshot();
+        let now = now.view.world.get::<Component>("org", "c3").unwrap();
+        assert_eq!(now.spec.type_, "WebApplication");
+        cache.deleted(&component("c3", 9, "WebApplication"));
+        assert!(
+            cache
+                .snapshot()
+                .view
+                .world
+                .get::<Component>("org", "c3")
+                .is_none()
+        );
+        assert!(
+            cache
+                .snapshot()
+                .view
+                .world
+                .get::<Component>("org", "c4")
+                .is_some()
+        );
+    }
 }

@@ -56,11 +56,7 @@ pub fn affected(world: &World, changed: &ObjectRef) -> BTreeSet<Target> {
 
 /// Every target there is, for the first round.
 pub fn all(world: &World) -> BTreeSet<Target> {
-    let mut targets: BTreeSet<Target> = world
-        .iter()
-        .map(|o| Target::Object(o.reference()))
-        .filter(has_plan)
-        .collect();
+    let mut targets: BTreeSet<Target> = world.references().map(Target::Object).filter(has_plan).collect();
     for project in world.all::<Project>() {
         let reference = ObjectRef::new(
             Kind::Project,
@@ -186,7 +182,7 @@ impl<'a> Affected<'a> {
 
     fn by(mut self, changed: &ObjectRef) -> BTreeSet<Target> {
         self.add(changed.clone());
-        let Key { namespace, name } = &changed.key;
+        let Key { namespace, name } = &*changed.key;
         match changed.kind {
             Kind::Organization => {
                 let projects: Vec<ObjectRef> = self
@@ -366,7 +362,7 @@ impl<'a> Affected<'a> {
         let name = names::binding(&spec.owner.component_name, spec.track(), &spec.target_environment);
         for kind in binding::KINDS {
             let binding = ObjectRef::new(kind, &changed.key.namespace, &name);
-            if self.world.get_any(&binding).is_some() {
+            if self.world.contains(&binding) {
                 self.cell_of(&binding);
                 self.binding_and_consumers(&binding);
             }
@@ -400,7 +396,7 @@ impl<'a> Affected<'a> {
         for (kind, name) in std::iter::once(type_).chain(traits) {
             for namespace in [namespace, PLATFORM_NAMESPACE] {
                 let reference = ObjectRef::new(kind, namespace, name);
-                if self.world.get_any(&reference).is_some() {
+                if self.world.contains(&reference) {
                     self.add(reference);
                 }
             }
@@ -464,13 +460,13 @@ impl<'a> Affected<'a> {
 
     /// Everything that a binding coming, changing or going means.
     fn binding(&mut self, changed: &ObjectRef) {
-        let Key { namespace, name } = &changed.key;
+        let Key { namespace, name } = &*changed.key;
         self.binding_and_consumers(changed);
         // A revision without a release says whether one is to be expected.
         self.add_referrers(changed, &[Kind::Deployment]);
         for rival in binding::KINDS {
             let rival = ObjectRef::new(rival, namespace, name);
-            if self.world.get_any(&rival).is_some() {
+            if self.world.contains(&rival) {
                 self.add(rival);
             }
         }
@@ -532,7 +528,7 @@ impl<'a> Affected<'a> {
         if release.spec.owner.component_name.is_some() {
             for kind in binding::KINDS {
                 let binding = ObjectRef::new(kind, namespace, &reference.key.name);
-                if self.world.get_any(&binding).is_some() {
+                if self.world.contains(&binding) {
                     for deployment in self.referrers(&binding, &[Kind::Deployment]) {
                         self.add(deployment);
                     }

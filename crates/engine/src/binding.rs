@@ -137,7 +137,9 @@ pub(crate) struct Head<'a> {
 /// The head of a binding; `None` for objects that are none and for those that are being deleted.
 pub(crate) fn head<'a>(world: &'a World, reference: &ObjectRef) -> Option<Head<'a>> {
     fn alive<'a, T: Known>(world: &'a World, reference: &ObjectRef) -> Option<&'a T> {
-        let object = T::objects(world).get(&reference.key)?.as_ref();
+        let object = world
+            .get::<T>(&reference.key.namespace, &reference.key.name)?
+            .as_ref();
         object.meta().deletion_timestamp.is_none().then_some(object)
     }
     let (owner, environment) = match reference.kind {

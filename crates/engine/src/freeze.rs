@@ -64,7 +64,7 @@ pub struct Outcome {
 pub fn component(world: &World, component: &Component) -> Outcome {
     let mut outcome = Outcome::default();
     let reference = reference_of(component);
-    let Key { namespace, name } = &reference.key;
+    let Key { namespace, name } = &*reference.key;
     let project = &component.spec.owner.project_name;
     outcome.parts = parts(world, &reference);
 
@@ -307,7 +307,7 @@ fn named_workload(
     typed: &Typed,
     wanted: &str,
 ) -> Result<Workload, Problems> {
-    let Key { namespace, name } = &component.key;
+    let Key { namespace, name } = &*component.key;
     let project = &object.spec.owner.project_name;
     let Some(workload) = world.get::<Workload>(namespace, wanted) else {
         let what = format!("Workload {wanted:?} not found in namespace {namespace:?}");

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::{
     plans,
     problem::Problems,
-    world::{Key, Kind, ObjectRef, World},
+    world::{Key, Kind, ObjectRef, World, complete},
 };
 
 /// Something that the platform looks after.
@@ -145,7 +145,12 @@ pub struct Plan {
 
 /// What should be, because of a target. A target that does not exist (any more) or is being deleted has an empty plan:
 /// its children go by their ownerReferences.
+/// Of what cannot be read nothing is said, and nothing is done: the plan is empty, too.
 pub fn plan(world: &World, target: &Target) -> Plan {
+    complete(|| plan_of(world, target)).unwrap_or_default()
+}
+
+fn plan_of(world: &World, target: &Target) -> Plan {
     let reference = match target {
         Target::Cell {
             namespace,

@@ -5,27 +5,31 @@
 //!
 //! Beside the objects it keeps one index: for each object, existing or not, which objects refer to it
 //! ([`World::referrers`]). What a plan waits for is thereby found when it appears.
+//!
+//! What an object says need not be in memory while nobody looks at it: see [`World::rest`]. Where they are, and who refers to whom, is
+//! always known without reading any.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    sync::{Arc, LazyLock},
-};
+use std::{cmp::Ordering, collections::BTreeSet, fmt, sync::Arc};
 
 use choreo_api::v1alpha1 as api;
-use imbl::{OrdMap, OrdSet};
+use equivalent::{Comparable, Equivalent};
+use imbl::OrdMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt as _};
-use serde::{
-    Serialize,
-    de::{DeserializeOwned, value::MapDeserializer},
-};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+mod edges;
+mod entry;
 mod index;
+mod read;
 mod references;
 
+use edges::Edges;
+use entry::Entry;
+pub use entry::{Source, Unreadable, complete};
 use index::Index;
+use read::Parts;
 
 pub(crate) use references::{binding_kind, is_default_track, target_component};
 
@@ -48,6 +52,25 @@ impl Key {
     }
 }
 
+/// A namespace and a name that are looked for.
+struct Sought<'a> {
+    namespace: &'a str,
+    name: &'a str,
+}
+
+impl Equivalent<Arc<Key>> for Sought<'_> {
+    fn equivalent(&self, key: &Arc<Key>) -> bool {
+        self.namespace == key.namespace && self.name == key.name
+    }
+}
+
+impl Comparable<Arc<Key>> for Sought<'_> {
+    fn compare(&self, key: &Arc<Key>) -> Ordering {
+        let of_namespace = self.namespace.cmp(&key.namespace);
+        of_namespace.then_with(|| self.name.cmp(&key.name))
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespace.is_empty() {
@@ -63,8 +86,8 @@ impl fmt::Display for Key {
 pub struct ObjectRef {
     /// Its kind.
     pub kind: Kind,
-    /// Where it is.
-    pub key: Key,
+    /// Where it is. A copy of the reference shares it.
+    pub key: Arc<Key>,
 }
 
 impl ObjectRef {
@@ -72,7 +95,7 @@ impl ObjectRef {
     pub fn new(kind: Kind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             kind,
-            key: Key::new(namespace, name),
+            key: Arc::new(Key::new(namespace, name)),
         }
     }
 }
@@ -108,7 +131,7 @@ pub enum LoadError {
 }
 
 /// The objects of one kind. Keys are shared: a changed copy of the map copies pointers and no text.
-pub type Objects<T> = OrdMap<Arc<Key>, Arc<T>>;
+type Objects<T> = OrdMap<Arc<Key>, Arc<Entry<T>>>;
 
 /// A kind of ours that a world holds.
 pub trait Known:
@@ -116,7 +139,9 @@ pub trait Known:
 {
     /// The kind.
     const KIND: Kind;
-    /// This kind's objects in a world.
+    /// The object, if it is of this kind.
+    fn of_any(object: AnyObject) -> Option<Arc<Self>>;
+    #[doc(hidden)]
     fn objects(world: &World) -> &Objects<Self>;
 }
 
@@ -155,7 +180,7 @@ macro_rules! kinds {
             pub fn from_value(value: &Value) -> Result<Self, LoadError> {
                 let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
                 let (api_version, kind) = (text("/apiVersion"), text("/kind"));
-                let value = &*with_spec(value);
+                let value = &*read::with_spec(value);
                 match kind.as_str() {
                     $(stringify!($kind) if api_version == <$type as Resource>::api_version(&()) => {
                         let object = <$type as serde::Deserialize>::deserialize(value).map_err(|source| LoadError::Malformed {
@@ -169,20 +194,29 @@ macro_rules! kinds {
             /// Takes an object of one of our kinds as it came from an API server: its metadata (but for the managed fields, which
             /// no plan reads), and everything else as JSON.
             ///
-            /// `before` is the same object in an earlier state, if there is one: of what did not change, what was read is used again.
+            /// # Errors
+            /// When the kind is not ours or the object is not of its form.
+            pub fn from_parts(api_version: &str, kind: &str, metadata: &ObjectMeta, data: &Value) -> Result<Self, LoadError> {
+                match kind {
+                    $(stringify!($kind) if api_version == <$type as Resource>::api_version(&()) => {
+                        let mut object: $type = <$type as Parts>::read(data).map_err(|source| LoadError::Malformed {
+                            kind: stringify!($kind), name: metadata.name.clone().unwrap_or_default(), source })?;
+                        *object.meta_mut() = ObjectMeta { managed_fields: None, ..metadata.clone() };
+                        Ok(Self::$kind(Arc::new(object)))
+                    })*
+                    _ => Err(LoadError::UnknownKind { api_version: api_version.to_owned(), kind: kind.to_owned() }),
+                }
+            }
+
+            /// Takes an object of one of our kinds as the text of what came from an API server, without its managed fields.
             ///
             /// # Errors
             /// When the kind is not ours or the object is not of its form.
-            pub fn from_parts(
-                api_version: &str, kind: &str, metadata: &ObjectMeta, data: &Value, before: Option<&Self>,
-            ) -> Result<Self, LoadError> {
-                let before = before.filter(|before| has_same_spec(before.meta(), metadata));
+            pub fn from_text(api_version: &str, kind: &str, text: &[u8]) -> Result<Self, LoadError> {
                 match kind {
                     $(stringify!($kind) if api_version == <$type as Resource>::api_version(&()) => {
-                        let before = match before { Some(Self::$kind(before)) => Some(&**before), _ => None };
-                        let mut object: $type = <$type as Parts>::read(data, before).map_err(|source| LoadError::Malformed {
-                            kind: stringify!($kind), name: metadata.name.clone().unwrap_or_default(), source })?;
-                        *object.meta_mut() = ObjectMeta { managed_fields: None, ..metadata.clone() };
+                        let object = <$type as Parts>::read_text(text).map_err(|source| LoadError::Malformed {
+                            kind: stringify!($kind), name: read::name_in(text), source })?;
                         Ok(Self::$kind(Arc::new(object)))
                     })*
                     _ => Err(LoadError::UnknownKind { api_version: api_version.to_owned(), kind: kind.to_owned() }),
@@ -212,7 +246,7 @@ macro_rules! kinds {
         #[derive(Debug, Clone, Default)]
         pub struct World {
             $($field: Objects<$type>,)*
-            referrers: OrdMap<Arc<ObjectRef>, OrdSet<Arc<ObjectRef>>>,
+            edges: Edges,
             index: Index,
             arrivals: OrdMap<ObjectRef, u64>,
             promoted: bool,
@@ -221,32 +255,85 @@ macro_rules! kinds {
         impl World {
             /// Adds an object or replaces the one of the same kind, namespace and name.
             pub fn upsert(&mut self, object: AnyObject) {
+                self.put(object, None);
+            }
+
+            /// The same for an object that can be read again, so that it need not stay here: see [`World::rest`].
+            pub fn upsert_from(&mut self, object: AnyObject, source: Arc<dyn Source>) {
+                self.put(object, Some(source));
+            }
+
+            fn put(&mut self, object: AnyObject, source: Option<Arc<dyn Source>>) {
                 let reference = object.reference();
+                let reference = self.shared(&reference).unwrap_or(reference);
                 let old = self.get_any(&reference);
                 self.note_arrival(&reference, old.as_ref(), &object);
                 if reference.kind == Kind::Promotion || old.as_ref().is_none_or(|old| !refers_alike(old, &object)) {
                     self.reindex(&reference, old.as_ref(), Some(&object));
                 }
-                match object { $(AnyObject::$kind(object) => { self.$field.insert(Arc::new(reference.key), object); })* }
+                match object { $(AnyObject::$kind(object) => {
+                    self.$field.insert(reference.key, Arc::new(Entry::new(object, source)));
+                })* }
+            }
+
+            /// The same reference with an address that is known here already.
+            fn shared(&self, reference: &ObjectRef) -> Option<ObjectRef> {
+                let key = match reference.kind { $(Kind::$kind => self.$field.get_key_value(&reference.key).map(|(key, _)| key)),* };
+                let known = key.map(|key| ObjectRef { kind: reference.kind, key: Arc::clone(key) });
+                known.or_else(|| self.edges.shared(reference))
+            }
+
+            /// Forgets what an object says until somebody looks at it again, if it can be read again and is not of a kind that is
+            /// looked through as a whole. Worlds that were cloned before keep it.
+            pub fn rest(&mut self, reference: &ObjectRef) {
+                if !reference.kind.rests() {
+                    return;
+                }
+                match reference.kind { $(Kind::$kind => {
+                    if let Some(rested) = self.$field.get(&reference.key).and_then(|entry| entry.rested())
+                        && let Some(entry) = self.$field.get_mut(&reference.key)
+                    {
+                        *entry = Arc::new(rested);
+                    }
+                })* }
+            }
+
+            /// Whether there is an object, which is not read for it.
+            pub fn contains(&self, reference: &ObjectRef) -> bool {
+                match reference.kind { $(Kind::$kind => self.$field.contains_key(&reference.key)),* }
+            }
+
+            /// Which objects there are, by kind, namespace and name. None is read for it.
+            pub fn references(&self) -> impl Iterator<Item = ObjectRef> + '_ {
+                let all = std::iter::empty();
+                $(let all = all.chain(self.$field.keys().map(|key| ObjectRef { kind: Kind::$kind, key: Arc::clone(key) }));)*
+                all
+            }
+
+            /// How many objects are here as such, and need not be read first.
+            pub fn read_already(&self) -> usize {
+                0 $(+ self.$field.values().filter(|entry| entry.is_read()).count())*
             }
 
             /// Takes an object out; `false` when it was not there.
             pub fn remove(&mut self, reference: &ObjectRef) -> bool {
-                let Some(old) = self.get_any(reference) else { return false };
-                self.reindex(reference, Some(&old), None);
+                if !self.contains(reference) {
+                    return false;
+                }
+                self.reindex(reference, self.get_any(reference).as_ref(), None);
                 self.arrivals.remove(reference);
                 match reference.kind { $(Kind::$kind => self.$field.remove(&reference.key).is_some()),* }
             }
 
             /// An object of any kind.
             pub fn get_any(&self, reference: &ObjectRef) -> Option<AnyObject> {
-                match reference.kind { $(Kind::$kind => self.$field.get(&reference.key).cloned().map(AnyObject::$kind)),* }
+                match reference.kind { $(Kind::$kind => self.$field.get(&reference.key)?.get().cloned().map(AnyObject::$kind)),* }
             }
 
             /// Every object, by kind, namespace and name.
             pub fn iter(&self) -> impl Iterator<Item = AnyObject> + '_ {
                 let all = std::iter::empty();
-                $(let all = all.chain(self.$field.values().cloned().map(AnyObject::$kind));)*
+                $(let all = all.chain(self.$field.values().filter_map(|entry| entry.get()).cloned().map(AnyObject::$kind));)*
                 all
             }
 
@@ -258,22 +345,17 @@ macro_rules! kinds {
 
         $(impl Known for $type {
             const KIND: Kind = Kind::$kind;
+            fn of_any(object: AnyObject) -> Option<Arc<Self>> {
+                match object {
+                    AnyObject::$kind(object) => Some(object),
+                    _ => None,
+                }
+            }
             fn objects(world: &World) -> &Objects<Self> {
                 &world.$field
             }
         })*
     };
-}
-
-macro_rules! read_whole {
-    ($($kind:ident),* $(,)?) => { $(impl Parts for api::$kind {})* };
-}
-
-read_whole! {
-    Organization, DataPlane, Environment, DeploymentPipeline, ConfigurationGroup, ServiceClass, WebApplicationClass, ScheduledTaskClass,
-    APIClass, ComponentType, Trait, ResourceType, ManagedResource, Project, Component, DeploymentTrack, Workload, Service,
-    WebApplication, ScheduledTask, API, Build, DeployableArtifact, ServiceBinding, WebApplicationBinding, ScheduledTaskBinding,
-    APIBinding, ComponentBinding, Promotion, PromotionDecision, PromotionBypass, Deployment, Endpoint,
 }
 
 kinds! {
@@ -313,67 +395,36 @@ kinds! {
     Endpoint => endpoints: api::Endpoint,
 }
 
-/// A manifest may leave out a spec that says nothing; the types may not.
-fn with_spec(value: &Value) -> Cow<'_, Value> {
-    let mut value = Cow::Borrowed(value);
-    if value.get("spec").is_none()
-        && let Some(object) = value.to_mut().as_object_mut()
-    {
-        object.insert("spec".to_owned(), Value::Object(serde_json::Map::new()));
-    }
-    value
-}
-
-static NOTHING: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
-
-/// How a kind is read out of everything but its metadata.
-trait Parts: DeserializeOwned {
-    /// `before` is an earlier state with the same spec.
-    fn read(data: &Value, before: Option<&Self>) -> Result<Self, serde_json::Error> {
-        let _ = before;
-        from_spec(data, data.get("spec").unwrap_or(&NOTHING))
-    }
-}
-
-/// Whether an object's spec is the one of an earlier state, as its generation says.
-fn has_same_spec(before: &ObjectMeta, now: &ObjectMeta) -> bool {
-    now.generation.is_some() && now.generation == before.generation && now.uid == before.uid
-}
-
-/// The types want metadata to be there.
-fn from_spec<T: DeserializeOwned>(data: &Value, spec: &Value) -> Result<T, serde_json::Error> {
-    let status = data.get("status").map(|status| ("status", status));
-    let parts = [("metadata", &*NOTHING), ("spec", spec)]
-        .into_iter()
-        .chain(status);
-    T::deserialize(MapDeserializer::new(parts))
-}
-
-impl Parts for api::Release {
-    /// What a release consists of is nearly all of it, and few plans look at it: it is packed without being read.
-    fn read(data: &Value, before: Option<&Self>) -> Result<Self, serde_json::Error> {
-        let spec = data.get("spec").and_then(Value::as_object);
-        let packed = match before {
-            // A status changes often, and packing takes longer than all the rest.
-            Some(before) => Some(before.spec.resources.clone()),
-            None => spec.and_then(|spec| api::ReleaseResources::packed(spec.get("resources")?)),
-        };
-        let (Some(spec), Some(packed)) = (spec, packed) else {
-            return from_spec(data, data.get("spec").unwrap_or(&NOTHING));
-        };
-        let others = spec.iter().filter(|(name, _)| *name != "resources");
-        let others = others
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        let mut release: Self = from_spec(data, &Value::Object(others))?;
-        release.spec.resources = packed;
-        Ok(release)
-    }
-}
-
 /// Which object a typed object is.
 pub fn reference_of<T: Known>(object: &T) -> ObjectRef {
     ObjectRef::new(T::KIND, object.namespace().unwrap_or_default(), object.name_any())
+}
+
+impl Kind {
+    /// Whether there are so many of it that a world forgets what they say while nobody looks at them. What promotions say is looked
+    /// through, and of the other kinds there are few that nearly every plan reads.
+    fn rests(self) -> bool {
+        matches!(
+            self,
+            Self::Component
+                | Self::DeploymentTrack
+                | Self::Workload
+                | Self::Service
+                | Self::WebApplication
+                | Self::ScheduledTask
+                | Self::API
+                | Self::Build
+                | Self::DeployableArtifact
+                | Self::ServiceBinding
+                | Self::WebApplicationBinding
+                | Self::ScheduledTaskBinding
+                | Self::APIBinding
+                | Self::ComponentBinding
+                | Self::Deployment
+                | Self::Release
+                | Self::Endpoint
+        )
+    }
 }
 
 impl World {
@@ -399,45 +450,54 @@ impl World {
 
     /// The object of a kind with this namespace and name.
     pub fn get<T: Known>(&self, namespace: &str, name: &str) -> Option<&Arc<T>> {
-        T::objects(self).get(&Key::new(namespace, name))
+        T::objects(self).get(&Sought { namespace, name })?.get()
     }
 
-    /// All objects of a kind in a namespace, by name.
+    /// All objects of a kind in a namespace, by name. Those that nobody has looked at for a while are read for it: who wants to know
+    /// what they are called asks [`World::keys_in`].
     pub fn in_namespace<'a, T: Known>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<T>> + 'a {
-        let first = Key::new(namespace, "");
-        T::objects(self)
-            .range(first..)
-            .take_while(move |(key, _)| key.namespace == namespace)
-            .map(|(_, object)| object)
+        self.entries_in::<T>(namespace)
+            .filter_map(|(_, entry)| entry.get())
     }
 
-    /// All objects of a kind, by namespace and name.
+    /// Where the objects of a kind in a namespace are, by name. None is read for it.
+    pub fn keys_in<'a, T: Known>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Key>> + 'a {
+        self.entries_in::<T>(namespace).map(|(key, _)| key)
+    }
+
+    fn entries_in<'a, T: Known>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = (&'a Arc<Key>, &'a Arc<Entry<T>>)> + 'a {
+        T::objects(self)
+            .range(Sought { namespace, name: "" }..)
+            .take_while(move |(key, _)| key.namespace == namespace)
+    }
+
+    /// Where the objects of a kind are, by namespace and name. None is read for it.
+    pub fn keys<T: Known>(&self) -> impl Iterator<Item = &Arc<Key>> + '_ {
+        T::objects(self).keys()
+    }
+
+    /// All objects of a kind, by namespace and name; as [`World::in_namespace`].
     pub fn all<T: Known>(&self) -> impl Iterator<Item = &Arc<T>> + '_ {
-        T::objects(self).values()
+        T::objects(self).values().filter_map(|entry| entry.get())
     }
 
     /// The objects that refer to this one, whether or not it exists, in order.
     pub fn referrers(&self, reference: &ObjectRef) -> impl Iterator<Item = &ObjectRef> + '_ {
-        self.referrers
-            .get(reference)
-            .into_iter()
-            .flatten()
-            .map(AsRef::as_ref)
+        self.edges.to(reference, None)
     }
 
     /// The objects of some kinds, which follow each other in [`Kind::ALL`], that refer to this one, in order. What comes before them
     /// is skipped without being looked at.
-    pub(crate) fn referrers_of(
+    pub fn referrers_of(
         &self,
         reference: &ObjectRef,
         kinds: &'static [Kind],
     ) -> impl Iterator<Item = &ObjectRef> + '_ {
-        let first = kinds.iter().min().map(|kind| ObjectRef::new(*kind, "", ""));
-        let set = self.referrers.get(reference);
-        set.zip(first)
-            .into_iter()
-            .flat_map(|(set, first)| set.range(first..))
-            .map(AsRef::as_ref)
+        self.edges
+            .to(reference, kinds.iter().min().copied())
             .take_while(|r| kinds.contains(&r.kind))
     }
 
@@ -460,10 +520,28 @@ impl World {
         self.index.uses_managed_resources(namespace)
     }
 
+    /// The releases of managed resources in a namespace, by name.
+    pub(crate) fn resource_releases<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<api::Release>> + 'a {
+        let all = self.index.resource_releases(namespace);
+        all.filter_map(|release| self.get(&release.key.namespace, &release.key.name))
+    }
+
+    /// The endpoints in a namespace that want a port of a gateway for themselves, by name.
+    pub(crate) fn listening<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<api::Endpoint>> + 'a {
+        let all = self.index.listening(namespace);
+        all.filter_map(|endpoint| self.get(&endpoint.key.namespace, &endpoint.key.name))
+    }
+
     /// The objects of one kind that refer to this one, in order.
     pub fn referring<'a, T: Known>(&'a self, reference: &ObjectRef) -> impl Iterator<Item = &'a Arc<T>> + 'a {
         self.referrers_of(reference, &[T::KIND])
-            .filter_map(|r| T::objects(self).get(&r.key))
+            .filter_map(|r| T::objects(self).get(&r.key)?.get())
     }
 
     /// A number that tells which of two promotions, or of two decisions, came first: the resource version that it was first seen
@@ -486,29 +564,16 @@ impl World {
 
     fn reindex(&mut self, reference: &ObjectRef, old: Option<&AnyObject>, new: Option<&AnyObject>) {
         let edges = |object: Option<&AnyObject>| object.map(references::of).unwrap_or_default();
-        let (was, is) = (edges(old), edges(new));
-        let from = Arc::new(reference.clone());
-        for gone in was.difference(&is) {
-            let empty = self.referrers.get_mut(gone).is_some_and(|set| {
-                set.remove(reference);
-                set.is_empty()
-            });
-            if empty {
-                self.referrers.remove(gone);
-            }
+        let (mut was, is) = (edges(old), edges(new));
+        if old.is_none() && self.contains(reference) {
+            // It was there and could not be read.
+            was = self.edges.from(reference);
         }
-        for added in is.difference(&was) {
-            match self.referrers.get_mut(added) {
-                Some(set) => {
-                    set.insert(Arc::clone(&from));
-                }
-                None => {
-                    let set = OrdSet::unit(Arc::clone(&from));
-                    self.referrers.insert(Arc::new(added.clone()), set);
-                }
-            }
-        }
-        self.index.change(&from, (old, &was), (new, &is));
+        // What is said many times is kept once.
+        let shared = |world: &Self, to: &ObjectRef| world.shared(to).unwrap_or_else(|| to.clone());
+        let is: BTreeSet<ObjectRef> = is.iter().map(|to| shared(self, to)).collect();
+        self.edges.change(reference, &was, &is);
+        self.index.change(reference, (old, &was), (new, &is));
     }
 }
 

@@ -14,7 +14,9 @@ use lz4_flex::block::{compress_with_dict, decompress_with_dict};
 use parking_lot::Mutex;
 
 /// Samples of a kind: as many forms of it are told apart.
-const SAMPLES: usize = 4;
+const SAMPLES: usize = 5;
+/// After so many texts that are like none of the samples, the oldest of these makes room.
+const MISSES: u32 = 64;
 /// The longest sample. The format refers back 64 KiB at most.
 const SAMPLE_LENGTH: usize = 32 << 10;
 
@@ -26,12 +28,15 @@ pub struct Damaged {
     problem: String,
 }
 
-/// A compressed text.
+/// What others are compressed against.
+type Sample = Arc<Box<[u8]>>;
+
+/// A compressed text. There are many: it takes three words beside its bytes.
 #[derive(Debug, Clone)]
 pub struct Packed {
+    /// How long the text is, in as many bytes as that takes, and then the compressed text.
     bytes: Box<[u8]>,
-    length: u32,
-    sample: Arc<[u8]>,
+    sample: Sample,
 }
 
 impl Packed {
@@ -40,7 +45,7 @@ impl Packed {
     /// # Errors
     /// When it is damaged.
     pub fn text(&self) -> Result<Vec<u8>, Damaged> {
-        unpack(&self.bytes, self.length, &self.sample)
+        unpack(&self.bytes, &self.sample)
     }
 
     /// Bytes that it takes beside its sample, which many share.
@@ -49,17 +54,49 @@ impl Packed {
     }
 }
 
-fn unpack(bytes: &[u8], length: u32, sample: &[u8]) -> Result<Vec<u8>, Damaged> {
+fn unpack(packed: &[u8], sample: &[u8]) -> Result<Vec<u8>, Damaged> {
+    let (length, bytes) = length_of(packed);
     decompress_with_dict(bytes, length as usize, sample).map_err(|error| Damaged {
         length,
         problem: error.to_string(),
     })
 }
 
+/// Appends a length, seven bits a byte, the lowest first; all but the last byte have the eighth bit.
+fn put_length(mut length: u32, into: &mut Vec<u8>) {
+    while length >= 0x80 {
+        into.push(length.to_le_bytes()[0] | 0x80);
+        length >>= 7;
+    }
+    into.push(length.to_le_bytes()[0]);
+}
+
+/// The length, and what follows it.
+fn length_of(mut packed: &[u8]) -> (u32, &[u8]) {
+    let (mut length, mut shift) = (0_u32, 0);
+    while let Some((byte, rest)) = packed.split_first() {
+        length |= u32::from(byte & 0x7f).checked_shl(shift).unwrap_or_default();
+        shift += 7;
+        packed = rest;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    (length, packed)
+}
+
 /// What texts are compressed against, by kind.
 #[derive(Debug)]
 pub struct Samples<K> {
-    by_kind: Mutex<BTreeMap<K, Vec<Arc<[u8]>>>>,
+    by_kind: Mutex<BTreeMap<K, Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Oldest first.
+    samples: Vec<Sample>,
+    /// Texts that were like none of them since the last one came.
+    misses: u32,
 }
 
 impl<K> Default for Samples<K> {
@@ -81,9 +118,9 @@ impl<K: Ord + Clone> Samples<K> {
     /// Packs a text; `None` if it is too long (4 GiB) or would not come back.
     pub fn pack(&self, kind: &K, text: &[u8]) -> Option<Packed> {
         let length = u32::try_from(text.len()).ok()?;
-        let mut best: Option<(Vec<u8>, Arc<[u8]>)> = None;
-        let samples = self.by_kind.lock().get(kind).cloned().unwrap_or_default();
-        for sample in &samples {
+        let mut best: Option<(Vec<u8>, Sample)> = None;
+        let samples = self.by_kind.lock().get(kind).map(|known| known.samples.clone());
+        for sample in samples.iter().flatten() {
             let bytes = compress_with_dict(text, sample);
             if best.as_ref().is_none_or(|(known, _)| bytes.len() < known.len()) {
                 best = Some((bytes, Arc::clone(sample)));
@@ -95,32 +132,49 @@ impl<K: Ord + Clone> Samples<K> {
                 break;
             }
         }
-        let good = best
+        if !best
             .as_ref()
-            .is_some_and(|(known, _)| fits(known.len(), text.len()));
-        if !good && samples.len() < SAMPLES {
-            let sample: Arc<[u8]> = Arc::from(&text[..text.len().min(SAMPLE_LENGTH)]);
-            best = Some((compress_with_dict(text, &sample), Arc::clone(&sample)));
-            let mut by_kind = self.by_kind.lock();
-            let known = by_kind.entry(kind.clone()).or_default();
-            if known.len() < SAMPLES {
-                known.push(sample);
-            }
+            .is_some_and(|(known, _)| fits(known.len(), text.len()))
+            && let Some(sample) = self.sample(kind, text)
+        {
+            best = Some((compress_with_dict(text, &sample), sample));
         }
-        let (bytes, sample) = best?;
+        let (compressed, sample) = best?;
+        let mut bytes = Vec::with_capacity(compressed.len() + 5);
+        put_length(length, &mut bytes);
+        bytes.extend(compressed);
         // Cheap beside what a wrong object would cost.
-        let returns = unpack(&bytes, length, &sample).ok()? == text;
+        let returns = unpack(&bytes, &sample).ok()? == text;
         returns.then(|| Packed {
             bytes: bytes.into_boxed_slice(),
-            length,
             sample,
         })
     }
 }
 
+impl<K: Ord + Clone> Samples<K> {
+    /// Makes a text that is like none of the samples one of them, if there is room or it is time for another.
+    fn sample(&self, kind: &K, text: &[u8]) -> Option<Sample> {
+        let mut by_kind = self.by_kind.lock();
+        let known = by_kind.entry(kind.clone()).or_default();
+        known.misses += 1;
+        if known.samples.len() >= SAMPLES {
+            if known.misses < MISSES {
+                return None;
+            }
+            // What was packed against it keeps it.
+            known.samples.remove(0);
+        }
+        known.misses = 0;
+        let sample: Sample = Arc::new(Box::from(text.get(..SAMPLE_LENGTH).unwrap_or(text)));
+        known.samples.push(Arc::clone(&sample));
+        Some(sample)
+    }
+}
+
 /// Whether it is not worth looking for a better sample.
 fn fits(packed: usize, text: usize) -> bool {
-    packed * 4 <= text
+    packed * 8 <= text
 }
 
 #[cfg(test)]
@@ -137,7 +191,7 @@ mod tests {
                 let text = text.repeat(repeat);
                 prop_assert_eq!(samples.pack(&kind, &text).unwrap().text().unwrap(), text);
             }
-            prop_assert!(samples.by_kind.lock().values().all(|samples| samples.len() <= SAMPLES));
+            prop_assert!(samples.by_kind.lock().values().all(|known| known.samples.len() <= SAMPLES));
         }
     }
 
@@ -162,12 +216,50 @@ mod tests {
     }
 
     #[test]
+    fn samples_that_are_of_no_use_any_more_make_room() {
+        let samples = Samples::new();
+        // Words of a text that has nothing of another, by a fixed walk over numbers.
+        let mut state = 1_u64;
+        let mut text = move |words: usize| -> Vec<u8> {
+            let word = |_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state.to_be_bytes()
+            };
+            (0..words).flat_map(word).collect()
+        };
+        for _ in 0..SAMPLES {
+            samples.pack(&(), &text(100)).unwrap();
+        }
+        let new = text(100);
+        let sizes: Vec<usize> = (0..MISSES)
+            .map(|_| samples.pack(&(), &new).unwrap().size())
+            .collect();
+        assert!(
+            sizes[..sizes.len() - 1].iter().all(|size| *size > 800),
+            "{sizes:?}"
+        );
+        assert!(sizes[sizes.len() - 1] < 100, "{sizes:?}");
+        assert!(samples.pack(&(), &new).unwrap().size() < 100);
+    }
+
+    proptest! {
+        #[test]
+        fn a_length_comes_back(length in any::<u32>(), rest in prop::collection::vec(any::<u8>(), 0..5)) {
+            let mut bytes = Vec::new();
+            put_length(length, &mut bytes);
+            prop_assert!(bytes.len() <= 5);
+            bytes.extend(&rest);
+            prop_assert_eq!(length_of(&bytes), (length, rest.as_slice()));
+        }
+    }
+
+    #[test]
     fn damage_is_an_error() {
         let samples = Samples::new();
         let mut packed = samples
             .pack(&(), "some text, some text, some text".as_bytes())
             .unwrap();
-        packed.bytes = Box::from([0xff, 0xff]);
+        packed.bytes = Box::from([31, 0xff, 0xff]);
         let error = packed.text().unwrap_err();
         assert!(
             error

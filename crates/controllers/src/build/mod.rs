@@ -70,7 +70,10 @@ pub fn affected_by(after: &ControlSnapshot, object: &ObjectRef) -> Vec<Key> {
     let key = |build: &Arc<Build>| Key::new(&object.namespace, &build.name_any());
     match object.kind.kind.as_str() {
         "Build" => vec![object.key()],
-        "BuildPlane" => world.in_namespace::<Build>(&object.namespace).map(key).collect(),
+        "BuildPlane" => world
+            .keys_in::<Build>(&object.namespace)
+            .map(|build| Key::new(&object.namespace, &build.name))
+            .collect(),
         // Its component, and the parts that say which workload it runs.
         _ => {
             let Some(live) = after.get(object) else {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use choreo_api::conditions::{self, Condition, ConditionStatus, reasons, types};
 use choreo_api::labels;
 use choreo_api::v1alpha1::{
-    ClusterStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, Features, KubernetesCluster, Release,
+    ClusterStatus, DataPlane, DataPlaneSpec, DataPlaneStatus, Features, KubernetesCluster,
 };
 use choreo_engine::plan::Target;
 use choreo_engine::world::Kind;
@@ -22,7 +22,7 @@ use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, Client};
 
-use crate::context::Context;
+use crate::context::{Context, is_used};
 use crate::planes::connect::{self, EMBEDDED_SCHEME, Secrets};
 use crate::planes::{ClusterTarget, ConnectError, Plane, PlaneId, Pulse};
 use crate::runtime::feed::describe;
@@ -251,17 +251,7 @@ impl DataPlanes {
 
     fn is_used(&self, key: &Key) -> bool {
         let snapshot = self.context.snapshot();
-        snapshot
-            .view
-            .world
-            .in_namespace::<Release>(&key.namespace)
-            .any(|release| {
-                let identity = release
-                    .status
-                    .as_ref()
-                    .and_then(|status| status.data_plane.as_ref());
-                identity.is_some_and(|identity| identity.name == key.name)
-            })
+        is_used(&snapshot.view.world, &key.namespace, &key.name)
     }
 }
 

@@ -25,7 +25,7 @@ use choreo_api::v1alpha1::{Promotion, PromotionDecision};
 use choreo_engine::World;
 use choreo_engine::promotion::machine::{self, Action, Finding, Member, Millis, Phase, State, Wait};
 use choreo_engine::promotion::{self as engine, LaneKey, Reports};
-use choreo_engine::world::{Kind, ObjectRef as EngineRef};
+use choreo_engine::world::{Kind, ObjectRef as EngineRef, complete};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::core::DynamicObject;
@@ -94,7 +94,7 @@ pub fn affected_by(before: &ControlSnapshot, after: &ControlSnapshot, change: &C
     };
     let mut lanes = engine::lanes_of(&after.view.world, &reference);
     // What is gone concerned the lanes that it was seen to concern.
-    if after.view.world.get_any(&reference).is_none() {
+    if !after.view.world.contains(&reference) {
         lanes.extend(engine::lanes_of(&before.view.world, &reference));
     }
     lanes
@@ -117,8 +117,7 @@ pub fn all(snapshot: &ControlSnapshot) -> BTreeSet<LaneKey> {
     let world = &snapshot.view.world;
     let kinds = |kind: Kind| kind == Kind::Promotion || choreo_engine::binding::KINDS.contains(&kind);
     world
-        .iter()
-        .map(|object| object.reference())
+        .references()
         .filter(|reference| kinds(reference.kind))
         .flat_map(|reference| engine::lanes_of(world, &reference))
         .collect()
@@ -176,7 +175,11 @@ impl Promotions {
     /// Removes the oldest of those that have ended. What went past everything stays, and what others of its set still look at.
     async fn prune(&self, snapshot: &ControlSnapshot, key: &LaneKey) -> Result<(), Retry> {
         let world = &snapshot.view.world;
-        let component = world.get::<choreo_api::v1alpha1::Component>(&key.namespace, &key.component);
+        let component = || world.get::<choreo_api::v1alpha1::Component>(&key.namespace, &key.component);
+        // Its pipeline says how many stay: nothing goes while that cannot be read.
+        let Ok(component) = complete(component) else {
+            return Ok(());
+        };
         let pipeline =
             component.and_then(|c| engine::pipeline_of(world, &key.namespace, &c.spec.owner.project_name));
         let limit = pipeline

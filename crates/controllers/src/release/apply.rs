@@ -12,7 +12,7 @@ use super::build::{Wanted, address_of, belongs_to, entry, has_lost_its_mark, is_
 use super::copies::READ_AGAIN;
 use super::credentials;
 use super::dereference::Place;
-use super::known::{Seen, is_as_wanted};
+use super::known::as_wanted;
 use super::status::{self, Failed, InCluster};
 use super::{NAME, Releases, Subject};
 use crate::planes::Plane;
@@ -76,12 +76,9 @@ impl Releases {
         let status = status::derive(subject, place, &wanted, &results);
         let is_ready = status::is_ready(&status);
         self.context.report(NAME, &subject.live, status).await?;
-        let seen = results.into_iter().zip(&place.planes);
-        let seen: Option<Seen> = seen
-            .map(|(result, plane)| Some((Arc::clone(plane), result.as_wanted?)))
-            .collect();
-        if let (Ok(Next::Settled), Some(seen)) = (&next, seen) {
-            self.remember_round(snapshot, subject, &seen, is_ready);
+        let applied: Option<Vec<_>> = results.into_iter().map(|result| result.as_wanted).collect();
+        if let (Ok(Next::Settled), Some(applied)) = (&next, applied) {
+            self.remember_round(snapshot, subject, &place.planes, applied, is_ready);
         }
         next
     }
@@ -215,9 +212,7 @@ impl Releases {
             rules,
             &subject.status().resources,
         );
-        if is_as_wanted(plane, &seen, wanted, &self.manager) {
-            result.as_wanted = Some(seen);
-        }
+        result.as_wanted = as_wanted(plane, seen, wanted, result.inventory.len(), &self.manager);
         result
     }
 

@@ -27,6 +27,8 @@ struct Round {
     /// Of the release, with the status that was told of the round.
     revision: u64,
     data_plane: Arc<str>,
+    /// What it consists of in each cluster. The cache has the same addresses.
+    objects: Arc<[Box<[Arc<ObjectRef>]>]>,
     /// Whether something is not well, which pods explain.
     asks_pods: bool,
     /// Of everything else that it depended on.
@@ -46,8 +48,15 @@ impl Known {
     }
 }
 
-/// The clusters of a release as a round saw them after everything was applied.
-pub(super) type Seen = Vec<(Arc<Plane>, Snapshot<()>)>;
+/// A cluster as a round saw it after everything was applied, with what the release consists of there.
+#[derive(Debug)]
+pub(super) struct Applied {
+    cluster: Snapshot<()>,
+    objects: Box<[Arc<ObjectRef>]>,
+}
+
+/// The clusters of a data plane at one moment.
+type Seen = Vec<(Arc<Plane>, Snapshot<()>)>;
 
 impl Releases {
     /// Whether another round of this release would find what the last one has left.
@@ -60,8 +69,7 @@ impl Releases {
             return false;
         }
         let seen = self.clusters(snapshot, release, &round.data_plane);
-        seen.and_then(|seen| self.picture(snapshot, release, &round.data_plane, &seen, round.asks_pods))
-            == Some(round.picture)
+        seen.and_then(|seen| self.picture(snapshot, release, &round, &seen)) == Some(round.picture)
     }
 
     /// Remembers a round that left nothing to do, if what it told is all that has happened to the release since it began.
@@ -69,9 +77,15 @@ impl Releases {
         &self,
         before: &ControlSnapshot,
         subject: &Subject,
-        seen: &Seen,
+        planes: &[Arc<Plane>],
+        applied: Vec<Applied>,
         is_ready: bool,
     ) {
+        let (clusters, objects): (Vec<_>, Vec<_>) = applied
+            .into_iter()
+            .map(|applied| (applied.cluster, applied.objects))
+            .unzip();
+        let seen: Seen = planes.iter().cloned().zip(clusters).collect();
         let round = || {
             let told = self.context.snapshot();
             let told = told.kept(&Subject::address(&subject.key))?;
@@ -80,14 +94,15 @@ impl Releases {
                 return None;
             }
             // Which data plane it is does not depend on anything else, then.
-            let data_plane: Arc<str> = subject.release.spec.data_plane.as_deref()?.into();
-            let asks_pods = !is_ready;
-            Some(Round {
+            let mut round = Round {
                 revision: told.revision()?,
-                picture: self.picture(before, &subject.key, &data_plane, seen, asks_pods)?,
-                data_plane,
-                asks_pods,
-            })
+                data_plane: subject.release.spec.data_plane.as_deref()?.into(),
+                objects: objects.into(),
+                asks_pods: !is_ready,
+                picture: 0,
+            };
+            round.picture = self.picture(before, &subject.key, &round, &seen)?;
+            Some(round)
         };
         match round() {
             Some(round) => drop(self.known.rounds.lock().insert(subject.key.clone(), round)),
@@ -113,39 +128,29 @@ impl Releases {
     }
 
     /// The versions of all that a round depends on but the release itself; `None` if something of it has none.
-    fn picture(
-        &self,
-        snapshot: &ControlSnapshot,
-        release: &Key,
-        data_plane: &str,
-        seen: &Seen,
-        asks_pods: bool,
-    ) -> Option<u64> {
+    fn picture(&self, snapshot: &ControlSnapshot, release: &Key, round: &Round, seen: &Seen) -> Option<u64> {
         let mut hasher = self.known.hasher.build_hasher();
-        let data_plane = snapshot
-            .view
-            .world
-            .get::<DataPlane>(&release.namespace, data_plane)?;
-        let metadata = &data_plane.metadata;
+        let world = &snapshot.view.world;
+        let metadata = &world
+            .get::<DataPlane>(&release.namespace, &round.data_plane)?
+            .metadata;
         (metadata.uid.as_deref()?, metadata.generation?).hash(&mut hasher);
-        let places = self.index.of(release)?;
-        let mut found = 0;
-        for (plane, cluster) in seen {
+        if seen.len() != round.objects.len() {
+            return None;
+        }
+        for ((plane, cluster), objects) in seen.iter().zip(&*round.objects) {
             // Another connection has caches of its own, which may be behind.
             Arc::as_ptr(plane).hash(&mut hasher);
-            let here = places.iter().filter(|place| place.0 == *plane.id());
-            let here: Vec<&ObjectRef> = here.map(|place| &place.1).collect();
-            found += here.len();
-            versions(cluster, &here, release, asks_pods, &mut hasher);
+            versions(cluster, objects, release, round.asks_pods, &mut hasher);
         }
-        (found == places.len()).then(|| hasher.finish())
+        Some(hasher.finish())
     }
 }
 
 /// The versions of objects in a cluster, of the namespaces that they are in, and of the release's pods there.
 fn versions(
     cluster: &Snapshot<()>,
-    objects: &[&ObjectRef],
+    objects: &[Arc<ObjectRef>],
     release: &Key,
     asks_pods: bool,
     hasher: &mut impl Hasher,
@@ -170,12 +175,21 @@ fn versions(
     }
 }
 
-/// Whether all that is wanted of a cluster is known to be as it is wanted, in this state.
-pub(super) fn is_as_wanted(plane: &Plane, cluster: &Snapshot<()>, wanted: &[Wanted], manager: &str) -> bool {
+/// A state of a cluster in which all that is wanted there is known to be as it is wanted, and nothing else of the release is left.
+pub(super) fn as_wanted(
+    plane: &Plane,
+    cluster: Snapshot<()>,
+    wanted: &[Wanted],
+    inventory: usize,
+    manager: &str,
+) -> Option<Applied> {
     let applier = plane.applier();
-    wanted.iter().all(|object| {
+    let objects = wanted.iter().map(|object| {
         let slot = (Slot::Object(manager), applier.digest(&object.object));
-        let kept = cluster.kept(&object.address);
-        kept.is_some_and(|kept| !kept.is_deleting() && applier.is_settled(kept, slot.0, slot.1))
-    })
+        let kept = cluster.kept(&object.address)?;
+        let is_so = !kept.is_deleting() && applier.is_settled(kept, slot.0, slot.1);
+        is_so.then(|| Arc::clone(kept.address()))
+    });
+    let objects: Box<[Arc<ObjectRef>]> = objects.collect::<Option<_>>()?;
+    (objects.len() == inventory).then_some(Applied { cluster, objects })
 }

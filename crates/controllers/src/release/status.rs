@@ -19,6 +19,7 @@ use super::apply::was_seen;
 use super::build::{Wanted, address_of};
 use super::dereference::Place;
 use super::index::may_carry;
+use super::known::Applied;
 use crate::planes::Plane;
 use crate::runtime::{GroupKind, ObjectRef, Snapshot};
 use crate::write::Failure;
@@ -45,7 +46,7 @@ pub(super) struct InCluster {
     /// Those of the resources that say nothing about the release: runs that are under way, or that later ones replaced.
     pub ignored: BTreeSet<String>,
     /// The state of the cluster that this was said of, if all that is wanted is there as it is wanted.
-    pub as_wanted: Option<Snapshot<()>>,
+    pub as_wanted: Option<Applied>,
 }
 
 /// What is left to clean up.

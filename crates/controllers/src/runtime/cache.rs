@@ -16,7 +16,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use kube::core::DynamicObject;
 use parking_lot::Mutex;
@@ -27,16 +27,19 @@ use super::packed::{Kept, Warm};
 
 /// Something kept up to date from the objects of a cluster, and cheap to clone.
 pub trait View: Clone + Send + Sync + 'static {
-    /// An object is new or has changed.
-    fn upsert(&mut self, object: &DynamicObject);
+    /// An object is new or has changed; `kept` gives it back later.
+    fn upsert(&mut self, kept: &Arc<Kept>, object: &DynamicObject);
     /// An object is gone.
     fn remove(&mut self, object: &DynamicObject);
+    /// Nobody has looked at an object for a while: what was made of it can be made again when somebody does.
+    fn rest(&mut self, kept: &Kept);
 }
 
 /// No view: only the objects themselves.
 impl View for () {
-    fn upsert(&mut self, _: &DynamicObject) {}
+    fn upsert(&mut self, _: &Arc<Kept>, _: &DynamicObject) {}
     fn remove(&mut self, _: &DynamicObject) {}
+    fn rest(&mut self, _: &Kept) {}
 }
 
 /// The state at one moment.
@@ -117,16 +120,19 @@ struct State<V> {
     snapshot: Snapshot<V>,
     /// Highest revision that a kind's watch has delivered.
     seen: BTreeMap<GroupKind, u64>,
-    /// Kinds whose watch is listing, with what we wrote since it began: the list may be older than these.
+    /// Kinds whose watch is listing, with what the list has brought so far, and what we wrote since it began: the list may be older
+    /// than that.
     listing: BTreeMap<GroupKind, BTreeSet<ObjectRef>>,
     /// Kinds of which only metadata are kept.
     outlined: BTreeSet<GroupKind>,
+    /// One of each kind, that all addresses share.
+    kinds: BTreeSet<GroupKind>,
     warm: Arc<Warm>,
 }
 
 /// See the module's documentation.
 pub struct Cache<V> {
-    state: Mutex<State<V>>,
+    state: Arc<Mutex<State<V>>>,
     listener: Listener<V>,
 }
 
@@ -134,14 +140,23 @@ impl<V: View + Default> Cache<V> {
     /// An empty cache. `listener` hears every change after it has been stored, from the task that brought it, with the
     /// states before and after it.
     pub fn new(listener: impl Fn(&Snapshot<V>, &Snapshot<V>, &Change) + Send + Sync + 'static) -> Self {
-        Self {
-            state: Mutex::new(State {
+        let state = Arc::new_cyclic(|state: &Weak<Mutex<State<V>>>| {
+            let state = Weak::clone(state);
+            Mutex::new(State {
                 snapshot: Snapshot::default(),
                 seen: BTreeMap::new(),
                 listing: BTreeMap::new(),
                 outlined: BTreeSet::new(),
-                warm: Arc::default(),
-            }),
+                kinds: BTreeSet::new(),
+                warm: Arc::new(Warm::new(move |packed| {
+                    if let Some(state) = state.upgrade() {
+                        state.lock().rest(packed);
+                    }
+                })),
+            })
+        });
+        Self {
+            state,
             listener: Box::new(listener),
         }
     }
@@ -233,17 +248,23 @@ impl<V: View + Default> Cache<V> {
         self.state.lock().listing.insert(kind.clone(), BTreeSet::new());
     }
 
-    /// The watch of `kind` has listed all objects there are: what is not among them is gone.
-    pub fn listed(&self, kind: &GroupKind, objects: Vec<DynamicObject>) {
+    /// The list of `kind` brings an object. It is taken at once: all of them together, as trees, would be the most that this program
+    /// ever needs.
+    pub fn lists(&self, kind: &GroupKind, object: DynamicObject) {
         self.update(|state| {
-            let written = state.listing.remove(kind).unwrap_or_default();
-            let mut keep = written;
-            let mut changes = Vec::new();
-            for object in objects {
-                let address = ObjectRef::of(&object);
-                keep.insert(address.clone());
-                changes.push(state.put(address, trimmed(object)));
+            let address = ObjectRef::of(&object);
+            if let Some(found) = state.listing.get_mut(kind) {
+                found.insert(address.clone());
             }
+            vec![state.put(address, trimmed(object))]
+        });
+    }
+
+    /// The watch of `kind` has listed all objects there are: what was not among them is gone.
+    pub fn listed(&self, kind: &GroupKind) {
+        self.update(|state| {
+            let keep = state.listing.remove(kind).unwrap_or_default();
+            let mut changes = Vec::new();
             let gone: Vec<ObjectRef> = state
                 .snapshot
                 .of_kind(kind)
@@ -289,17 +310,30 @@ impl<V: View> State<V> {
             }
         }
         let before = known.map(|(_, known)| known.get());
-        let key = known.map_or_else(|| Arc::new(address.clone()), |(key, _)| Arc::clone(key));
         let older = known.zip(before.as_ref());
         let older = older.map(|((_, known), before)| (&**known, &**before));
+        let key = match known {
+            Some((key, _)) => Arc::clone(key),
+            None => Arc::new(shared(&mut self.kinds, &address)),
+        };
         let (kept, object) = self.warm.keep(Arc::clone(&key), object, is_outline, older);
-        self.snapshot.view.upsert(&object);
+        self.snapshot.view.upsert(&kept, &object);
         self.snapshot.objects.insert(key, kept);
         Some(Change {
             object: address,
             before,
             after: Some(object),
         })
+    }
+
+    /// These are packed: the view need not keep what it made of them, unless it is of another revision by now.
+    fn rest(&mut self, packed: &[Arc<Kept>]) {
+        for kept in packed {
+            let known = self.snapshot.objects.get(&**kept.address());
+            if known.is_some_and(|known| Arc::ptr_eq(known, kept)) {
+                self.snapshot.view.rest(kept);
+            }
+        }
     }
 
     fn take(&mut self, address: &ObjectRef) -> Option<Change> {
@@ -310,6 +344,22 @@ impl<V: View> State<V> {
             before: Some(before),
             after: None,
         })
+    }
+}
+
+/// An address that shares the text of its kind with others.
+fn shared(kinds: &mut BTreeSet<GroupKind>, address: &ObjectRef) -> ObjectRef {
+    let kind = match kinds.get(&address.kind) {
+        Some(known) => known.clone(),
+        None => {
+            kinds.insert(address.kind.clone());
+            address.kind.clone()
+        }
+    };
+    ObjectRef {
+        kind,
+        namespace: address.namespace.as_str().to_owned(),
+        name: address.name.as_str().to_owned(),
     }
 }
 
@@ -447,7 +497,8 @@ mod tests {
         heard(&log);
         cache.listing(&kind);
         cache.wrote(thing("c", 4));
-        cache.listed(&kind, vec![thing("a", 3)]);
+        cache.lists(&kind, thing("a", 3));
+        cache.listed(&kind);
         assert_eq!(heard(&log), ["new c", "changed a", "gone b"]);
         assert_eq!(cache.snapshot().of_kind(&kind).count(), 2);
     }

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 };
 use kube::core::{ApiResource, DynamicObject, TypeMeta};
 use serde::de::{Error, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -201,17 +201,51 @@ impl From<Metadata> for ObjectMeta {
     }
 }
 
+/// Managed fields as [`write_managed`] wrote them.
+pub(super) fn read_managed(text: &[u8]) -> serde_json::Result<Vec<ManagedFieldsEntry>> {
+    let entries: Vec<Managed> = serde_json::from_slice(text)?;
+    Ok(entries.into_iter().map(Managed::entry).collect())
+}
+
+/// Writes managed fields. Owned fields that are text of JSON are written as what they are, without escapes.
+pub(super) fn write_managed(entries: &[ManagedFieldsEntry], into: &mut Vec<u8>) -> serde_json::Result<()> {
+    let entries = entries.iter().map(|entry| {
+        let tree = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        let raw = tree.map(|tree| match tree {
+            Value::String(text) if text.starts_with('{') => RawValue::from_string(text.clone()),
+            tree => serde_json::value::to_raw_value(tree),
+        });
+        Ok(Managed {
+            api_version: entry.api_version.clone(),
+            fields_type: entry.fields_type.clone(),
+            fields_v1: raw.transpose()?,
+            manager: entry.manager.clone(),
+            operation: entry.operation.clone(),
+            subresource: entry.subresource.clone(),
+            time: entry.time.clone(),
+        })
+    });
+    let entries: Vec<Managed> = entries.collect::<serde_json::Result<_>>()?;
+    serde_json::to_writer(into, &entries)
+}
+
 /// One entry of the managed fields.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Managed {
+    #[serde(skip_serializing_if = "Option::is_none")]
     api_version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     fields_type: Option<String>,
-    #[serde(rename = "fieldsV1")]
+    #[serde(rename = "fieldsV1", skip_serializing_if = "Option::is_none")]
     fields_v1: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     manager: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     operation: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     subresource: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<Time>,
 }
 

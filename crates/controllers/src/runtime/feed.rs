@@ -142,7 +142,6 @@ pub async fn follow<V, S, D>(
         }
     };
     let mut events = std::pin::pin!(events);
-    let mut listed = Vec::new();
     let mut failures = 0;
     loop {
         let event = tokio::select! {
@@ -155,15 +154,16 @@ pub async fn follow<V, S, D>(
             Some(Ok(event)) => {
                 match event {
                     Event::Init => {
-                        listed.clear();
                         cache.listing(&kind);
                         continue;
                     }
                     Event::InitApply(object) => {
-                        listed.extend(whole(object));
+                        if let Some(object) = whole(object) {
+                            cache.lists(&kind, object);
+                        }
                         continue;
                     }
-                    Event::InitDone => cache.listed(&kind, std::mem::take(&mut listed)),
+                    Event::InitDone => cache.listed(&kind),
                     Event::Apply(object) => {
                         // Most events say what the answer to our own write has said already.
                         let (namespace, name, revision) = object.address();

@@ -20,7 +20,9 @@ pub mod object;
 pub mod packed;
 pub mod precedence;
 pub mod queue;
+pub mod text;
 pub mod transport;
+mod words;
 pub mod worker;
 
 pub use backoff::Backoff;

@@ -1,27 +1,40 @@
 //! Addresses of objects, independent of their kind's Rust type.
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use kube::core::{DynamicObject, GroupVersionKind, TypeMeta};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// An object's group and kind. Versions do not matter here: one object has one identity in all of them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct GroupKind {
+/// An object's group and kind. Versions do not matter here: one object has one identity in all of them. Copies share the text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupKind(Arc<Names>);
+
+/// What a [`GroupKind`] says.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Names {
     /// API group, empty for the core group.
     pub group: String,
     /// Kind in CamelCase.
     pub kind: String,
 }
 
+impl Deref for GroupKind {
+    type Target = Names;
+
+    fn deref(&self) -> &Names {
+        &self.0
+    }
+}
+
 impl GroupKind {
     /// From its two parts.
     pub fn new(group: &str, kind: &str) -> Self {
-        Self {
+        Self(Arc::new(Names {
             group: group.to_owned(),
             kind: kind.to_owned(),
-        }
+        }))
     }
 }
 
@@ -35,7 +48,7 @@ impl fmt::Display for GroupKind {
 }
 
 /// Which object, in one cluster.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectRef {
     /// Group and kind.
     pub kind: GroupKind,

@@ -8,17 +8,19 @@
 //! [`Kept::get`] gives the object that was put in, whichever form it is in. An object that changes often is not compressed each time.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Weak};
+use std::fmt;
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};
 
 use choreo_api::labels::RELEASE;
 use choreo_packed::{Packed, Samples};
-use kube::core::{DynamicObject, TypeMeta};
+use kube::core::{DynamicObject, ObjectMeta, TypeMeta};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::decode::Whole;
 use super::object::{GroupKind, ObjectRef};
+use super::text::{Text, stem};
+use super::words::{MARK, UID, VERSION, Words};
 
 /// Bytes of trees that are kept at most, about. Thousands of objects are looked at in a burst without being read twice.
 const BUDGET: usize = 48 << 20;
@@ -38,18 +40,43 @@ pub struct Settled {
     pub of_status: bool,
 }
 
-/// An object as the cache keeps it.
+/// The same, as small as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    /// The slot, but for its first bit, and then whether it is about the status.
+    slot: u64,
+    wanted: u64,
+}
+
+impl Known {
+    fn is_of(self, slot: u64) -> bool {
+        self.slot >> 1 == slot & (u64::MAX >> 1)
+    }
+
+    fn is_of_status(self) -> bool {
+        self.slot & 1 == 1
+    }
+}
+
+impl From<Settled> for Known {
+    fn from(settled: Settled) -> Self {
+        Self {
+            slot: settled.slot << 1 | u64::from(settled.of_status),
+            wanted: settled.wanted,
+        }
+    }
+}
+
+/// An object as the cache keeps it. There are many, so that each byte counts.
 #[derive(Debug)]
 pub struct Kept {
     address: Arc<ObjectRef>,
     api_version: Arc<str>,
-    resource_version: Option<Box<str>>,
-    uid: Option<Box<str>>,
-    mark: Option<Box<str>>,
-    generation: Option<i64>,
+    words: Words,
     is_deleting: bool,
     is_outline: bool,
     state: Mutex<State>,
+    generation: Option<i64>,
     warm: Arc<Warm>,
 }
 
@@ -58,9 +85,28 @@ pub struct Kept {
 struct State {
     tree: Option<Arc<DynamicObject>>,
     packed: Option<Packed>,
-    settled: Vec<Settled>,
+    settled: Box<[Known]>,
     /// Since when everything but the status is as it is, as far as we have seen.
-    since: Instant,
+    since: Since,
+}
+
+/// A moment, in milliseconds since this program first asked for one. It stays at the last one after 49 days, and then everything is
+/// as old as can be.
+#[derive(Clone, Copy, Debug)]
+struct Since(u32);
+
+static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl Since {
+    fn now() -> Self {
+        Self(u32::try_from(BEGIN.elapsed().as_millis()).unwrap_or(u32::MAX))
+    }
+
+    fn elapsed(self) -> Duration {
+        BEGIN
+            .elapsed()
+            .saturating_sub(Duration::from_millis(self.0.into()))
+    }
 }
 
 impl Kept {
@@ -71,22 +117,22 @@ impl Kept {
 
     /// `metadata.resourceVersion`.
     pub fn resource_version(&self) -> Option<&str> {
-        self.resource_version.as_deref()
+        self.words.get(VERSION)
     }
 
     /// The resource version as a number, if it is one.
     pub fn revision(&self) -> Option<u64> {
-        self.resource_version.as_deref()?.parse().ok()
+        self.resource_version()?.parse().ok()
     }
 
     /// `metadata.uid`.
     pub fn uid(&self) -> Option<&str> {
-        self.uid.as_deref()
+        self.words.get(UID)
     }
 
     /// The value of the label that says which release the object belongs to.
     pub fn mark(&self) -> Option<&str> {
-        self.mark.as_deref()
+        self.words.get(MARK)
     }
 
     /// `apiVersion`.
@@ -112,17 +158,13 @@ impl Kept {
     /// Whether it is known that the object is as `slot` wants it.
     pub fn is_settled(&self, slot: u64, wanted: u64) -> bool {
         let state = self.state.lock();
-        let known = state.settled.iter().find(|settled| settled.slot == slot);
-        known.is_some_and(|settled| settled.wanted == wanted)
+        let known = state.settled.iter().find(|known| known.is_of(slot));
+        known.is_some_and(|known| known.wanted == wanted)
     }
 
     /// Whether anything is known of what `slot` wants: the object is as it was left, or found, by this process.
     pub fn is_known(&self, slot: u64) -> bool {
-        self.state
-            .lock()
-            .settled
-            .iter()
-            .any(|settled| settled.slot == slot)
+        self.state.lock().settled.iter().any(|known| known.is_of(slot))
     }
 
     /// For how long everything but the status has been as it is, as far as we have seen.
@@ -133,19 +175,22 @@ impl Kept {
     /// Remembers that the object is as somebody wants it.
     pub fn settle(&self, settled: Settled) {
         let mut state = self.state.lock();
-        state.settled.retain(|known| known.slot != settled.slot);
-        if state.settled.len() >= KNOWN {
-            state.settled.remove(0);
+        let mut all = std::mem::take(&mut state.settled).into_vec();
+        all.retain(|known| !known.is_of(settled.slot));
+        if all.len() >= KNOWN {
+            all.remove(0);
         }
-        state.settled.push(settled);
+        all.push(settled.into());
+        state.settled = all.into_boxed_slice();
     }
 
     /// Takes over what is known of an older state of the same object and cannot have changed since.
     fn inherit(&self, older: &Kept, before: &DynamicObject, now: &DynamicObject) {
-        let (mut settled, since) = {
+        let (settled, since) = {
             let older = older.state.lock();
             (older.settled.clone(), older.since)
         };
+        let mut settled = settled.into_vec();
         // For how long it has been so matters while it is new only.
         if settled.is_empty() && since.elapsed() > AGE {
             return;
@@ -156,12 +201,22 @@ impl Kept {
             main &= same_ownership(before, now);
             status = false;
         }
-        settled.retain(|known| if known.of_status { status } else { main });
+        settled.retain(|known| if known.is_of_status() { status } else { main });
         let mut state = self.state.lock();
         if main {
             state.since = since;
         }
-        state.settled = settled;
+        state.settled = settled.into_boxed_slice();
+    }
+
+    /// The text that is kept of the object; `None` while it is a tree only. Whoever makes something of it does so once in a while: what
+    /// it became is told to let go of it again ([`super::cache::View::rest`]).
+    pub fn text(self: &Arc<Self>) -> Option<Result<Text, String>> {
+        let packed = self.state.lock().packed.clone()?;
+        let text = Text::unpacked(&packed, &self.address.name);
+        let size = text.as_ref().map_or(0, |text| text.len());
+        self.warm.add(self, METADATA + size * TYPED);
+        Some(text)
     }
 
     /// The object.
@@ -171,6 +226,7 @@ impl Kept {
             if let Some(tree) = &state.tree {
                 return Arc::clone(tree);
             }
+            let read = |packed| read(packed, &self.address.name);
             let tree = Arc::new(match state.packed.as_ref().map(read) {
                 Some(Ok(object)) => object,
                 Some(Err(error)) => self.outline(&error),
@@ -179,7 +235,7 @@ impl Kept {
             state.tree = Some(Arc::clone(&tree));
             tree
         };
-        self.warm.add(self, &tree);
+        self.warm.add(self, METADATA + weight(&tree.data));
         tree
     }
 
@@ -192,14 +248,14 @@ impl Kept {
                 api_version: self.api_version.to_string(),
                 kind: self.address.kind.kind.clone(),
             }),
-            metadata: kube::core::ObjectMeta::default(),
+            metadata: ObjectMeta::default(),
             data: Value::Object(serde_json::Map::new()),
         };
         let namespace = Some(self.address.namespace.clone());
         outline.metadata.namespace = namespace.filter(|namespace| !namespace.is_empty());
         outline.metadata.name = Some(self.address.name.clone());
-        outline.metadata.uid = self.uid.as_deref().map(str::to_owned);
-        outline.metadata.resource_version = self.resource_version.as_deref().map(str::to_owned);
+        outline.metadata.uid = self.uid().map(str::to_owned);
+        outline.metadata.resource_version = self.resource_version().map(str::to_owned);
         outline
     }
 
@@ -207,7 +263,7 @@ impl Kept {
         let mut state = self.state.lock();
         let Some(tree) = &state.tree else { return };
         if state.packed.is_none() {
-            let text = serde_json::to_vec(&**tree).ok();
+            let text = Text::of(tree).and_then(|text| text.to_pack(stem(tree)));
             state.packed = text.and_then(|text| self.warm.samples.pack(&self.address.kind, &text));
         }
         if state.packed.is_some() {
@@ -254,25 +310,35 @@ fn same_ownership(before: &DynamicObject, now: &DynamicObject) -> bool {
     owned(before).eq(owned(now))
 }
 
-fn read(packed: &Packed) -> Result<DynamicObject, String> {
-    let text = packed.text().map_err(|error| error.to_string())?;
-    serde_json::from_slice::<Whole>(&text)
-        .map(|whole| whole.0)
+fn read(packed: &Packed, name: &str) -> Result<DynamicObject, String> {
+    Text::unpacked(packed, name)?
+        .whole()
         .map_err(|error| error.to_string())
 }
 
+/// Hears that objects are packed.
+type Listener = Box<dyn Fn(&[Arc<Kept>]) + Send + Sync>;
+
 /// The objects that are trees at the moment, oldest first.
-#[derive(Debug, Default)]
 pub struct Warm {
     samples: Samples<GroupKind>,
     api_versions: Mutex<BTreeSet<Arc<str>>>,
     queue: Mutex<Queue>,
+    listener: Listener,
+}
+
+impl fmt::Debug for Warm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Warm").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     entries: VecDeque<Entry>,
     size: usize,
+    /// Packed before their time, since there was no room, and nobody has heard of it yet.
+    untold: Vec<Weak<Kept>>,
     /// Whether a task waits for the oldest to come of age.
     watched: bool,
 }
@@ -285,6 +351,16 @@ struct Entry {
 }
 
 impl Warm {
+    /// Nothing yet. `listener` hears, some time after, what was packed.
+    pub fn new(listener: impl Fn(&[Arc<Kept>]) + Send + Sync + 'static) -> Self {
+        Self {
+            samples: Samples::new(),
+            api_versions: Mutex::default(),
+            queue: Mutex::default(),
+            listener: Box::new(listener),
+        }
+    }
+
     /// Takes an object in, of which there may be no more than metadata; `older` is what it replaces.
     pub fn keep(
         self: &Arc<Self>,
@@ -293,32 +369,32 @@ impl Warm {
         is_outline: bool,
         older: Option<(&Kept, &DynamicObject)>,
     ) -> (Arc<Kept>, Arc<DynamicObject>) {
-        let text = |value: &Option<String>| value.as_deref().map(Box::from);
         let tree = Arc::new(object);
-        let labels = tree.metadata.labels.as_ref();
+        let metadata = &tree.metadata;
+        let mark = metadata.labels.as_ref().and_then(|labels| labels.get(RELEASE));
         let kept = Arc::new(Kept {
             address,
             api_version: self.interned(tree.types.as_ref().map_or("", |types| &types.api_version)),
-            resource_version: text(&tree.metadata.resource_version),
-            uid: text(&tree.metadata.uid),
-            mark: labels
-                .and_then(|labels| labels.get(RELEASE))
-                .map(|value| value.as_str().into()),
-            generation: tree.metadata.generation,
-            is_deleting: tree.metadata.deletion_timestamp.is_some(),
+            words: Words::new([
+                metadata.resource_version.as_deref(),
+                metadata.uid.as_deref(),
+                mark.map(String::as_str),
+            ]),
+            generation: metadata.generation,
+            is_deleting: metadata.deletion_timestamp.is_some(),
             is_outline,
             state: Mutex::new(State {
                 tree: Some(Arc::clone(&tree)),
                 packed: None,
-                settled: Vec::new(),
-                since: Instant::now(),
+                settled: Box::default(),
+                since: Since::now(),
             }),
             warm: Arc::clone(self),
         });
         if let Some((older, before)) = older {
             kept.inherit(older, before, &tree);
         }
-        self.add(&kept, &tree);
+        self.add(&kept, METADATA + weight(&tree.data));
         (kept, tree)
     }
 
@@ -333,8 +409,7 @@ impl Warm {
         new
     }
 
-    fn add(self: &Arc<Self>, kept: &Arc<Kept>, tree: &DynamicObject) {
-        let size = weight(&tree.data) + METADATA;
+    fn add(self: &Arc<Self>, kept: &Arc<Kept>, size: usize) {
         let mut leave = Vec::new();
         {
             let mut queue = self.queue.lock();
@@ -348,7 +423,8 @@ impl Warm {
                 && let Some(oldest) = queue.entries.pop_front()
             {
                 queue.size -= oldest.size;
-                leave.push(oldest);
+                queue.untold.push(Weak::clone(&oldest.kept));
+                leave.push(oldest.kept);
             }
             if !queue.watched
                 && let Ok(runtime) = tokio::runtime::Handle::try_current()
@@ -368,18 +444,22 @@ impl Warm {
             let mut leave = Vec::new();
             let done = {
                 let mut queue = warm.queue.lock();
+                leave.append(&mut queue.untold);
                 while let Some(oldest) = queue.entries.pop_front_if(|oldest| oldest.since.elapsed() >= AGE) {
                     queue.size -= oldest.size;
-                    leave.push(oldest);
+                    leave.push(oldest.kept);
                 }
                 queue.watched = !queue.entries.is_empty();
                 if !queue.watched {
                     queue.entries.shrink_to_fit();
+                    queue.untold.shrink_to_fit();
                 }
                 !queue.watched
             };
             for some in leave.chunks(64) {
-                cool(some);
+                let packed = cool(some);
+                (warm.listener)(&packed);
+                drop(packed);
                 // Others may have something urgent.
                 tokio::task::yield_now().await;
             }
@@ -390,14 +470,17 @@ impl Warm {
     }
 }
 
-fn cool(entries: &[Entry]) {
-    for kept in entries.iter().filter_map(|entry| entry.kept.upgrade()) {
-        kept.cool();
-    }
+/// Packs those that are still kept, and says which.
+fn cool(leave: &[Weak<Kept>]) -> Vec<Arc<Kept>> {
+    let all: Vec<Arc<Kept>> = leave.iter().filter_map(Weak::upgrade).collect();
+    all.iter().for_each(|kept| kept.cool());
+    all
 }
 
 /// What metadata takes beside the rest, about.
 const METADATA: usize = 2048;
+/// How many times its text an object takes that is typed, about.
+const TYPED: usize = 3;
 
 /// Bytes that a tree takes, about.
 fn weight(value: &Value) -> usize {
@@ -416,6 +499,7 @@ fn weight(value: &Value) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use choreo_engine::world::Source;
     use serde_json::json;
 
     fn object(name: &str, text: &str) -> DynamicObject {
@@ -437,7 +521,7 @@ mod tests {
 
     #[test]
     fn what_is_packed_comes_back() {
-        let warm = Arc::new(Warm::default());
+        let warm = Arc::new(Warm::new(|_| {}));
         for index in 0..20 {
             let object = object(
                 &format!("thing-{index}"),
@@ -456,7 +540,7 @@ mod tests {
 
     #[test]
     fn objects_of_a_kind_are_small_beside_their_sample() {
-        let warm = Arc::new(Warm::default());
+        let warm = Arc::new(Warm::new(|_| {}));
         let text = "the same in all of them, and long enough to matter: ".repeat(20);
         for index in 0..10 {
             let kept = keep(&warm, object(&format!("thing-{index}"), &text));
@@ -469,7 +553,7 @@ mod tests {
 
     #[test]
     fn a_reader_keeps_what_it_has_while_the_cache_packs_it() {
-        let warm = Arc::new(Warm::default());
+        let warm = Arc::new(Warm::new(|_| {}));
         let kept = keep(&warm, object("a", "text"));
         let held = kept.get();
         kept.cool();
@@ -478,7 +562,7 @@ mod tests {
 
     #[test]
     fn more_than_the_budget_is_not_kept_as_trees() {
-        let warm = Arc::new(Warm::default());
+        let warm = Arc::new(Warm::new(|_| {}));
         let large = "x".repeat(1 << 20);
         let all: Vec<_> = (0..80)
             .map(|index| keep(&warm, object(&index.to_string(), &large)))
@@ -494,7 +578,7 @@ mod tests {
 
     #[test]
     fn what_is_known_stays_known_while_its_part_of_the_object_stays() {
-        let warm = Arc::new(Warm::default());
+        let warm = Arc::new(Warm::new(|_| {}));
         let of = |slot: u64, of_status: bool| Settled {
             slot,
             wanted: slot + 100,
@@ -540,7 +624,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_nobody_looks_at_is_packed_after_a_while() {
-        let warm = Arc::new(Warm::default());
+        let warm = Arc::new(Warm::new(|_| {}));
         let kept = keep(&warm, object("a", "text"));
         assert!(warm.queue.lock().watched);
         let age = Warm::age(Arc::downgrade(&warm));
@@ -552,13 +636,15 @@ mod tests {
 
     #[test]
     fn an_object_that_cannot_be_read_back_still_exists() {
-        let warm = Arc::new(Warm::default());
+        let warm = Arc::new(Warm::new(|_| {}));
         let kept = keep(&warm, object("a", "text"));
         // Another object's text stands for one that is damaged.
         let mut state = kept.state.lock();
         state.packed = Samples::new().pack(&(), b"no object");
         state.tree = None;
         drop(state);
+        // Typed it is not there, which is an error and not that it is gone.
+        assert!(Source::read(Arc::clone(&kept)).is_none());
         let outline = kept.get();
         assert_eq!(outline.metadata.uid.as_deref(), Some("uid-a"));
         assert_eq!(ObjectRef::of(&outline), **kept.address());

@@ -26,6 +26,9 @@ use super::precedence::Precedence;
 /// A key's deadline, with a number that makes equal instants distinct and first come first served.
 type Slot = (Instant, u64);
 
+/// Keys that an empty queue keeps room for.
+const ROOM: usize = 64;
+
 /// How soon a key is to be worked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
@@ -295,6 +298,11 @@ impl<K: Ord + Clone> State<K> {
                 self.dirty.remove(&key);
                 self.waiting -= 1;
                 self.working.insert(key.clone(), class);
+                let lane = self.lane(class);
+                if lane.is_empty() {
+                    // A look at everything leaves room for everything.
+                    lane.shrink_to(ROOM);
+                }
                 return Some(key);
             }
         }

@@ -3,7 +3,7 @@
 use choreo_api::{
     labels, names,
     v1alpha1::{
-        Endpoint, Environment, GatewayListener, ListenerProtocol,
+        Environment, GatewayListener, ListenerProtocol,
         common::{EndpointType, ExposeLevel},
     },
 };
@@ -223,7 +223,7 @@ impl Exposed<'_> {
                 .get::<Environment>(namespace, name)
                 .map(|e| e.spec.data_plane_ref.clone())
         };
-        let rival = world.all::<Endpoint>().find(|other| {
+        let rival = world.listening(&self.place.organization).find(|other| {
             let spec = &other.spec;
             let namespace = other.namespace().unwrap_or_default();
             let identity = (namespace.clone(), other.name_any());

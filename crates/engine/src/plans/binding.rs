@@ -315,7 +315,7 @@ fn name_taken(world: &World, binding: &Binding) -> Option<Problem> {
         .take_while(|k| *k != binding.reference.kind);
     rivals
         .map(|k| ObjectRef::new(k, binding.namespace(), binding.name()))
-        .find(|r| world.get_any(r).is_some())
+        .find(|r| world.contains(r))
         .map(|other| {
             Problem::error(
                 reasons::INVALID,

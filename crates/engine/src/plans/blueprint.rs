@@ -35,7 +35,7 @@ fn checked(world: &World, reference: &ObjectRef, meta: &ObjectMeta, problems: Pr
         .filter(|r| r.kind == users)
         .filter(|r| {
             let nearer = ObjectRef::new(reference.kind, &r.key.namespace, &reference.key.name);
-            nearer == *reference || world.get_any(&nearer).is_none()
+            nearer == *reference || !world.contains(&nearer)
         })
         .count();
     status.fields.insert("usedBy".to_owned(), json!(used_by));

@@ -135,12 +135,14 @@ fn resources(
 
 /// The releases of managed resources in a cell.
 fn resource_releases(world: &World, project: &ObjectRef, environment: &str) -> Vec<ObjectRef> {
-    let environment = ObjectRef::new(Kind::Environment, &project.key.namespace, environment);
-    let of_project = |r: &&std::sync::Arc<Release>| {
-        r.spec.owner.project_name == project.key.name && managed_resource::of_release(r).is_some()
+    let in_cell = |r: &&std::sync::Arc<Release>| {
+        r.spec.owner.project_name == project.key.name
+            && r.spec.environment_name == environment
+            && managed_resource::of_release(r).is_some()
     };
-    let releases = world.referring::<Release>(&environment).filter(of_project);
+    let releases = world.resource_releases(&project.key.namespace);
     releases
+        .filter(in_cell)
         .map(|r| {
             ObjectRef::new(
                 Kind::Release,

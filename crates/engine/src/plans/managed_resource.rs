@@ -81,7 +81,7 @@ pub(super) fn plan(world: &World, reference: &ObjectRef, resource: &ManagedResou
 /// The cells that a resource has a release in.
 fn cells(world: &World, resource: &ObjectRef) -> BTreeSet<(String, String)> {
     let namespace = &resource.key.namespace;
-    let releases = world.in_namespace::<Release>(namespace).filter(|release| {
+    let releases = world.resource_releases(namespace).filter(|release| {
         let labels = release.metadata.labels.as_ref();
         labels.and_then(|l| l.get(labels::MANAGED_RESOURCE)) == Some(&labels::label_value(&resource.key.name))
             && release.metadata.deletion_timestamp.is_none()

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use choreo_api::{
     conditions::{Condition, reasons, types},
     names,
-    v1alpha1::{CellStatus, Component, DeploymentPipeline, Project, Release},
+    v1alpha1::{CellStatus, DeploymentPipeline, Project, Release},
 };
 use serde_json::json;
 
@@ -51,7 +51,8 @@ pub(super) fn plan(world: &World, reference: &ObjectRef, project: &Project) -> P
             environment,
         });
     }
-    let components = world.referring::<Component>(reference).count();
+    let components = world.referrers_of(reference, &[Kind::Component]);
+    let components = components.filter(|component| world.contains(component)).count();
     let ready = problems.condition().unwrap_or_else(|| {
         let waiting: Vec<&str> = cells
             .iter()

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use choreo_api::v1alpha1::common::ComponentOwner;
+use choreo_api::v1alpha1::common::{ComponentOwner, EndpointType};
 use imbl::{OrdMap, OrdSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -22,7 +22,9 @@ pub(super) struct Index {
     /// How many bindings ask for a cell: all that are not being deleted and say themselves whose they are.
     cells: OrdMap<Arc<Cell>, usize>,
     /// What refers to managed resources, by namespace first.
-    managed: OrdSet<(Arc<str>, Arc<ObjectRef>)>,
+    managed: OrdSet<(Arc<str>, ObjectRef)>,
+    /// The endpoints of TCP and UDP, by namespace and name.
+    listening: OrdSet<ObjectRef>,
 }
 
 impl Index {
@@ -49,17 +51,34 @@ impl Index {
 
     pub(super) fn uses_managed_resources(&self, namespace: &str) -> bool {
         let least = ObjectRef::new(Kind::ALL[0], "", "");
-        let first: (Arc<str>, Arc<ObjectRef>) = (namespace.into(), Arc::new(least));
+        let first: (Arc<str>, ObjectRef) = (namespace.into(), least);
         self.managed
             .range(first..)
             .next()
             .is_some_and(|(found, _)| **found == *namespace)
     }
 
+    pub(super) fn resource_releases<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a ObjectRef> + 'a {
+        let first: (Arc<str>, ObjectRef) = (namespace.into(), ObjectRef::new(Kind::Release, "", ""));
+        self.managed
+            .range(first..)
+            .take_while(move |(found, object)| **found == *namespace && object.kind == Kind::Release)
+            .map(|(_, object)| object)
+    }
+
+    pub(super) fn listening<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a ObjectRef> + 'a {
+        self.listening
+            .range(ObjectRef::new(Kind::Endpoint, namespace, "")..)
+            .take_while(move |endpoint| endpoint.key.namespace == namespace)
+    }
+
     /// An object, with what it refers to, takes the place of another.
     pub(super) fn change(
         &mut self,
-        reference: &Arc<ObjectRef>,
+        reference: &ObjectRef,
         (old, was): (Option<&AnyObject>, &BTreeSet<ObjectRef>),
         (new, is): (Option<&AnyObject>, &BTreeSet<ObjectRef>),
     ) {
@@ -78,9 +97,14 @@ impl Index {
                 self.cells.insert(Arc::new(cell), count + 1);
             }
         }
+        match (old.is_some_and(listens), new.is_some_and(listens)) {
+            (false, true) => drop(self.listening.insert(reference.clone())),
+            (true, false) => drop(self.listening.remove(reference)),
+            _ => {}
+        }
         let uses = |edges: &BTreeSet<ObjectRef>| edges.iter().any(|e| e.kind == Kind::ManagedResource);
         if uses(was) != uses(is) {
-            let entry = (Arc::from(reference.key.namespace.as_str()), Arc::clone(reference));
+            let entry = (Arc::from(reference.key.namespace.as_str()), reference.clone());
             if uses(is) {
                 self.managed.insert(entry);
             } else {
@@ -88,6 +112,17 @@ impl Index {
             }
         }
     }
+}
+
+/// Whether it is an endpoint that wants a port of a gateway for itself.
+fn listens(object: &AnyObject) -> bool {
+    let AnyObject::Endpoint(endpoint) = object else {
+        return false;
+    };
+    matches!(
+        endpoint.spec.endpoint_type(),
+        Some(EndpointType::TCP | EndpointType::UDP)
+    )
 }
 
 /// The cell that a binding asks for.

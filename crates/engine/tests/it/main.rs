@@ -21,6 +21,7 @@ mod pods;
 mod promotion;
 mod properties;
 mod reach;
+mod resting;
 mod rules;
 mod schemas;
 mod services;

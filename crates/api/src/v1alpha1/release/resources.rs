@@ -1,16 +1,11 @@
-//! The objects of a release, which are most of it: as trees of JSON, or packed while nobody looks at them.
+//! The objects of a release, which are most of it: as trees of JSON, or as text that nobody has read yet.
 
 use std::borrow::Cow;
 
-use choreo_packed::{Damaged, Packed, Samples};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
 
 use super::ReleaseResource;
-
-/// Objects of one release read much like those of another.
-static SAMPLES: Samples<()> = Samples::new();
 
 /// The objects of a release, in the order in which they are applied.
 #[derive(Clone, Debug)]
@@ -19,35 +14,32 @@ pub struct ReleaseResources(Form);
 #[derive(Clone, Debug)]
 enum Form {
     Open(Vec<ReleaseResource>),
-    Packed(Packed),
+    Unread(Box<str>),
 }
 
 /// Why the objects of a release cannot be told.
 #[derive(Debug, thiserror::Error)]
 pub enum ResourcesError {
-    /// They were kept and do not come back.
-    #[error("the objects of the release: {0}")]
-    Damaged(#[from] Damaged),
     /// They are not of the form that a release's objects have.
     #[error("spec.resources is no list of objects with ids: {0}")]
     Malformed(#[from] serde_json::Error),
 }
 
 impl ReleaseResources {
-    /// Takes what a release has in its field `resources`, without reading it. `None` if it cannot be packed.
-    pub fn packed(resources: &Value) -> Option<Self> {
-        let text = serde_json::to_vec(resources).ok()?;
-        SAMPLES.pack(&(), &text).map(|packed| Self(Form::Packed(packed)))
+    /// Takes the text of what a release has in its field `resources`, without reading it. Members are sorted and there is no white
+    /// space, as `serde_json` writes a value.
+    pub fn unread(resources: impl Into<Box<str>>) -> Self {
+        Self(Form::Unread(resources.into()))
     }
 
     /// The objects.
     ///
     /// # Errors
-    /// When they were packed and are not what a release's objects look like.
+    /// When they were not read before and are not what a release's objects look like.
     pub fn open(&self) -> Result<Cow<'_, [ReleaseResource]>, ResourcesError> {
         match &self.0 {
             Form::Open(all) => Ok(Cow::Borrowed(all)),
-            Form::Packed(packed) => Ok(Cow::Owned(serde_json::from_slice(&packed.text()?)?)),
+            Form::Unread(text) => Ok(Cow::Owned(serde_json::from_str(text)?)),
         }
     }
 
@@ -56,10 +48,7 @@ impl ReleaseResources {
         match &self.0 {
             Form::Open(all) => all == wanted,
             // Members of trees are sorted: what is equal reads equal.
-            Form::Packed(packed) => {
-                let text = packed.text().ok();
-                text.is_some_and(|text| serde_json::to_vec(wanted).is_ok_and(|wanted| wanted == text))
-            }
+            Form::Unread(text) => serde_json::to_vec(wanted).is_ok_and(|wanted| wanted == text.as_bytes()),
         }
     }
 
@@ -121,25 +110,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packed_and_open_say_the_same() {
+    fn unread_and_open_say_the_same() {
         let value = json!([
             {"id": "a", "object": {"kind": "B", "apiVersion": "v1", "spec": {"z": 1.5, "a": [null, "\u{1F600}"]}}},
             {"id": "b", "object": {}},
         ]);
         let open: ReleaseResources = serde_json::from_value(value.clone()).unwrap();
-        let packed = ReleaseResources::packed(&value).unwrap();
-        assert_eq!(packed, open);
-        assert_eq!(open, packed);
-        assert_eq!(serde_json::to_value(&packed).unwrap(), value);
+        let unread = ReleaseResources::unread(value.to_string());
+        assert_eq!(unread, open);
+        assert_eq!(open, unread);
+        assert_eq!(serde_json::to_value(&unread).unwrap(), value);
         let mut other = open.open().unwrap().into_owned();
         other[0].object["spec"]["z"] = json!(2);
-        assert!(!packed.are(&other) && !open.are(&other));
-        assert!(!packed.is_empty() && ReleaseResources::packed(&json!([])).unwrap().is_empty());
+        assert!(!unread.are(&other) && !open.are(&other));
+        assert!(!unread.is_empty() && ReleaseResources::unread("[]").is_empty());
     }
 
     #[test]
     fn what_are_no_objects_is_an_error_and_not_nothing() {
-        let odd = ReleaseResources::packed(&json!([{"name": "a"}])).unwrap();
+        let odd = ReleaseResources::unread(r#"[{"name":"a"}]"#);
         assert!(!odd.is_empty() && !odd.are(&[]));
         let error = odd.open().unwrap_err().to_string();
         assert!(
