@@ -48,7 +48,7 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    pub(crate) fn cluster(&self) -> &str {
+    pub(crate) fn cluster(&self) -> &Arc<str> {
         &self.state.name
     }
 
@@ -136,17 +136,27 @@ fn stage(staged: &mut BTreeMap<Arc<str>, Staged>, cluster: &Arc<State>, writes: 
         snapshot: cluster.inner.read().snapshot.clone(),
         events: Vec::new(),
     });
-    let mut snapshot = staged.snapshot.clone();
-    let mut events = Vec::with_capacity(writes.len());
+    // A write that fails has changed nothing yet, so that only several need a way back. Without one, the maps are changed where they
+    // are: a copy would share all their nodes and so have each of them copied for each write.
+    let before = (writes.len() > 1).then(|| staged.snapshot.clone());
+    let first = staged.events.len();
     for (nth, write) in writes.into_iter().enumerate() {
-        let event = Arc::new(step(&snapshot, write).map_err(|error| (nth, error))?);
-        snapshot.apply(&event);
-        events.push(event);
+        match step(&staged.snapshot, write) {
+            Ok(event) => {
+                staged.snapshot.apply(&event);
+                staged.events.push(Arc::new(event));
+            }
+            Err(error) => {
+                if let Some(before) = before {
+                    staged.snapshot = before;
+                    staged.events.truncate(first);
+                }
+                return Err((nth, error));
+            }
+        }
     }
-    let objects = events.iter().map(|event| Arc::clone(&event.object)).collect();
-    staged.snapshot = snapshot;
-    staged.events.append(&mut events);
-    Ok(objects)
+    let made = staged.events.iter().skip(first);
+    Ok(made.map(|event| Arc::clone(&event.object)).collect())
 }
 
 fn step(snapshot: &Snapshot, write: Prepared) -> Result<Event, WriteError> {
@@ -214,4 +224,123 @@ fn publish(staged: Staged) {
         before
     };
     state.inner.read().log.notify(before);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{log::Window, snapshot::Snapshot};
+
+    fn writer(folder: &std::path::Path) -> (Writer, Arc<State>) {
+        let lock = FolderLock::acquire(folder).unwrap();
+        let (disk, mut contents) =
+            Disk::open(&folder.join(crate::disk::FILE), crate::journal::LIMIT).unwrap();
+        let snapshot = contents
+            .pop()
+            .map_or_else(|| Snapshot::new(1), |(_, snapshot)| snapshot);
+        let window = Window {
+            events: 100,
+            bytes: 1 << 20,
+        };
+        let state = Arc::new(State::new("c".into(), snapshot, window));
+        (Writer::new(Some((disk, lock))), state)
+    }
+
+    impl Writer {
+        fn disk(&mut self) -> &mut Disk {
+            &mut self.disk.as_mut().unwrap().0
+        }
+
+        fn create(&mut self, cluster: &Arc<State>, name: &str) -> Answer {
+            let (reply, mut answer) = oneshot::channel();
+            let value = Encoded::new(json!({"metadata": {"name": name}})).unwrap();
+            let key = Key::new("things", "ns", name);
+            let writes = vec![Prepared::Create { key, value }];
+            let cluster = Arc::clone(cluster);
+            self.process(&mut vec![Request::Write {
+                cluster,
+                writes,
+                reply,
+            }]);
+            answer.try_recv().unwrap()
+        }
+    }
+
+    fn names(cluster: &State) -> Vec<String> {
+        let inner = cluster.inner.read();
+        let objects = inner.snapshot.all();
+        objects.map(|object| object.key().name().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_journal_that_fails_is_done_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, cluster) = writer(folder.path());
+        writer.create(&cluster, "a").unwrap();
+        assert_eq!(writer.disk().numbers(), (0, 1));
+        writer.disk().journal().spoil();
+        for (name, number) in [("b", 2), ("c", 3)] {
+            writer.create(&cluster, name).unwrap();
+            assert_eq!(writer.disk().numbers(), (number, number));
+        }
+        drop(writer);
+        let (_writer, cluster) = self::writer(folder.path());
+        assert_eq!(names(&cluster), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn what_neither_takes_has_not_happened() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, cluster) = writer(folder.path());
+        writer.create(&cluster, "a").unwrap();
+        writer.disk().journal().spoil();
+        writer.disk().lose_database();
+        for name in ["b", "c"] {
+            assert!(matches!(
+                writer.create(&cluster, name),
+                Err((0, WriteError::Io(_)))
+            ));
+        }
+        assert_eq!(
+            (names(&cluster), cluster.inner.read().snapshot.revision()),
+            (vec!["a".to_owned()], 2)
+        );
+        drop(writer);
+        let (_writer, cluster) = self::writer(folder.path());
+        assert_eq!(names(&cluster), ["a"]);
+    }
+
+    #[test]
+    fn a_refused_commit_that_is_on_disk_does_not_come_back() {
+        for goes_on in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let (mut writer, cluster) = writer(folder.path());
+            writer.create(&cluster, "a").unwrap();
+            let before = cluster.inner.read().snapshot.clone();
+            let end = writer.disk().journal().end();
+            writer.create(&cluster, "refused").unwrap();
+            cluster.inner.write().snapshot = before;
+            writer.disk().refuse_last(end);
+            if goes_on {
+                writer.create(&cluster, "b").unwrap();
+            }
+            drop(writer);
+            let (_writer, cluster) = self::writer(folder.path());
+            assert_eq!(names(&cluster), if goes_on { vec!["a", "b"] } else { vec!["a"] });
+        }
+        // Nor when there was no more than a moment to take it back.
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, cluster) = writer(folder.path());
+        writer.create(&cluster, "a").unwrap();
+        let end = writer.disk().journal().end();
+        writer.create(&cluster, "refused").unwrap();
+        writer.disk().refuse_last(end);
+        writer.disk().journal().forget();
+        writer.disk().lose_database();
+        drop(writer);
+        let (_writer, cluster) = self::writer(folder.path());
+        assert_eq!(names(&cluster), ["a"]);
+    }
 }
