@@ -31,6 +31,7 @@ mod key;
 mod lock;
 mod log;
 mod object;
+mod record;
 mod snapshot;
 mod store;
 mod watch;

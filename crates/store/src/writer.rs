@@ -228,15 +228,16 @@ fn publish(staged: Staged) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use serde_json::json;
 
     use super::*;
-    use crate::{log::Window, snapshot::Snapshot};
+    use crate::log::Window;
 
-    fn writer(folder: &std::path::Path) -> (Writer, Arc<State>) {
+    fn writer_with(folder: &Path, limit: u64) -> (Writer, Arc<State>) {
         let lock = FolderLock::acquire(folder).unwrap();
-        let (disk, mut contents) =
-            Disk::open(&folder.join(crate::disk::FILE), crate::journal::LIMIT).unwrap();
+        let (disk, mut contents) = Disk::open(&folder.join(crate::disk::FILE), limit).unwrap();
         let snapshot = contents
             .pop()
             .map_or_else(|| Snapshot::new(1), |(_, snapshot)| snapshot);
@@ -248,23 +249,40 @@ mod tests {
         (Writer::new(Some((disk, lock))), state)
     }
 
+    fn writer(folder: &Path) -> (Writer, Arc<State>) {
+        writer_with(folder, crate::journal::LIMIT)
+    }
+
     impl Writer {
         fn disk(&mut self) -> &mut Disk {
             &mut self.disk.as_mut().unwrap().0
         }
 
+        /// Makes objects: all of a list or none, the lists in one commit.
+        fn create_all(&mut self, cluster: &Arc<State>, lists: &[&[&str]]) -> Vec<Answer> {
+            let made = lists.iter().map(|names| {
+                let (reply, answer) = oneshot::channel();
+                let create = |name: &&str| Prepared::Create {
+                    key: Key::new("things", "ns", name),
+                    value: Encoded::new(json!({"metadata": {"name": name}})).unwrap(),
+                };
+                let writes = names.iter().map(create).collect();
+                let cluster = Arc::clone(cluster);
+                let request = Request::Write {
+                    cluster,
+                    writes,
+                    reply,
+                };
+                (request, answer)
+            });
+            let (mut requests, answers): (Vec<_>, Vec<_>) = made.unzip();
+            self.process(&mut requests);
+            let answers = answers.into_iter();
+            answers.map(|mut answer| answer.try_recv().unwrap()).collect()
+        }
+
         fn create(&mut self, cluster: &Arc<State>, name: &str) -> Answer {
-            let (reply, mut answer) = oneshot::channel();
-            let value = Encoded::new(json!({"metadata": {"name": name}})).unwrap();
-            let key = Key::new("things", "ns", name);
-            let writes = vec![Prepared::Create { key, value }];
-            let cluster = Arc::clone(cluster);
-            self.process(&mut vec![Request::Write {
-                cluster,
-                writes,
-                reply,
-            }]);
-            answer.try_recv().unwrap()
+            self.create_all(cluster, &[&[name]]).pop().unwrap()
         }
     }
 
@@ -272,6 +290,34 @@ mod tests {
         let inner = cluster.inner.read();
         let objects = inner.snapshot.all();
         objects.map(|object| object.key().name().to_owned()).collect()
+    }
+
+    /// What would be found if the process was killed now.
+    fn found(folder: &Path) -> Vec<String> {
+        let copy = tempfile::tempdir().unwrap();
+        let [first, second] = crate::journal::FILES;
+        for file in [crate::disk::FILE, first, second] {
+            std::fs::copy(folder.join(file), copy.path().join(file)).unwrap();
+        }
+        let (_writer, cluster) = writer(copy.path());
+        names(&cluster)
+    }
+
+    #[test]
+    fn several_writes_that_fail_leave_the_others_of_their_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, cluster) = writer(folder.path());
+        let answers = writer.create_all(&cluster, &[&["a"], &["b", "a"], &["c"], &["a"], &["d", "e"]]);
+        let revisions = answers.into_iter().map(|answer| match answer {
+            Ok(objects) => objects.iter().map(|object| object.revision()).collect(),
+            Err((nth, _)) => vec![1000 + nth as u64],
+        });
+        assert_eq!(
+            revisions.collect::<Vec<_>>(),
+            [vec![2], vec![1001], vec![3], vec![1000], vec![4, 5]]
+        );
+        assert_eq!(names(&cluster), ["a", "c", "d", "e"]);
+        assert_eq!(found(folder.path()), ["a", "c", "d", "e"]);
     }
 
     #[test]
@@ -285,9 +331,7 @@ mod tests {
             writer.create(&cluster, name).unwrap();
             assert_eq!(writer.disk().numbers(), (number, number));
         }
-        drop(writer);
-        let (_writer, cluster) = self::writer(folder.path());
-        assert_eq!(names(&cluster), ["a", "b", "c"]);
+        assert_eq!(found(folder.path()), ["a", "b", "c"]);
     }
 
     #[test]
@@ -303,13 +347,39 @@ mod tests {
                 Err((0, WriteError::Io(_)))
             ));
         }
-        assert_eq!(
-            (names(&cluster), cluster.inner.read().snapshot.revision()),
-            (vec!["a".to_owned()], 2)
-        );
-        drop(writer);
-        let (_writer, cluster) = self::writer(folder.path());
         assert_eq!(names(&cluster), ["a"]);
+        assert_eq!(cluster.inner.read().snapshot.revision(), 2);
+        drop(writer);
+        assert_eq!(found(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn what_a_checkpoint_could_not_take_is_not_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        // Each commit takes a block: three fit.
+        let (mut writer, cluster) = writer_with(folder.path(), 3 * 4096);
+        writer.disk().lose_database();
+        // The fourth begins the other journal, while the file cannot have the first three.
+        for name in ["a", "b", "c", "d", "e", "f"] {
+            writer.create(&cluster, name).unwrap();
+        }
+        assert!(matches!(
+            writer.create(&cluster, "refused"),
+            Err((0, WriteError::Io(_)))
+        ));
+        assert_eq!(found(folder.path()), ["a", "b", "c", "d", "e", "f"]);
+        writer.disk().find_database();
+        // The next one opens the file again, and the one after it finds it in order.
+        let again = ["g", "h"].map(|name| writer.create(&cluster, name).is_ok());
+        assert_eq!(again, [false, true]);
+        for name in ["i", "j", "k", "l", "m"] {
+            writer.create(&cluster, name).unwrap();
+        }
+        let expected = ["a", "b", "c", "d", "e", "f", "h", "i", "j", "k", "l", "m"];
+        assert_eq!(names(&cluster), expected);
+        assert_eq!(found(folder.path()), expected);
+        drop(writer);
+        assert_eq!(found(folder.path()), expected);
     }
 
     #[test]
@@ -325,10 +395,11 @@ mod tests {
             writer.disk().refuse_last(end);
             if goes_on {
                 writer.create(&cluster, "b").unwrap();
+                assert_eq!(found(folder.path()), ["a", "b"]);
+            } else {
+                drop(writer);
+                assert_eq!(found(folder.path()), ["a"]);
             }
-            drop(writer);
-            let (_writer, cluster) = self::writer(folder.path());
-            assert_eq!(names(&cluster), if goes_on { vec!["a", "b"] } else { vec!["a"] });
         }
         // Nor when there was no more than a moment to take it back.
         let folder = tempfile::tempdir().unwrap();
@@ -339,8 +410,6 @@ mod tests {
         writer.disk().refuse_last(end);
         writer.disk().journal().forget();
         writer.disk().lose_database();
-        drop(writer);
-        let (_writer, cluster) = self::writer(folder.path());
-        assert_eq!(names(&cluster), ["a"]);
+        assert_eq!(found(folder.path()), ["a"]);
     }
 }

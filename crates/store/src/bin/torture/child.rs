@@ -20,7 +20,11 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     let seed: u64 = seed.parse().map_err(|error| format!("seed: {error}"))?;
     // Small journals are full often, so that kills also come while one is brought into the file.
     let options = StoreOptions {
-        journal_bytes: if seed % 4 == 0 { 16 << 20 } else { 128 << 10 },
+        journal_bytes: if seed.is_multiple_of(4) {
+            16 << 20
+        } else {
+            128 << 10
+        },
         ..StoreOptions::default()
     };
     let store = Store::open_with(folder, options).map_err(|error| error.to_string())?;
