@@ -1,16 +1,25 @@
-//! The file: what is in it, how it is opened, written and copied.
+//! The file: what is in it, how it is opened, written and copied. The newest commits are in a [journal](crate::journal) beside it.
 
 use std::{
-    fs, io,
+    collections::BTreeMap,
+    fs,
+    hash::{BuildHasher, RandomState},
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
+    thread::{self, JoinHandle},
 };
 
-use bytes::Bytes;
+use parking_lot::Mutex;
 use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
-use crate::{EventKind, Key, Object, Snapshot, StoreError, writer::Staged};
+use crate::{
+    EventKind, Key, Object, Snapshot, StoreError,
+    journal::{self, Change, Journal, Refused},
+    record::Record,
+    writer::Staged,
+};
 
 /// Name of the file in the data folder.
 pub(crate) const FILE: &str = "store.redb";
@@ -21,21 +30,50 @@ pub(crate) const FIRST_REVISION: u64 = 1;
 /// Added to every revision when a backup is restored, since revisions after it have been handed out.
 pub(crate) const RESTORE_GAP: u64 = 1_000_000;
 
-/// Version of the layout below. Raise it when an older program could not read the file.
-const FORMAT: u64 = 1;
+/// Version of the layout below. Raise it when an older program could not read the file. In a file of version 1 is everything; since
+/// version 2 there may be commits in a journal beside it. Copies are made as version 1, for older programs, and become version 2 when
+/// they are first written to.
+const FORMAT: u64 = 2;
+
+/// The version that needs nothing beside the file.
+const WHOLE: u64 = 1;
 
 /// All objects are in memory, so the file's own cache only has to hold the inner pages that commits touch.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// `format`, and `sequence`: the number of commits.
+/// `format`; `sequence`: the number of the last commit that is in the file; `identity`: what the journal of this file names.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Cluster to its newest revision.
 const CLUSTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("clusters");
 /// Cluster, NUL, key to [`Record`].
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 
-/// The open file.
+/// The open file and its journals.
+///
+/// Commits go into one of two journals. When it is full, they go into the other one, while a thread brings what the first one has
+/// into the file: no commit waits for that, unless the other one is full before it is done.
 pub(crate) struct Disk {
+    file: Arc<Mutex<File>>,
+    journals: [Journal; 2],
+    /// The journal that is written to.
+    active: usize,
+    /// Number of the last commit that was made, or may have been.
+    last: u64,
+    /// What the active journal has and the file has not; and the other one, if `is_behind`.
+    pending: Pending,
+    /// What is under way from the other journal into the file.
+    under_way: Option<(Arc<Pending>, Checkpoint)>,
+    /// Whether the other journal has what the file has not, and nothing is under way.
+    is_behind: bool,
+    /// Whether a journal may hold a commit that was refused. Nothing may follow it.
+    is_unsure: bool,
+}
+
+/// The thread that brings a journal into the file.
+type Checkpoint = JoinHandle<Result<(), String>>;
+
+/// The database file.
+struct File {
     path: PathBuf,
     /// `None` after an error that could not be repaired by opening the file again.
     database: Option<Database>,
@@ -43,47 +81,234 @@ pub(crate) struct Disk {
     sequence: u64,
 }
 
+/// Commits on their way into the file.
+#[derive(Default)]
+struct Pending {
+    revisions: BTreeMap<Arc<str>, u64>,
+    changes: Vec<Change>,
+}
+
+impl Pending {
+    fn add(&mut self, staged: &Staged) {
+        self.revisions
+            .insert(Arc::clone(staged.cluster()), staged.revision());
+        self.changes.extend(staged.events().iter().map(|event| Change {
+            cluster: Arc::clone(staged.cluster()),
+            key: event.object.key().clone(),
+            object: (event.kind != EventKind::Deleted).then(|| Arc::clone(&event.object)),
+        }));
+    }
+
+    /// Puts what came earlier before it.
+    fn follow(&mut self, earlier: &Pending) {
+        for (cluster, revision) in &earlier.revisions {
+            self.revisions.entry(Arc::clone(cluster)).or_insert(*revision);
+        }
+        self.changes.splice(0..0, earlier.changes.iter().cloned());
+    }
+}
+
 /// What is in the file: cluster name and objects.
 type Contents = Vec<(String, Snapshot)>;
 
 impl Disk {
-    /// Opens or makes the file and reads everything.
-    pub(crate) fn open(path: &Path) -> Result<(Self, Contents), StoreError> {
+    /// Opens or makes the file and its journals, of which each may have `limit` bytes, and reads everything.
+    pub(crate) fn open(path: &Path, limit: u64) -> Result<(Self, Contents), StoreError> {
         if !path.exists() {
             // Made elsewhere and moved into place, so that a crash cannot leave half a file.
             write_new(path, &[], 0)?;
         }
-        let database = open_database(path)?;
-        let sequence = guarded(path, || check_format(&database, path))?;
-        let contents = guarded(path, || load(&database, path))?;
-        Ok((
-            Self {
-                path: path.to_owned(),
-                database: Some(database),
-                sequence,
-            },
-            contents,
-        ))
+        let (database, sequence, mut contents) = read(path)?;
+        let identity = guarded(path, || identify(&database))?;
+        let mut pending = Pending::default();
+        let journal = |name| Journal::open(&path.with_file_name(name), identity, limit);
+        let [first, second] = journal::FILES;
+        let mut journals = [journal(first)?, journal(second)?];
+        let found = journal::replay(&mut journals, sequence, |parts| {
+            for part in parts {
+                let snapshot = part_of(&mut contents, &part.cluster);
+                for change in &part.changes {
+                    match &change.object {
+                        Some(object) => snapshot.insert(Arc::clone(object)),
+                        None => snapshot.remove(&change.key),
+                    }
+                }
+                snapshot.set_revision(part.revision);
+                pending.revisions.insert(part.cluster, part.revision);
+                pending.changes.extend(part.changes);
+            }
+        })?;
+        let file = File {
+            path: path.to_owned(),
+            database: Some(database),
+            sequence,
+        };
+        let disk = Self {
+            file: Arc::new(Mutex::new(file)),
+            journals,
+            active: found.active,
+            last: found.last,
+            pending,
+            under_way: None,
+            is_behind: found.in_both,
+            is_unsure: false,
+        };
+        Ok((disk, contents))
     }
 
-    /// Writes `staged` in one transaction and waits until the disk has it. On an error nothing has been written.
+    /// What a file has that nobody writes to: a backup.
+    pub(crate) fn read(path: &Path) -> Result<Contents, StoreError> {
+        read(path).map(|(_, _, contents)| contents)
+    }
+
+    /// Writes `staged` and waits until the disk has it. On an error nothing has been written.
     pub(crate) fn commit<'a>(
         &mut self,
         staged: &(impl Iterator<Item = &'a Staged> + Clone),
     ) -> Result<(), String> {
-        let next = self.sequence + 1;
-        let error = match &self.database {
-            Some(database) => match guarded(&self.path, || write(database, next, staged.clone())) {
-                Ok(()) => {
-                    self.sequence = next;
-                    return Ok(());
-                }
-                Err(error) => error.to_string(),
-            },
-            None => "the file could not be opened again after an earlier error".to_owned(),
+        let next = self.last + 1;
+        if self.is_unsure {
+            return self.checkpoint(next, staged.clone());
+        }
+        let mut appended = self.journals[self.active].append(next, staged.clone());
+        if matches!(appended, Err(Refused::Full(_))) && self.change_journals() {
+            appended = self.journals[self.active].append(next, staged.clone());
+        }
+        match appended {
+            Ok(()) => {
+                self.last = next;
+                staged.clone().for_each(|staged| self.pending.add(staged));
+                Ok(())
+            }
+            Err(Refused::Full(full)) => self
+                .checkpoint(next, staged.clone())
+                .map_err(|error| format!("{full}: {error}")),
+            Err(Refused::Failed(failed)) => {
+                // Once the file has this number, or a later one, it does not matter what the journal has.
+                self.is_unsure = true;
+                self.last = next;
+                tracing::error!(error = %failed, "the store's journal cannot be written");
+                self.checkpoint(next, staged.clone()).map_err(|error| {
+                    self.journals[self.active].forget();
+                    format!("{failed}: {error}")
+                })
+            }
+        }
+    }
+
+    /// Has what is pending brought into the file and goes on in the other journal. Gives whether that is so.
+    fn change_journals(&mut self) -> bool {
+        self.settle();
+        if self.is_behind || self.pending.changes.is_empty() {
+            return false;
+        }
+        let pending = Arc::new(std::mem::take(&mut self.pending));
+        let (file, changes, number) = (Arc::clone(&self.file), Arc::clone(&pending), self.last);
+        let started = thread::Builder::new()
+            .name("store-checkpoint".into())
+            .spawn(move || file.lock().take_in(number, &changes, std::iter::empty()));
+        match started {
+            Ok(thread) => {
+                self.under_way = Some((pending, thread));
+                self.active = 1 - self.active;
+                self.journals[self.active].rewind();
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no thread for a checkpoint");
+                self.pending.follow(&pending);
+                false
+            }
+        }
+    }
+
+    /// Waits for what is under way into the file. What did not get there is pending again.
+    fn settle(&mut self) {
+        let Some((pending, thread)) = self.under_way.take() else {
+            return;
         };
-        // A database that has seen an I/O error refuses everything from then on, and whether the commit reached the disk is
-        // open. Opening the file again answers that and, for example after a full disk, lets later writes succeed.
+        let error = match thread.join() {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            Err(_) => "the thread panicked".to_owned(),
+        };
+        tracing::error!(%error, "a checkpoint failed; it will be tried again");
+        self.pending.follow(&pending);
+        self.is_behind = true;
+    }
+
+    /// Brings all that is pending, and `staged` with it, into the file, as commit `number`. On an error nothing has been written.
+    fn checkpoint<'a>(
+        &mut self,
+        number: u64,
+        staged: impl Iterator<Item = &'a Staged>,
+    ) -> Result<(), String> {
+        self.settle();
+        self.file.lock().take_in(number, &self.pending, staged)?;
+        self.last = number;
+        self.pending = Pending::default();
+        self.is_behind = false;
+        self.is_unsure = false;
+        self.journals[self.active].rewind();
+        Ok(())
+    }
+
+    /// Brings everything into the file, so that it can be copied, and read without journals.
+    pub(crate) fn make_whole(&mut self) -> Result<(), String> {
+        self.settle();
+        if self.last == self.file.lock().sequence {
+            return Ok(());
+        }
+        self.checkpoint(self.last, std::iter::empty())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Err(error) = self.make_whole() {
+            tracing::warn!(%error, "the newest commits stay in the journals beside the store's file");
+        }
+    }
+}
+
+impl File {
+    /// Takes in what is `pending` and `staged`, as commit `number`, and waits until the disk has it. On an error nothing has been
+    /// written.
+    fn take_in<'a>(
+        &mut self,
+        number: u64,
+        pending: &Pending,
+        staged: impl Iterator<Item = &'a Staged>,
+    ) -> Result<(), String> {
+        let revisions = pending.revisions.iter();
+        let mut revisions: BTreeMap<&str, u64> = revisions
+            .map(|(cluster, revision)| (&**cluster, *revision))
+            .collect();
+        let changes = pending.changes.iter();
+        let mut changes: BTreeMap<(&str, &Key), Option<&Object>> = changes
+            .map(|change| ((&*change.cluster, &change.key), change.object.as_deref()))
+            .collect();
+        for staged in staged {
+            revisions.insert(staged.cluster(), staged.revision());
+            changes.extend(staged.events().iter().map(|event| {
+                let object = (event.kind != EventKind::Deleted).then_some(&*event.object);
+                ((&**staged.cluster(), event.object.key()), object)
+            }));
+        }
+        let written = match &self.database {
+            Some(database) => guarded(&self.path, || write(database, number, &revisions, &changes))
+                .map_err(|error| error.to_string()),
+            None => Err("the file could not be opened again after an earlier error".to_owned()),
+        };
+        written.or_else(|error| self.look_again(number, error))?;
+        self.sequence = number;
+        Ok(())
+    }
+
+    /// Finds out whether commit `number` is in the file after an error. A database that has seen an I/O error refuses everything
+    /// from then on, and whether the commit reached the disk is open. Opening the file again answers that and, for example after a
+    /// full disk, lets later writes succeed.
+    fn look_again(&mut self, number: u64, error: String) -> Result<(), String> {
         self.database = None;
         let database =
             open_database(&self.path).map_err(|again| format!("{error}; opening again: {again}"))?;
@@ -92,9 +317,8 @@ impl Disk {
         if found == self.sequence {
             self.database = Some(database);
             Err(error)
-        } else if found == next {
+        } else if found == number {
             self.database = Some(database);
-            self.sequence = next;
             Ok(())
         } else {
             Err(format!(
@@ -103,6 +327,24 @@ impl Disk {
             ))
         }
     }
+}
+
+/// The cluster of that name among the contents.
+fn part_of<'a>(contents: &'a mut Contents, cluster: &str) -> &'a mut Snapshot {
+    let nth = contents.iter().position(|(name, _)| name == cluster);
+    let nth = nth.unwrap_or_else(|| {
+        contents.push((cluster.to_owned(), Snapshot::new(FIRST_REVISION)));
+        contents.len() - 1
+    });
+    &mut contents[nth].1
+}
+
+/// Opens a file and reads it: the number of its last commit, and what is in it.
+fn read(path: &Path) -> Result<(Database, u64, Contents), StoreError> {
+    let database = open_database(path)?;
+    let sequence = guarded(path, || check_format(&database, path))?;
+    let contents = guarded(path, || load(&database, path))?;
+    Ok((database, sequence, contents))
 }
 
 /// Writes `clusters` to a new file at `target`, revisions raised by `gap`. Either the whole file is there or none.
@@ -136,19 +378,23 @@ pub(crate) fn write_new(
         })
     });
     let placed = written.and_then(|()| {
-        fs::rename(&partial, target).map_err(|source| unusable("write to", source))?;
-        let folder = target
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        fs::File::open(folder)
-            .and_then(|folder| folder.sync_all())
+        fs::rename(&partial, target)
+            .and_then(|()| sync_folder(target))
             .map_err(|source| unusable("write to", source))
     });
     if placed.is_err() {
         let _ = fs::remove_file(&partial);
     }
     placed
+}
+
+/// Waits until the disk knows the name of a file.
+pub(crate) fn sync_folder(file: &Path) -> io::Result<()> {
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    fs::File::open(folder)?.sync_all()
 }
 
 fn open_database(path: &Path) -> Result<Database, StoreError> {
@@ -235,7 +481,7 @@ fn initialise(database: &Database) -> Result<(), Failure> {
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
-        meta.insert("format", FORMAT)?;
+        meta.insert("format", WHOLE)?;
         meta.insert("sequence", 0)?;
         transaction.open_table(CLUSTERS)?;
         transaction.open_table(OBJECTS)?;
@@ -266,31 +512,56 @@ fn check_format(database: &Database, path: &Path) -> Result<u64, Failure> {
     }
 }
 
+/// The identity of a file that is going to have a journal, made if it has none. A file that takes the place of another one, as a
+/// restored backup does, must not be given what the journal of the other one says.
+fn identify(database: &Database) -> Result<u64, Failure> {
+    let transaction = database.begin_write()?;
+    let identity = {
+        let mut meta = transaction.open_table(META)?;
+        let known = meta.get("identity")?.map(|identity| identity.value());
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        // Seeded by the system, anew for each.
+        let identity = RandomState::new().hash_one(std::time::SystemTime::now());
+        meta.insert("identity", identity)?;
+        meta.insert("format", FORMAT)?;
+        identity
+    };
+    transaction.commit()?;
+    Ok(identity)
+}
+
 fn read_sequence(database: &Database) -> Result<u64, Failure> {
     let meta = database.begin_read()?.open_table(META)?;
     Ok(meta.get("sequence")?.map_or(0, |sequence| sequence.value()))
 }
 
-fn write<'a>(
+fn write(
     database: &Database,
     sequence: u64,
-    staged: impl Iterator<Item = &'a Staged>,
+    revisions: &BTreeMap<&str, u64>,
+    changes: &BTreeMap<(&str, &Key), Option<&Object>>,
 ) -> Result<(), Failure> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     {
         transaction.open_table(META)?.insert("sequence", sequence)?;
         let mut clusters = transaction.open_table(CLUSTERS)?;
+        for (cluster, revision) in revisions {
+            clusters.insert(*cluster, revision)?;
+        }
         let mut objects = transaction.open_table(OBJECTS)?;
         let mut record = Vec::new();
-        for staged in staged {
-            clusters.insert(staged.cluster(), staged.revision())?;
-            for event in staged.events() {
-                let key = disk_key(staged.cluster(), event.object.key());
-                if event.kind == EventKind::Deleted {
+        for ((cluster, key), object) in changes {
+            let key = disk_key(cluster, key);
+            match object {
+                None => {
                     objects.remove(key.as_str())?;
-                } else {
-                    Record::encode(&event.object, &mut record);
+                }
+                Some(object) => {
+                    record.clear();
+                    Record::append(object, &mut record);
                     objects.insert(key.as_str(), record.as_slice())?;
                 }
             }
@@ -310,7 +581,8 @@ fn write_all(database: &Database, snapshots: &[(Arc<str>, Snapshot)], gap: u64) 
         for (name, snapshot) in snapshots {
             clusters.insert(&**name, snapshot.revision() + gap)?;
             for object in snapshot.all() {
-                Record::encode(object, &mut record);
+                record.clear();
+                Record::append(object, &mut record);
                 objects.insert(disk_key(name, object.key()).as_str(), record.as_slice())?;
             }
         }
@@ -373,42 +645,37 @@ fn disk_key(cluster: &str, key: &Key) -> String {
     format!("{cluster}\0{}", key.as_str())
 }
 
-/// The bytes of one object: checksum of the rest (4), revision (8), creation revision (8), where the digits of the
-/// resource version begin in the text (4), all little-endian; then the JSON text.
-struct Record;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Record {
-    const HEADER: usize = 24;
-
-    fn encode(object: &Object, into: &mut Vec<u8>) {
-        into.clear();
-        into.extend_from_slice(&[0; 4]);
-        into.extend_from_slice(&object.revision().to_le_bytes());
-        into.extend_from_slice(&object.created().to_le_bytes());
-        into.extend_from_slice(&object.version_at().to_le_bytes());
-        into.extend_from_slice(object.json());
-        let checksum = crc32fast::hash(&into[4..]);
-        into[..4].copy_from_slice(&checksum.to_le_bytes());
-    }
-
-    fn decode(key: Key, record: &[u8]) -> Option<Object> {
-        let (header, json) = record.split_at_checked(Self::HEADER)?;
-        let (checksum, numbers) = header.split_first_chunk::<4>()?;
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(numbers);
-        hasher.update(json);
-        if hasher.finalize() != u32::from_le_bytes(*checksum) {
-            return None;
+    impl Disk {
+        pub(crate) fn journal(&mut self) -> &mut Journal {
+            &mut self.journals[self.active]
         }
-        let (revision, numbers) = numbers.split_first_chunk::<8>()?;
-        let (created, numbers) = numbers.split_first_chunk::<8>()?;
-        let version_at = numbers.first_chunk::<4>()?;
-        Some(Object::load(
-            key,
-            u64::from_le_bytes(*revision),
-            u64::from_le_bytes(*created),
-            u32::from_le_bytes(*version_at),
-            Bytes::copy_from_slice(json),
-        ))
+
+        /// The file can neither be used nor opened again.
+        pub(crate) fn lose_database(&mut self) {
+            let mut file = self.file.lock();
+            file.database = None;
+            file.path.push("gone");
+        }
+
+        /// It can be opened again.
+        pub(crate) fn find_database(&mut self) {
+            self.file.lock().path.pop();
+        }
+
+        /// Number of the last commit in the file, and of the last one.
+        pub(crate) fn numbers(&self) -> (u64, u64) {
+            (self.file.lock().sequence, self.last)
+        }
+
+        /// The last commit, which is on disk from `end` on, counts as refused.
+        pub(crate) fn refuse_last(&mut self, end: u64) {
+            self.journals[self.active].step_back(end);
+            self.is_unsure = true;
+            self.pending.changes.pop();
+        }
     }
 }

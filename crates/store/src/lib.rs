@@ -3,7 +3,8 @@
 //! ```text
 //!  write() ──▶ queue ──▶ writer thread: check, number, one commit ──▶ memory ──▶ watchers, readers
 //!                                            │
-//!                                        store.redb
+//!                                  store.journal-1, -2 ──▶ store.redb
+//!                                      (of the one that is full, while the other is written to; and at the end)
 //! ```
 //!
 //! # Guarantees
@@ -20,14 +21,17 @@
 //!
 //! * All live objects fit into memory (about their JSON text plus 200 bytes each).
 //! * The folder belongs to one process at a time. The store takes a lock on it and says who holds it.
+//! * File and journals stay together: after a kill the newest commits are in the journals only. Each backup is one whole file.
 
 mod cluster;
 mod disk;
 mod error;
+mod journal;
 mod key;
 mod lock;
 mod log;
 mod object;
+mod record;
 mod snapshot;
 mod store;
 mod watch;

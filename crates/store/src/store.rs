@@ -15,18 +15,21 @@ use crate::{
     Cluster, Snapshot, StoreError,
     cluster::State,
     disk::{self, Disk},
+    journal,
     lock::FolderLock,
     log::Window,
     writer::{Request, Writer},
 };
 
-/// Bounds of what a store keeps in memory of the past, per logical cluster.
+/// Bounds of what a store keeps of the past: in memory, per logical cluster, and on disk.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
     /// Number of changes that watches and older lists can reach back to.
     pub history_events: usize,
     /// Bytes of JSON text that these changes may hold.
     pub history_bytes: usize,
+    /// Bytes that each of the two journals may have before what it says is brought into the store's file.
+    pub journal_bytes: u64,
 }
 
 impl Default for StoreOptions {
@@ -34,6 +37,7 @@ impl Default for StoreOptions {
         Self {
             history_events: 20_000,
             history_bytes: 32 << 20,
+            journal_bytes: journal::LIMIT,
         }
     }
 }
@@ -117,7 +121,7 @@ impl Store {
             source,
         })?;
         let lock = FolderLock::acquire(folder)?;
-        let (disk, clusters) = Disk::open(&folder.join(disk::FILE))?;
+        let (disk, clusters) = Disk::open(&folder.join(disk::FILE), options.journal_bytes)?;
         Self::start(Some((disk, lock)), clusters, options, Some(folder.to_owned()))
     }
 
@@ -280,9 +284,7 @@ impl Store {
             source,
         })?;
         let _lock = FolderLock::acquire(folder)?;
-        let (disk, clusters) = Disk::open(backup)?;
-        drop(disk);
-        let clusters: Vec<_> = clusters
+        let clusters: Vec<_> = Disk::read(backup)?
             .into_iter()
             .map(|(name, snapshot)| (name.into(), snapshot))
             .collect();
@@ -298,21 +300,40 @@ impl Store {
             path: target.clone(),
             source,
         };
-        let gap = gap_over(&target, &clusters);
+        let (gap, is_whole) = gap_over(&target, &clusters);
         std::fs::rename(&target, &aside).map_err(|source| moved("move aside", source))?;
-        disk::write_new(&target, &clusters, gap).inspect_err(|_| {
+        let kept = |file: &str| {
+            let ending = file.trim_start_matches("store");
+            PathBuf::from(format!("{}{ending}", aside.display()))
+        };
+        let journals: Vec<_> = journal::FILES
+            .into_iter()
+            .map(|file| (folder.join(file), kept(file)))
+            .filter(|(journal, _)| !is_whole && journal.exists())
+            .collect();
+        let back = || {
             // The first error is the one to tell; the old store is still there under its other name.
             let _ = std::fs::rename(&aside, &target);
-        })
+            for (journal, kept) in &journals {
+                let _ = std::fs::rename(kept, journal);
+            }
+        };
+        for (journal, kept) in &journals {
+            std::fs::rename(journal, kept)
+                .map_err(|source| moved("move aside the journal of", source))
+                .inspect_err(|_| back())?;
+        }
+        disk::write_new(&target, &clusters, gap).inspect_err(|_| back())
     }
 }
 
 /// How far revisions must jump so that none of the store that is replaced comes again. One that cannot be read is what
-/// backups are for; then it is the gap of any restore.
-fn gap_over(replaced: &Path, clusters: &[(Arc<str>, Snapshot)]) -> u64 {
-    let Ok((_, old)) = Disk::open(replaced) else {
-        return disk::RESTORE_GAP;
+/// backups are for; then it is the gap of any restore. And whether the file that is replaced needs no journal.
+fn gap_over(replaced: &Path, clusters: &[(Arc<str>, Snapshot)]) -> (u64, bool) {
+    let Ok((mut disk, old)) = Disk::open(replaced, journal::LIMIT) else {
+        return (disk::RESTORE_GAP, false);
     };
+    let is_whole = disk.make_whole().is_ok();
     let ahead = old.iter().map(|(name, was)| {
         let now = clusters
             .iter()
@@ -320,7 +341,7 @@ fn gap_over(replaced: &Path, clusters: &[(Arc<str>, Snapshot)]) -> u64 {
             .map_or(0, |(_, snapshot)| snapshot.revision());
         was.revision().saturating_sub(now)
     });
-    ahead.max().unwrap_or_default() + disk::RESTORE_GAP
+    (ahead.max().unwrap_or_default() + disk::RESTORE_GAP, is_whole)
 }
 
 impl fmt::Debug for Store {

@@ -48,7 +48,7 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    pub(crate) fn cluster(&self) -> &str {
+    pub(crate) fn cluster(&self) -> &Arc<str> {
         &self.state.name
     }
 
@@ -136,17 +136,27 @@ fn stage(staged: &mut BTreeMap<Arc<str>, Staged>, cluster: &Arc<State>, writes: 
         snapshot: cluster.inner.read().snapshot.clone(),
         events: Vec::new(),
     });
-    let mut snapshot = staged.snapshot.clone();
-    let mut events = Vec::with_capacity(writes.len());
+    // A write that fails has changed nothing yet, so that only several need a way back. Without one, the maps are changed where they
+    // are: a copy would share all their nodes and so have each of them copied for each write.
+    let before = (writes.len() > 1).then(|| staged.snapshot.clone());
+    let first = staged.events.len();
     for (nth, write) in writes.into_iter().enumerate() {
-        let event = Arc::new(step(&snapshot, write).map_err(|error| (nth, error))?);
-        snapshot.apply(&event);
-        events.push(event);
+        match step(&staged.snapshot, write) {
+            Ok(event) => {
+                staged.snapshot.apply(&event);
+                staged.events.push(Arc::new(event));
+            }
+            Err(error) => {
+                if let Some(before) = before {
+                    staged.snapshot = before;
+                    staged.events.truncate(first);
+                }
+                return Err((nth, error));
+            }
+        }
     }
-    let objects = events.iter().map(|event| Arc::clone(&event.object)).collect();
-    staged.snapshot = snapshot;
-    staged.events.append(&mut events);
-    Ok(objects)
+    let made = staged.events.iter().skip(first);
+    Ok(made.map(|event| Arc::clone(&event.object)).collect())
 }
 
 fn step(snapshot: &Snapshot, write: Prepared) -> Result<Event, WriteError> {
@@ -214,4 +224,192 @@ fn publish(staged: Staged) {
         before
     };
     state.inner.read().log.notify(before);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::log::Window;
+
+    fn writer_with(folder: &Path, limit: u64) -> (Writer, Arc<State>) {
+        let lock = FolderLock::acquire(folder).unwrap();
+        let (disk, mut contents) = Disk::open(&folder.join(crate::disk::FILE), limit).unwrap();
+        let snapshot = contents
+            .pop()
+            .map_or_else(|| Snapshot::new(1), |(_, snapshot)| snapshot);
+        let window = Window {
+            events: 100,
+            bytes: 1 << 20,
+        };
+        let state = Arc::new(State::new("c".into(), snapshot, window));
+        (Writer::new(Some((disk, lock))), state)
+    }
+
+    fn writer(folder: &Path) -> (Writer, Arc<State>) {
+        writer_with(folder, crate::journal::LIMIT)
+    }
+
+    impl Writer {
+        fn disk(&mut self) -> &mut Disk {
+            &mut self.disk.as_mut().unwrap().0
+        }
+
+        /// Makes objects: all of a list or none, the lists in one commit.
+        fn create_all(&mut self, cluster: &Arc<State>, lists: &[&[&str]]) -> Vec<Answer> {
+            let made = lists.iter().map(|names| {
+                let (reply, answer) = oneshot::channel();
+                let create = |name: &&str| Prepared::Create {
+                    key: Key::new("things", "ns", name),
+                    value: Encoded::new(json!({"metadata": {"name": name}})).unwrap(),
+                };
+                let writes = names.iter().map(create).collect();
+                let cluster = Arc::clone(cluster);
+                let request = Request::Write {
+                    cluster,
+                    writes,
+                    reply,
+                };
+                (request, answer)
+            });
+            let (mut requests, answers): (Vec<_>, Vec<_>) = made.unzip();
+            self.process(&mut requests);
+            let answers = answers.into_iter();
+            answers.map(|mut answer| answer.try_recv().unwrap()).collect()
+        }
+
+        fn create(&mut self, cluster: &Arc<State>, name: &str) -> Answer {
+            self.create_all(cluster, &[&[name]]).pop().unwrap()
+        }
+    }
+
+    fn names(cluster: &State) -> Vec<String> {
+        let inner = cluster.inner.read();
+        let objects = inner.snapshot.all();
+        objects.map(|object| object.key().name().to_owned()).collect()
+    }
+
+    /// What would be found if the process was killed now.
+    fn found(folder: &Path) -> Vec<String> {
+        let copy = tempfile::tempdir().unwrap();
+        let [first, second] = crate::journal::FILES;
+        for file in [crate::disk::FILE, first, second] {
+            std::fs::copy(folder.join(file), copy.path().join(file)).unwrap();
+        }
+        let (_writer, cluster) = writer(copy.path());
+        names(&cluster)
+    }
+
+    #[test]
+    fn several_writes_that_fail_leave_the_others_of_their_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, cluster) = writer(folder.path());
+        let answers = writer.create_all(&cluster, &[&["a"], &["b", "a"], &["c"], &["a"], &["d", "e"]]);
+        let revisions = answers.into_iter().map(|answer| match answer {
+            Ok(objects) => objects.iter().map(|object| object.revision()).collect(),
+            Err((nth, _)) => vec![1000 + nth as u64],
+        });
+        assert_eq!(
+            revisions.collect::<Vec<_>>(),
+            [vec![2], vec![1001], vec![3], vec![1000], vec![4, 5]]
+        );
+        assert_eq!(names(&cluster), ["a", "c", "d", "e"]);
+        assert_eq!(found(folder.path()), ["a", "c", "d", "e"]);
+    }
+
+    #[test]
+    fn a_journal_that_fails_is_done_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, cluster) = writer(folder.path());
+        writer.create(&cluster, "a").unwrap();
+        assert_eq!(writer.disk().numbers(), (0, 1));
+        writer.disk().journal().spoil();
+        for (name, number) in [("b", 2), ("c", 3)] {
+            writer.create(&cluster, name).unwrap();
+            assert_eq!(writer.disk().numbers(), (number, number));
+        }
+        assert_eq!(found(folder.path()), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn what_neither_takes_has_not_happened() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, cluster) = writer(folder.path());
+        writer.create(&cluster, "a").unwrap();
+        writer.disk().journal().spoil();
+        writer.disk().lose_database();
+        for name in ["b", "c"] {
+            assert!(matches!(
+                writer.create(&cluster, name),
+                Err((0, WriteError::Io(_)))
+            ));
+        }
+        assert_eq!(names(&cluster), ["a"]);
+        assert_eq!(cluster.inner.read().snapshot.revision(), 2);
+        drop(writer);
+        assert_eq!(found(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn what_a_checkpoint_could_not_take_is_not_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        // Each commit takes a block: three fit.
+        let (mut writer, cluster) = writer_with(folder.path(), 3 * 4096);
+        writer.disk().lose_database();
+        // The fourth begins the other journal, while the file cannot have the first three.
+        for name in ["a", "b", "c", "d", "e", "f"] {
+            writer.create(&cluster, name).unwrap();
+        }
+        assert!(matches!(
+            writer.create(&cluster, "refused"),
+            Err((0, WriteError::Io(_)))
+        ));
+        assert_eq!(found(folder.path()), ["a", "b", "c", "d", "e", "f"]);
+        writer.disk().find_database();
+        // The next one opens the file again, and the one after it finds it in order.
+        let again = ["g", "h"].map(|name| writer.create(&cluster, name).is_ok());
+        assert_eq!(again, [false, true]);
+        for name in ["i", "j", "k", "l", "m"] {
+            writer.create(&cluster, name).unwrap();
+        }
+        let expected = ["a", "b", "c", "d", "e", "f", "h", "i", "j", "k", "l", "m"];
+        assert_eq!(names(&cluster), expected);
+        assert_eq!(found(folder.path()), expected);
+        drop(writer);
+        assert_eq!(found(folder.path()), expected);
+    }
+
+    #[test]
+    fn a_refused_commit_that_is_on_disk_does_not_come_back() {
+        for goes_on in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let (mut writer, cluster) = writer(folder.path());
+            writer.create(&cluster, "a").unwrap();
+            let before = cluster.inner.read().snapshot.clone();
+            let end = writer.disk().journal().end();
+            writer.create(&cluster, "refused").unwrap();
+            cluster.inner.write().snapshot = before;
+            writer.disk().refuse_last(end);
+            if goes_on {
+                writer.create(&cluster, "b").unwrap();
+                assert_eq!(found(folder.path()), ["a", "b"]);
+            } else {
+                drop(writer);
+                assert_eq!(found(folder.path()), ["a"]);
+            }
+        }
+        // Nor when there was no more than a moment to take it back.
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, cluster) = writer(folder.path());
+        writer.create(&cluster, "a").unwrap();
+        let end = writer.disk().journal().end();
+        writer.create(&cluster, "refused").unwrap();
+        writer.disk().refuse_last(end);
+        writer.disk().journal().forget();
+        writer.disk().lose_database();
+        assert_eq!(found(folder.path()), ["a"]);
+    }
 }

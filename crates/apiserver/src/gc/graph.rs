@@ -31,7 +31,9 @@ pub(super) struct Graph {
 impl Graph {
     /// Takes an object in that was there at the start.
     pub(super) fn add(&mut self, object: &Arc<Object>, look_at: &mut BTreeSet<Key>) {
-        let item = Item::read(object);
+        let Some(item) = Item::read_marked(object) else {
+            return;
+        };
         if !item.owners().is_empty() || item.is_deleting() {
             look_at.insert(object.key().clone());
         }
@@ -41,7 +43,13 @@ impl Graph {
     /// Takes a change in and says whom to look at because of it.
     pub(super) fn apply(&mut self, event: &Event, look_at: &mut BTreeSet<Key>) {
         let key = event.object.key();
-        let item = Item::read(&event.object);
+        let item = match Item::read_marked(&event.object) {
+            // What goes is remembered by its uid, whatever it was. What is not going was not before either, and so does not wait.
+            None if event.kind == EventKind::Deleted => Item::read(&event.object),
+            None if !self.owners.contains_key(key) => return,
+            None => Item::default(),
+            Some(item) => item,
+        };
         if event.kind == EventKind::Deleted {
             for owner in self.owners.remove(key).unwrap_or_default() {
                 self.unlink(key, &owner.uid);

@@ -1,9 +1,16 @@
 //! What the garbage collector reads of an object.
 
+use std::sync::LazyLock;
+
 use choreo_store::Object;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 
 use crate::verbs::{FOREGROUND, ORPHAN};
+
+/// What texts have of objects that belong to another one or are going. Every change of a cluster is looked at, and most are of neither.
+static MARKS: LazyLock<[Finder<'static>; 2]> =
+    LazyLock::new(|| ["\"ownerReferences\":", "\"deletionTimestamp\":"].map(Finder::new));
 
 /// The part of an object that says what it is, what it belongs to and whether it is going.
 #[derive(Debug, Default, Deserialize)]
@@ -49,6 +56,15 @@ impl Item {
         serde_json::from_slice(object.json()).unwrap_or_default()
     }
 
+    /// Reads an object that may belong to another one or be going; none for all others. Much cheaper than reading them.
+    pub(super) fn read_marked(object: &Object) -> Option<Item> {
+        let text = &object.json()[..];
+        MARKS
+            .iter()
+            .any(|mark| mark.find(text).is_some())
+            .then(|| Item::read(object))
+    }
+
     pub(super) fn uid(&self) -> &str {
         &self.metadata.uid
     }
@@ -86,5 +102,40 @@ impl Item {
     /// Whether it waits for its dependents to go.
     pub(super) fn waits_for_dependents(&self) -> bool {
         self.is_deleting() && self.wants_foreground()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use choreo_store::{Key, Store, Write};
+    use futures::executor::block_on;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_marked_is_read() {
+        let cluster = Store::in_memory().cluster("c");
+        let object = |name: &str, metadata: Value| {
+            let key = Key::new("configmaps", "default", name);
+            let value =
+                json!({"metadata": metadata, "data": {"text": "ownerReferences: \"deletionTimestamp\":"}});
+            block_on(cluster.write(Write::Create { key, value })).unwrap()
+        };
+        let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"});
+        let owned = Item::read_marked(&object("owned", json!({"ownerReferences": [owner]}))).unwrap();
+        assert_eq!((owned.owners().len(), owned.is_deleting()), (1, false));
+        let going =
+            json!({"uid": "g", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [FOREGROUND]});
+        let going = Item::read_marked(&object("going", going)).unwrap();
+        assert_eq!((going.waits_for_dependents(), going.uid()), (true, "g"));
+        // What a text within the object says has its quotes escaped.
+        assert!(
+            Item::read_marked(&object(
+                "neither",
+                json!({"uid": "n", "finalizers": [FOREGROUND]})
+            ))
+            .is_none()
+        );
     }
 }

@@ -28,6 +28,7 @@ use choreo_apimachinery::pointer::at;
 use choreo_apimachinery::registry::ResourceInfo;
 use choreo_apimachinery::status::{ApiError, Result};
 use choreo_store::{Key, Object};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 pub use convert::to_version;
@@ -307,7 +308,13 @@ pub(crate) fn metadata_mut(object: &mut Value) -> &mut serde_json::Map<String, V
     }
 }
 
-/// The present time as objects carry it: RFC 3339 in UTC, whole seconds.
+/// The present time as objects carry it: RFC 3339 in UTC, whole seconds. Each is written out once: each write asks for it twice.
 pub(crate) fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    static LAST: Mutex<(i64, String)> = Mutex::new((i64::MIN, String::new()));
+    let now = jiff::Timestamp::now();
+    let mut last = LAST.lock();
+    if last.0 != now.as_second() {
+        *last = (now.as_second(), now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    }
+    last.1.clone()
 }

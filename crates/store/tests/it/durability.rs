@@ -168,7 +168,7 @@ fn a_newer_format_is_refused() {
             error,
             StoreError::NewerFormat {
                 found: 99,
-                supported: 1,
+                supported: 2,
                 ..
             }
         ),

@@ -3,4 +3,5 @@
 
 mod basics;
 mod durability;
+mod journal;
 mod model;

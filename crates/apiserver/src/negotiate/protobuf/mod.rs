@@ -115,8 +115,10 @@ pub(crate) fn encode_items<T: AsRef<[u8]>>(
     // Most objects are about this large; a list of thousands should not be copied each time that it has doubled.
     let mut writer = Writer::new(1024 * items.len());
     for text in items {
-        let json = &mut serde_json::Deserializer::from_slice(text.as_ref());
-        writer.nested(2, |writer| writer.object(item, json))?;
+        // Looked at once in one go, instead of each string again when it is read.
+        let text = std::str::from_utf8(text.as_ref()).map_err(|_| Unwritable("no UTF-8".to_owned()))?;
+        let json = &mut serde_json::Deserializer::from_str(text);
+        writer.nested_about(2, text.len(), |writer| writer.object(item, json))?;
     }
     Ok(writer.out)
 }

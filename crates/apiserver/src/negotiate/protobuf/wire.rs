@@ -145,7 +145,13 @@ pub(super) fn put_tag_of_bytes(out: &mut Vec<u8>, number: u32) {
 /// Writes the length of what follows the byte at `at`, which is kept for it. Most lengths fit into that; otherwise what was
 /// written moves up.
 pub(super) fn put_length(out: &mut Vec<u8>, at: usize) {
-    let mut length = out.len() - at - 1;
+    put_length_of(out, at, 1);
+}
+
+/// The same with so many bytes kept: for what is long, the right number spares it the way.
+pub(super) fn put_length_of(out: &mut Vec<u8>, at: usize, kept: usize) {
+    let end = out.len();
+    let mut length = end - at - kept;
     let mut bytes = [0; 10];
     let mut count = 0;
     for byte in &mut bytes {
@@ -157,8 +163,39 @@ pub(super) fn put_length(out: &mut Vec<u8>, at: usize) {
         }
         *byte |= 0x80;
     }
-    let end = out.len();
-    out.resize(end + count - 1, 0);
-    out.copy_within(at + 1..end, at + count);
+    if count > kept {
+        out.resize(end + count - kept, 0);
+    }
+    if count != kept {
+        out.copy_within(at + kept..end, at + count);
+        out.truncate(end + count - kept);
+    }
     out[at..at + count].copy_from_slice(&bytes[..count]);
+}
+
+/// How many bytes a length takes.
+pub(super) fn bytes_of_length(length: usize) -> usize {
+    (usize::BITS - length.leading_zeros()).div_ceil(7).max(1) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_fit_whatever_was_kept_for_them() {
+        for length in [0, 1, 127, 128, 300, 16_383, 16_384, 70_000] {
+            let mut plain = vec![7];
+            put_raw_varint(&mut plain, length as u64);
+            assert_eq!(bytes_of_length(length), plain.len() - 1);
+            plain.resize(plain.len() + length, 9);
+            for kept in 1..4 {
+                let mut out = vec![7];
+                out.resize(1 + kept, 0);
+                out.resize(1 + kept + length, 9);
+                put_length_of(&mut out, 1, kept);
+                assert!(out == plain, "{length} with {kept}");
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, thread};
 
-use choreo_store::{Cluster, Event, EventKind, Key, Store, Watch, Write};
+use choreo_store::{Cluster, Event, EventKind, Key, Store, StoreOptions, Watch, Write};
 use futures::executor::block_on;
 use serde_json::json;
 
@@ -18,7 +18,16 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         return Err("usage: child DIR SEED SESSION".into());
     };
     let seed: u64 = seed.parse().map_err(|error| format!("seed: {error}"))?;
-    let store = Store::open(folder).map_err(|error| error.to_string())?;
+    // Small journals are full often, so that kills also come while one is brought into the file.
+    let options = StoreOptions {
+        journal_bytes: if seed.is_multiple_of(4) {
+            16 << 20
+        } else {
+            128 << 10
+        },
+        ..StoreOptions::default()
+    };
+    let store = Store::open_with(folder, options).map_err(|error| error.to_string())?;
     say(READY);
     thread::scope(|scope| {
         for name in CLUSTERS {
