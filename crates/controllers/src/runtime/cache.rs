@@ -22,6 +22,7 @@ use kube::core::DynamicObject;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use super::awaited::Awaited;
 use super::object::{GroupKind, ObjectRef, revision};
 use super::packed::{Kept, Warm};
 
@@ -133,6 +134,7 @@ struct State<V> {
 /// See the module's documentation.
 pub struct Cache<V> {
     state: Arc<Mutex<State<V>>>,
+    pub(super) awaited: Mutex<Awaited>,
     listener: Listener<V>,
 }
 
@@ -157,6 +159,7 @@ impl<V: View + Default> Cache<V> {
         });
         Self {
             state,
+            awaited: Mutex::default(),
             listener: Box::new(listener),
         }
     }
@@ -227,8 +230,21 @@ impl<V: View + Default> Cache<V> {
         });
     }
 
+    /// Has the watch's next event wait for the answer to a write of ours, see [`super::awaited`], if it is to. Gives it back if not; if
+    /// so, `read` takes it in due time.
+    pub fn hold<D: Send + 'static>(
+        &self,
+        object: &ObjectRef,
+        revision: &str,
+        event: D,
+        read: impl FnOnce(D) -> Option<DynamicObject> + Send + 'static,
+    ) -> Option<D> {
+        self.awaited.lock().hold(object, revision, event, read)
+    }
+
     /// The watch delivered a deletion.
     pub fn deleted(&self, object: &DynamicObject) {
+        self.awaited.lock().gone(&ObjectRef::of(object));
         self.update(|state| {
             let address = ObjectRef::of(object);
             if let Some(revision) = revision(object) {
@@ -245,6 +261,7 @@ impl<V: View + Default> Cache<V> {
 
     /// The watch of `kind` starts to list.
     pub fn listing(&self, kind: &GroupKind) {
+        self.awaited.lock().listing(kind);
         self.state.lock().listing.insert(kind.clone(), BTreeSet::new());
     }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::Backoff;
 use super::cache::{Cache, View};
 use super::decode::Seen;
-use super::object::{GroupKind, with_types};
+use super::object::{GroupKind, ObjectRef, with_types};
 
 /// Where a watch stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Subject {
 }
 
 /// An object as a watch brings it.
-pub trait Delivered: Send {
+pub trait Delivered: Send + 'static {
     /// Namespace (empty: none), name and revision.
     fn address(&self) -> (&str, &str, &str);
     /// All there is of it; data are null if there are metadata only.
@@ -128,19 +128,7 @@ pub async fn follow<V, S, D>(
     D: Delivered,
 {
     let kind = subject.kind();
-    let ApiResource {
-        api_version,
-        kind: kind_name,
-        ..
-    } = &subject.resource;
-    let whole = |seen: D| match seen.object() {
-        Ok(object) => Some(with_types(object, api_version, kind_name)),
-        Err(error) => {
-            // It was JSON with metadata; that one object is not as all others are must not stop the watch.
-            tracing::error!(kind = %kind, %error, "an object cannot be read and is passed over");
-            None
-        }
-    };
+    let resource = Arc::new(subject.resource.clone());
     let mut events = std::pin::pin!(events);
     let mut failures = 0;
     loop {
@@ -158,7 +146,7 @@ pub async fn follow<V, S, D>(
                         continue;
                     }
                     Event::InitApply(object) => {
-                        if let Some(object) = whole(object) {
+                        if let Some(object) = whole(object, &resource) {
                             cache.lists(&kind, object);
                         }
                         continue;
@@ -167,14 +155,12 @@ pub async fn follow<V, S, D>(
                     Event::Apply(object) => {
                         // Most events say what the answer to our own write has said already.
                         let (namespace, name, revision) = object.address();
-                        if !cache.repeats(&kind, namespace, name, revision)
-                            && let Some(object) = whole(object)
-                        {
-                            cache.watched(object);
+                        if !cache.repeats(&kind, namespace, name, revision) {
+                            take(&cache, &kind, &resource, object);
                         }
                     }
                     Event::Delete(object) => {
-                        if let Some(object) = whole(object) {
+                        if let Some(object) = whole(object, &resource) {
                             cache.deleted(&object);
                         }
                     }
@@ -198,6 +184,42 @@ pub async fn follow<V, S, D>(
                 }
             }
         }
+    }
+}
+
+/// All of an object, if it can be read.
+fn whole<D: Delivered>(seen: D, resource: &ApiResource) -> Option<DynamicObject> {
+    match seen.object() {
+        Ok(object) => Some(with_types(object, &resource.api_version, &resource.kind)),
+        Err(error) => {
+            // It was JSON with metadata; that one object is not as all others are must not stop the watch.
+            tracing::error!(kind = %resource.kind, %error, "an object cannot be read and is passed over");
+            None
+        }
+    }
+}
+
+/// Puts what an event brings into the cache, now or when the answer to our own write has come.
+fn take<V, D>(cache: &Cache<V>, kind: &GroupKind, resource: &Arc<ApiResource>, object: D)
+where
+    V: View + Default,
+    D: Delivered,
+{
+    let (namespace, name, revision) = object.address();
+    let address = ObjectRef {
+        kind: kind.clone(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    };
+    let (revision, resource) = (revision.to_owned(), Arc::clone(resource));
+    let later = {
+        let resource = Arc::clone(&resource);
+        move |object| whole(object, &resource)
+    };
+    if let Some(object) = cache.hold(&address, &revision, object, later)
+        && let Some(object) = whole(object, &resource)
+    {
+        cache.watched(object);
     }
 }
 

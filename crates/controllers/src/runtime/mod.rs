@@ -10,6 +10,7 @@
 //!                       └────────── answers of the API server ◀───────┘
 //! ```
 
+pub mod awaited;
 pub mod backoff;
 pub mod cache;
 pub mod clock;

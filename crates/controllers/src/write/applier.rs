@@ -20,6 +20,8 @@ use crate::runtime::{Cache, ObjectRef, View};
 /// For how long what another instance of us has written stands, if we want something else: its word may follow from what we have not
 /// seen yet. Watches bring each kind for itself, one sooner than another.
 const DEFERENCE: Duration = Duration::from_secs(1);
+/// For how long what a watch says of an object waits for the answer to our own write.
+const ANSWER_SOON: Duration = Duration::from_millis(200);
 
 /// What an apply came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,11 +216,25 @@ impl<V: View + Default> Applier<V> {
             "" => request.patch(&address.name, &params, &patch),
             _ => request.patch_subresource(subresource, &address.name, &params, &patch),
         };
+        let mut awaiting = Some(self.cache.awaiting(&address));
         let answer = match request {
-            Ok(request) => self.client.request::<Whole>(request).await.map(|whole| whole.0),
+            Ok(request) => {
+                let mut answer = Box::pin(self.client.request::<Whole>(request));
+                let answer = tokio::select! {
+                    biased;
+                    answer = &mut answer => answer,
+                    () = tokio::time::sleep(ANSWER_SOON) => {
+                        awaiting = None;
+                        answer.await
+                    }
+                };
+                answer.map(|whole| whole.0)
+            }
             Err(error) => Err(kube::Error::BuildRequest(error)),
         };
-        let revision = match self.answered(&address, answer) {
+        let answered = self.answered(&address, answer);
+        drop(awaiting);
+        let revision = match answered {
             Err(Failure::Conflict(message)) if fenced.is_some() => {
                 // The watch may take long to tell.
                 if let Some(newest) = self.get(resource, &address.namespace, &address.name).await? {
