@@ -109,7 +109,7 @@ fn all_names(world: &World, kind: EngineKind, namespace: &str) -> Vec<String> {
         .filter(|reference| reference.kind == kind);
     of_kind
         .filter(|reference| reference.key.namespace == namespace)
-        .map(|reference| reference.key.name)
+        .map(|reference| reference.key.name.clone())
         .collect()
 }
 
