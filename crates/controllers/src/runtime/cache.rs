@@ -265,15 +265,18 @@ impl<V: View + Default> Cache<V> {
         self.state.lock().listing.insert(kind.clone(), BTreeSet::new());
     }
 
-    /// The list of `kind` brings an object. It is taken at once: all of them together, as trees, would be the most that this program
-    /// ever needs.
-    pub fn lists(&self, kind: &GroupKind, object: DynamicObject) {
+    /// The list of `kind` brings objects. They are taken some at a time: all of them together, as trees, would be the most that this
+    /// program ever needs, and each by itself copies parts of the maps.
+    pub fn lists(&self, kind: &GroupKind, objects: Vec<DynamicObject>) {
         self.update(|state| {
-            let address = ObjectRef::of(&object);
-            if let Some(found) = state.listing.get_mut(kind) {
-                found.insert(address.clone());
-            }
-            vec![state.put(address, trimmed(object))]
+            let put = objects.into_iter().map(|object| {
+                let address = ObjectRef::of(&object);
+                if let Some(found) = state.listing.get_mut(kind) {
+                    found.insert(address.clone());
+                }
+                state.put(address, trimmed(object))
+            });
+            put.collect()
         });
     }
 
@@ -514,7 +517,7 @@ mod tests {
         heard(&log);
         cache.listing(&kind);
         cache.wrote(thing("c", 4));
-        cache.lists(&kind, thing("a", 3));
+        cache.lists(&kind, vec![thing("a", 3)]);
         cache.listed(&kind);
         assert_eq!(heard(&log), ["new c", "changed a", "gone b"]);
         assert_eq!(cache.snapshot().of_kind(&kind).count(), 2);

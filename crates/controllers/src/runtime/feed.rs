@@ -69,6 +69,9 @@ impl Subject {
     }
 }
 
+/// Objects of a list that are taken into the cache at once. A tree of one is some tens of kilobytes.
+const TAKEN_AT_ONCE: usize = 100;
+
 /// An object as a watch brings it.
 pub trait Delivered: Send + 'static {
     /// Namespace (empty: none), name and revision.
@@ -130,6 +133,7 @@ pub async fn follow<V, S, D>(
     let kind = subject.kind();
     let resource = Arc::new(subject.resource.clone());
     let mut events = std::pin::pin!(events);
+    let mut listed = Vec::new();
     let mut failures = 0;
     loop {
         let event = tokio::select! {
@@ -142,16 +146,21 @@ pub async fn follow<V, S, D>(
             Some(Ok(event)) => {
                 match event {
                     Event::Init => {
+                        listed.clear();
                         cache.listing(&kind);
                         continue;
                     }
                     Event::InitApply(object) => {
-                        if let Some(object) = whole(object, &resource) {
-                            cache.lists(&kind, object);
+                        listed.extend(whole(object, &resource));
+                        if listed.len() >= TAKEN_AT_ONCE {
+                            cache.lists(&kind, std::mem::take(&mut listed));
                         }
                         continue;
                     }
-                    Event::InitDone => cache.listed(&kind),
+                    Event::InitDone => {
+                        cache.lists(&kind, std::mem::take(&mut listed));
+                        cache.listed(&kind);
+                    }
                     Event::Apply(object) => {
                         // Most events say what the answer to our own write has said already.
                         let (namespace, name, revision) = object.address();
