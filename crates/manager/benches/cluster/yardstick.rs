@@ -76,8 +76,9 @@ fn status(object: &Value) -> Value {
         let resources = object["spec"]["resources"].as_array().into_iter().flatten();
         let of = |resource: &Value| {
             let (object, id) = (&resource["object"], &resource["id"]);
+            let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
             json!({"id": id, "version": "v1", "kind": object["kind"], "name": object["metadata"]["name"],
-                   "namespace": object["metadata"]["namespace"], "healthStatus": "Healthy", "message": "1 of 1 is ready"})
+                   "namespace": namespace, "healthStatus": "Healthy", "message": "1 of 1 is ready"})
         };
         let resources: Vec<Value> = resources.map(of).collect();
         let inventory = resources.iter().map(|resource| {
