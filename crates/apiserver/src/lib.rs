@@ -44,6 +44,7 @@ mod quota;
 mod rbac;
 mod respond;
 mod reviews;
+mod seldom;
 mod server;
 mod services;
 mod transform;

@@ -30,6 +30,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tower::ServiceExt;
 
 use crate::authn::{Authenticator, is_open_path, user_of_certificate};
+use crate::seldom::Seldom;
 use crate::user::UserInfo;
 
 /// The bounds of a server.
@@ -292,14 +293,14 @@ fn unauthorized() -> Response {
 /// still producing data is not cut.
 struct Ending {
     body: Body,
-    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    shutdown: Seldom<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl Ending {
     fn new(body: Body, shutdown: &CancellationToken) -> Self {
         Self {
             body,
-            shutdown: Box::pin(shutdown.clone().cancelled_owned()),
+            shutdown: Seldom::new(Box::pin(shutdown.clone().cancelled_owned())),
         }
     }
 }
@@ -314,7 +315,10 @@ impl HttpBody for Ending {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(frame) => Poll::Ready(frame),
-            Poll::Pending => self.shutdown.as_mut().poll(cx).map(|()| None),
+            Poll::Pending => {
+                let over = self.shutdown.poll_with(cx, |over, cx| over.as_mut().poll(cx));
+                over.map(|()| None)
+            }
         }
     }
 

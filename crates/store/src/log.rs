@@ -16,6 +16,9 @@ pub(crate) struct Window {
     pub(crate) bytes: usize,
 }
 
+/// As many events are looked at from the newest on before all of them are searched.
+const NEAR: usize = 8;
+
 /// The newest events, all together and by resource, so that a watch of a quiet resource survives much traffic elsewhere.
 pub(crate) struct Log {
     window: Window,
@@ -61,7 +64,14 @@ impl Topic {
 
     /// The events behind `revision`, in order.
     pub(crate) fn after(&self, revision: u64) -> impl Iterator<Item = &Arc<Event>> {
-        let start = self.events.partition_point(|event| event.revision <= revision);
+        // Who follows is close behind: a search among all of them would touch a dozen old events for one new one.
+        let later = |event: &&Arc<Event>| event.revision > revision;
+        let few = self.events.iter().rev().take(NEAR + 1).take_while(later).count();
+        let start = if few <= NEAR {
+            self.events.len() - few
+        } else {
+            self.events.partition_point(|event| event.revision <= revision)
+        };
         self.events.range(start..)
     }
 }
@@ -175,5 +185,45 @@ impl Log {
         }
         snapshot.set_revision(revision);
         Ok(snapshot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{EventKind, Key, object::Encoded};
+
+    #[test]
+    fn what_is_after_a_revision_is_found_near_and_far() {
+        let window = Window {
+            events: 40,
+            bytes: 1 << 20,
+        };
+        let mut log = Log::new(1, window);
+        let mut dropped = Vec::new();
+        for count in 0..60 {
+            // Revisions of others are in between.
+            let revision = 3 + 2 * count;
+            let key = Key::new("things", "ns", &format!("a{count}"));
+            let value = Encoded::new(json!({"metadata": {"name": format!("a{count}")}})).unwrap();
+            let object = Arc::new(value.finish(key, revision, None));
+            let event = Event {
+                kind: EventKind::Added,
+                object,
+                previous: None,
+                revision,
+            };
+            log.push(Arc::new(event), &mut dropped);
+            let topic = log.known_topic(Some("things")).unwrap();
+            let all: Vec<u64> = topic.events.iter().map(|event| event.revision).collect();
+            for from in 0..=revision + 1 {
+                let found: Vec<u64> = topic.after(from).map(|event| event.revision).collect();
+                let expected: Vec<u64> = all.iter().copied().filter(|later| *later > from).collect();
+                assert_eq!(found, expected, "after {from} of {count}");
+            }
+        }
+        assert_eq!(dropped.len(), 20);
     }
 }

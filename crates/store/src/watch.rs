@@ -146,6 +146,10 @@ impl Watch {
         }
         let inner = self.state.inner.read();
         let newest = inner.snapshot.revision();
+        // Mostly asked right after everything has been taken.
+        if newest == self.taken && !self.state.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let Some(topic) = inner.log.known_topic(self.resource.as_deref()) else {
             return Ok(());
         };

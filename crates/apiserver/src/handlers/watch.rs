@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,18 +14,19 @@ use axum::response::Response;
 use bytes::Bytes;
 use choreo_apimachinery::status::{ApiError, Result};
 use choreo_store::{Event, EventKind, Object, RevisionError, Watch, WatchError};
-use futures::stream;
+use futures::stream::{self, BoxStream, StreamExt as _};
 use http::HeaderValue;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use rand::RngExt;
 use serde_json::{Value, json};
-use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::dispatch::Context;
 use crate::negotiate::{Codec, Transform, protobuf};
 use crate::request::{ListOptions, Query};
+use crate::seldom::Seldom;
 use crate::transform;
 use crate::verbs::{self, Filter, Target, View, metadata_mut};
 
@@ -63,10 +64,11 @@ pub(super) async fn watch(context: &Context, target: &Target) -> Result<Response
         bookmarks: options.allow_watch_bookmarks,
         waiting: VecDeque::new(),
         source: None,
-        deadline: Box::pin(sleep_until(Instant::now() + timeout)),
-        bookmark: Box::pin(sleep_until(Instant::now() + BOOKMARK_EVERY)),
-        draining: Box::pin(context.server.draining().clone().cancelled_owned()),
-        registry: context.cluster.registry_changed.subscribe(),
+        aside: Seldom::new(aside(
+            timeout,
+            context.server.draining().clone(),
+            context.cluster.registry_changed.subscribe(),
+        )),
     };
     frames.start(&options).await?;
     let body = Body::from_stream(stream::unfold(frames, |mut frames| async move {
@@ -99,10 +101,8 @@ struct Frames {
     waiting: VecDeque<Bytes>,
     /// Where changes come from; none once the watch is over.
     source: Option<Watch>,
-    deadline: Pin<Box<Sleep>>,
-    bookmark: Pin<Box<Sleep>>,
-    draining: Pin<Box<WaitForCancellationFutureOwned>>,
-    registry: tokio::sync::watch::Receiver<u64>,
+    /// What else there is to wait for.
+    aside: Seldom<BoxStream<'static, Wake>>,
 }
 
 /// What ended a wait.
@@ -111,6 +111,35 @@ enum Wake {
     Bookmark,
     Registry,
     Over,
+}
+
+/// What may come besides events, one after another.
+fn aside(
+    timeout: Duration,
+    draining: CancellationToken,
+    registry: tokio::sync::watch::Receiver<u64>,
+) -> BoxStream<'static, Wake> {
+    let now = Instant::now();
+    let deadline = Box::pin(sleep_until(now + timeout));
+    let mut bookmark = interval_at(now + BOOKMARK_EVERY, BOOKMARK_EVERY);
+    bookmark.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let draining = Box::pin(draining.cancelled_owned());
+    let state = (draining, deadline, bookmark, registry);
+    stream::unfold(
+        state,
+        |(mut draining, mut deadline, mut bookmark, mut registry)| async move {
+            let wake = tokio::select! {
+                biased;
+                () = &mut draining => Wake::Over,
+                () = &mut deadline => Wake::Over,
+                _ = bookmark.tick() => Wake::Bookmark,
+                changed = registry.changed() => if changed.is_ok() { Wake::Registry } else { Wake::Over },
+            };
+            // Nobody asks again after the end.
+            Some((wake, (draining, deadline, bookmark, registry)))
+        },
+    )
+    .boxed()
 }
 
 impl Frames {
@@ -199,14 +228,14 @@ impl Frames {
             if let Some(chunk) = self.waiting.pop_front() {
                 return Some(chunk);
             }
-            let source = self.source.as_mut()?;
+            let (source, aside) = (self.source.as_mut()?, &mut self.aside);
             let wake = tokio::select! {
                 biased;
                 event = source.next() => Wake::Event(event),
-                () = &mut self.draining => Wake::Over,
-                () = &mut self.deadline => Wake::Over,
-                () = &mut self.bookmark => Wake::Bookmark,
-                changed = self.registry.changed() => if changed.is_ok() { Wake::Registry } else { Wake::Over },
+                // The stream has no end of its own.
+                wake = poll_fn(|cx| aside.poll_with(cx, |aside, cx| aside.poll_next_unpin(cx))) => {
+                    wake.unwrap_or(Wake::Over)
+                }
             };
             match wake {
                 Wake::Event(Ok(event)) => self.take(&event).await,
@@ -216,10 +245,7 @@ impl Frames {
                     self.queue_error(&ApiError::too_old_resource_version(seen, oldest));
                 }
                 Wake::Event(Err(WatchError::Closed)) => self.source = None,
-                Wake::Bookmark => {
-                    self.bookmark.as_mut().reset(Instant::now() + BOOKMARK_EVERY);
-                    self.queue_bookmark();
-                }
+                Wake::Bookmark => self.queue_bookmark(),
                 Wake::Registry => {
                     if !self.still_served() {
                         self.source = None;
@@ -270,7 +296,8 @@ impl Frames {
             self.source = None;
             return;
         }
-        let mut buffer = Vec::with_capacity(1024);
+        // What a frame adds to its object fits into as many bytes.
+        let mut buffer = Vec::with_capacity(size + 64 * views.len());
         for (change, view) in changes.iter().zip(&views) {
             match change.left {
                 None => self.frame(&mut buffer, change.kind, view),
