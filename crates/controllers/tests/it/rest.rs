@@ -1,6 +1,8 @@
 //! A platform at rest, and how much work a rollout is.
 
-use crate::support::with_greeter;
+use serde_json::{Value, json};
+
+use crate::support::{cell, with_greeter};
 
 /// Waits until the controllers have nothing to do, and everything that they wrote has come back to them.
 async fn settled(platform: &choreo_testkit::Platform) -> u64 {
@@ -70,6 +72,80 @@ async fn a_resync_looks_at_everything_and_writes_nothing() -> anyhow::Result<()>
     let after = settled(&platform).await;
     assert!(runs("binding") > bindings && runs("release") > releases);
     assert_eq!(after - before, 0, "{:?}", platform.metrics.calls());
+    platform.stop().await;
+    Ok(())
+}
+
+/// A release that is as it was left is told by versions: whichever of them changes, it is looked at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_known_is_looked_at_again_when_anything_of_it_changes() -> anyhow::Result<()> {
+    let platform = with_greeter().await?;
+    let (control, local) = (&platform.control, &platform.local);
+    let rest = async || {
+        settled(&platform).await;
+        platform.controllers().unwrap().resync();
+        settled(&platform).await;
+    };
+    // How objects tell whether they are well.
+    rest().await;
+    let rules = |rules: Value| json!({"spec": {"healthRules": rules}});
+    let sick = json!([{"group": "apps", "kind": "Deployment", "rules": [{"state": "Degraded", "reason": "Said", "message": "so"}]}]);
+    control
+        .merge("DataPlane", "default", "default", rules(sick))
+        .await?;
+    control
+        .wait_unready("Release", "default", "greeter-development", "so")
+        .await?;
+    rest().await;
+    control
+        .merge("DataPlane", "default", "default", rules(Value::Null))
+        .await?;
+    control
+        .wait_ready("Release", "default", "greeter-development")
+        .await?;
+    // An object, and what somebody makes of the release itself.
+    rest().await;
+    let service = local
+        .get("Service.", &cell("development"), "greeter")
+        .await?
+        .unwrap();
+    local.delete("Service.", &cell("development"), "greeter").await?;
+    local
+        .wait_for(
+            "Service.",
+            &cell("development"),
+            "greeter",
+            "made again",
+            |object| object.metadata.uid != service.metadata.uid,
+        )
+        .await?;
+    rest().await;
+    let status = json!({"status": {"objectCount": 99}});
+    let api = control.api("Release", "default").await?;
+    let params = kube::api::PatchParams::default();
+    api.patch_status("greeter-development", &params, &kube::api::Patch::Merge(&status))
+        .await?;
+    control
+        .wait_for(
+            "Release",
+            "default",
+            "greeter-development",
+            "told anew",
+            |release| release.data["status"]["objectCount"] != 99,
+        )
+        .await?;
+    // A pod explains what is not well, and the namespace is everything that there is.
+    rest().await;
+    let namespace = local.get("Namespace.", "", &cell("development")).await?.unwrap();
+    local.delete("Namespace.", "", &cell("development")).await?;
+    local
+        .wait_for("Namespace.", "", &cell("development"), "made again", |object| {
+            object.metadata.uid != namespace.metadata.uid
+        })
+        .await?;
+    control
+        .wait_ready("Release", "default", "greeter-development")
+        .await?;
     platform.stop().await;
     Ok(())
 }

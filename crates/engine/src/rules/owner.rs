@@ -75,7 +75,7 @@ pub fn adopt(object: &mut Value, owner: &ObjectRef, stored: &Value) -> bool {
 mod tests {
     use super::*;
 
-    fn owner_of(kind: Kind, spec: Value) -> Option<String> {
+    fn owner_of(kind: Kind, spec: &Value) -> Option<String> {
         owner(kind, "acme", &json!({"spec": spec})).map(|owner| owner.to_string())
     }
 
@@ -83,7 +83,7 @@ mod tests {
     fn an_object_says_itself_whose_it_is() {
         let of = json!({"owner": {"projectName": "shop", "componentName": "cart"}});
         assert_eq!(
-            owner_of(Kind::Component, of.clone()).as_deref(),
+            owner_of(Kind::Component, &of).as_deref(),
             Some("Project \"shop\"")
         );
         for kind in [
@@ -93,23 +93,23 @@ mod tests {
             Kind::Promotion,
         ] {
             assert_eq!(
-                owner_of(kind, of.clone()).as_deref(),
+                owner_of(kind, &of).as_deref(),
                 Some("Component \"cart\""),
                 "{kind:?}"
             );
         }
         let decision = json!({"promotionRef": "cart-1"});
         assert_eq!(
-            owner_of(Kind::PromotionDecision, decision).as_deref(),
+            owner_of(Kind::PromotionDecision, &decision).as_deref(),
             Some("Promotion \"cart-1\"")
         );
         // What a plan makes has its owner from the beginning, and who says nothing belongs to nobody.
-        assert_eq!(owner_of(Kind::Release, of), None);
+        assert_eq!(owner_of(Kind::Release, &of), None);
         assert_eq!(
-            owner_of(Kind::Workload, json!({"owner": {"componentName": ""}})),
+            owner_of(Kind::Workload, &json!({"owner": {"componentName": ""}})),
             None
         );
-        assert_eq!(owner_of(Kind::APIBinding, json!({"apiName": "a"})), None);
+        assert_eq!(owner_of(Kind::APIBinding, &json!({"apiName": "a"})), None);
     }
 
     #[test]
