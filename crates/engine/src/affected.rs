@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use choreo_api::labels::PLATFORM_NAMESPACE;
 use choreo_api::names;
 use choreo_api::v1alpha1::{
-    ComponentSpec, Endpoint, Environment, Project, Promotion, Release, ResourceStatus, WorkloadTemplate,
+    ComponentSpec, Deployment, Endpoint, Environment, Project, Promotion, Release, ResourceStatus,
+    WorkloadTemplate,
     common::{Condition, EndpointType},
 };
 use kube::ResourceExt as _;
@@ -42,7 +43,20 @@ pub fn by_change(before: &World, after: &World, changed: &ObjectRef) -> BTreeSet
         {
             return BTreeSet::new();
         }
-        return Affected::in_world(after).by_status(changed);
+        let mut readers = Affected::in_world(after);
+        if let (Some(AnyObject::Deployment(old)), Some(AnyObject::Deployment(new))) = (&old, &new)
+            && is_proven(old) != is_proven(new)
+            && let Some(binding) = &new.spec.binding_ref
+            && let Some(kind) = crate::world::binding_kind(&binding.kind)
+        {
+            // What has run well may be gone back to.
+            readers.add(ObjectRef::new(
+                kind,
+                changed.key.namespace.as_str(),
+                binding.name.as_str(),
+            ));
+        }
+        return readers.by_status(changed);
     }
     let mut all = Affected::in_world(after).by(changed);
     all.extend(Affected::in_world(before).by(changed));
@@ -128,6 +142,10 @@ fn tells_the_same(old: &Release, new: &Release) -> bool {
         )
     }
     new.spec.owner.component_name.is_some() && told(old) == told(new)
+}
+
+fn is_proven(deployment: &Deployment) -> bool {
+    deployment.status.as_ref().is_some_and(|status| status.proven)
 }
 
 struct Affected<'a> {

@@ -181,3 +181,32 @@ fn what_a_status_says_is_heard_by_all_who_read_it() {
     assert_eq!(overlooked, Vec::<String>::new());
     assert!(heard > 10, "{heard}");
 }
+
+#[test]
+fn a_binding_hears_that_a_revision_has_proved_itself() {
+    let before = world();
+    let deployment = before
+        .iter()
+        .find(|object| object.reference().kind == Kind::Deployment)
+        .unwrap();
+    let binding = match &deployment {
+        AnyObject::Deployment(deployment) => deployment.spec.binding_ref.clone().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let reference = deployment.reference();
+    let is_told = |before: &World, after: &World| {
+        let announced = by_change(before, after, &reference);
+        announced
+            .iter()
+            .filter_map(Target::as_object)
+            .any(|object| object.key.name == binding.name)
+    };
+    let progressing = with_status(&before, &reference, &json!({"phase": "Progressing"}));
+    assert!(!is_told(&before, &progressing));
+    let proven = with_status(
+        &progressing,
+        &reference,
+        &json!({"phase": "Complete", "proven": true}),
+    );
+    assert!(is_told(&progressing, &proven));
+}
