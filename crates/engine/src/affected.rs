@@ -13,6 +13,7 @@ use choreo_api::v1alpha1::{
     WorkloadTemplate,
     common::{Condition, EndpointType},
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 
 use crate::{
@@ -115,14 +116,7 @@ fn cell(project: &ObjectRef, environment: String) -> Target {
 
 /// Whether only the status differs, and nothing in it that plans of others read.
 fn is_status_only(old: &AnyObject, new: &AnyObject) -> bool {
-    let (a, b) = (old.meta(), new.meta());
-    let same = a.generation.is_some()
-        && a.generation == b.generation
-        && a.uid == b.uid
-        && a.labels == b.labels
-        && a.annotations == b.annotations
-        && a.owner_references == b.owner_references
-        && a.deletion_timestamp == b.deletion_timestamp;
+    let same = old.meta().generation.is_some() && same_but_status(old.meta(), new.meta());
     let features = |o: &AnyObject| match o {
         AnyObject::DataPlane(p) => p.status.as_ref().and_then(|s| s.features.clone()),
         _ => None,
@@ -146,6 +140,18 @@ fn tells_the_same(old: &Release, new: &Release) -> bool {
 
 fn is_proven(deployment: &Deployment) -> bool {
     deployment.status.as_ref().is_some_and(|status| status.proven)
+}
+
+/// Whether two states of an object differ in nothing but the status, as far as metadata tell. Without a generation they tell nothing
+/// of the spec.
+pub fn same_but_status(a: &ObjectMeta, b: &ObjectMeta) -> bool {
+    a.uid == b.uid
+        && a.generation == b.generation
+        && a.deletion_timestamp == b.deletion_timestamp
+        && a.labels == b.labels
+        && a.annotations == b.annotations
+        && a.finalizers == b.finalizers
+        && a.owner_references == b.owner_references
 }
 
 struct Affected<'a> {
@@ -186,7 +192,7 @@ impl<'a> Affected<'a> {
     fn by_status(mut self, changed: &ObjectRef) -> BTreeSet<Target> {
         self.add(changed.clone());
         match self.world.get_any(changed) {
-            Some(AnyObject::Release(release)) => self.readers_of_release_status(changed, &release),
+            Some(AnyObject::Release(release)) => self.readers_of_release(changed, &release, true),
             Some(AnyObject::Promotion(promotion)) => self.readers_of_promotion(changed, &promotion),
             Some(object) => {
                 if let Some(binding) = Binding::of(self.world, &object) {
@@ -366,7 +372,7 @@ impl<'a> Affected<'a> {
             }
             Kind::Release => {
                 if let Some(AnyObject::Release(release)) = self.world.get_any(changed) {
-                    self.readers_of_release(changed, &release);
+                    self.readers_of_release(changed, &release, false);
                 }
             }
             Kind::Endpoint => self.endpoint(changed),
@@ -541,14 +547,18 @@ impl<'a> Affected<'a> {
         self.add(component);
     }
 
-    fn readers_of_release(&mut self, reference: &ObjectRef, release: &Release) {
+    /// The status alone is read by the revision that runs; that it does not run, another one knows from the spec.
+    fn readers_of_release(&mut self, reference: &ObjectRef, release: &Release, status_only: bool) {
         let namespace = &reference.key.namespace;
         if release.spec.owner.component_name.is_some() {
+            if let Some(deployment) = &release.spec.deployment_ref {
+                self.add(ObjectRef::new(Kind::Deployment, namespace, deployment));
+            }
             for kind in binding::KINDS {
                 let binding = ObjectRef::new(kind, namespace, &reference.key.name);
                 if self.world.contains(&binding) {
-                    for deployment in self.referrers(&binding, &[Kind::Deployment]) {
-                        self.add(deployment);
+                    if !status_only {
+                        self.add_referrers(&binding, &[Kind::Deployment]);
                     }
                     self.add(binding);
                 }
@@ -560,23 +570,6 @@ impl<'a> Affected<'a> {
             self.add(project);
             if let Some(resource) = managed_resource::of_release(release) {
                 self.add(resource);
-            }
-        }
-    }
-
-    /// As [`Self::readers_of_release`], but for the revisions that do not run: they read only which one does.
-    fn readers_of_release_status(&mut self, reference: &ObjectRef, release: &Release) {
-        let namespace = &reference.key.namespace;
-        if release.spec.owner.component_name.is_none() {
-            return self.readers_of_release(reference, release);
-        }
-        if let Some(deployment) = &release.spec.deployment_ref {
-            self.add(ObjectRef::new(Kind::Deployment, namespace, deployment));
-        }
-        for kind in binding::KINDS {
-            let binding = ObjectRef::new(kind, namespace, &reference.key.name);
-            if self.world.get_any(&binding).is_some() {
-                self.add(binding);
             }
         }
     }

@@ -12,7 +12,7 @@ use super::build::{Wanted, address_of, belongs_to, entry, has_lost_its_mark, is_
 use super::copies::READ_AGAIN;
 use super::credentials;
 use super::dereference::Place;
-use super::known::as_wanted;
+use super::known::{Told, as_wanted};
 use super::status::{self, Failed, InCluster};
 use super::{NAME, Releases, Subject};
 use crate::planes::Plane;
@@ -74,11 +74,14 @@ impl Releases {
             next => next,
         };
         let status = status::derive(subject, place, &wanted, &results);
-        let is_ready = status::is_ready(&status);
+        let told = Told {
+            digest: self.context.control.digest(&status),
+            is_ready: status::is_ready(&status),
+        };
         self.context.report(NAME, &subject.live, status).await?;
         let applied: Option<Vec<_>> = results.into_iter().map(|result| result.as_wanted).collect();
         if let (Ok(Next::Settled), Some(applied)) = (&next, applied) {
-            self.remember_round(snapshot, subject, &place.planes, applied, is_ready);
+            self.remember_round(snapshot, subject, &place.planes, applied, &told);
         }
         next
     }

@@ -55,6 +55,14 @@ pub(super) struct Applied {
     objects: Box<[Arc<ObjectRef>]>,
 }
 
+/// The status that a round has told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    /// All of it, as a hash.
+    pub(super) digest: u64,
+    pub(super) is_ready: bool,
+}
+
 /// The clusters of a data plane at one moment.
 type Seen = Vec<(Arc<Plane>, Snapshot<()>)>;
 
@@ -79,7 +87,7 @@ impl Releases {
         subject: &Subject,
         planes: &[Arc<Plane>],
         applied: Vec<Applied>,
-        is_ready: bool,
+        status: &Told,
     ) {
         let (clusters, objects): (Vec<_>, Vec<_>) = applied
             .into_iter()
@@ -89,6 +97,14 @@ impl Releases {
         let round = || {
             let told = self.context.snapshot();
             let told = told.kept(&Subject::address(&subject.key))?;
+            // Somebody may have written another one over it by now.
+            if !self
+                .context
+                .control
+                .is_settled(told, Slot::Told(&self.manager), status.digest)
+            {
+                return None;
+            }
             let unchanged = told.resource_version() == subject.live.metadata.resource_version.as_deref();
             if !unchanged && !is_status_only(&subject.live, &told.get()) {
                 return None;
@@ -98,7 +114,7 @@ impl Releases {
                 revision: told.revision()?,
                 data_plane: subject.release.spec.data_plane.as_deref()?.into(),
                 objects: objects.into(),
-                asks_pods: !is_ready,
+                asks_pods: !status.is_ready,
                 picture: 0,
             };
             round.picture = self.picture(before, &subject.key, &round, &seen)?;

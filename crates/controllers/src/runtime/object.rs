@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use choreo_engine::affected::same_but_status;
 use kube::core::{DynamicObject, GroupVersionKind, TypeMeta};
 use serde_json::Value;
 
@@ -165,15 +166,7 @@ pub fn revision(object: &DynamicObject) -> Option<u64> {
 /// Whether two states of an object differ in nothing but the status, as far as its generation and its metadata tell. An object without
 /// a generation does not tell.
 pub fn is_status_only(before: &DynamicObject, after: &DynamicObject) -> bool {
-    let (a, b) = (&before.metadata, &after.metadata);
-    a.generation.is_some()
-        && a.generation == b.generation
-        && a.uid == b.uid
-        && a.deletion_timestamp == b.deletion_timestamp
-        && a.labels == b.labels
-        && a.annotations == b.annotations
-        && a.finalizers == b.finalizers
-        && a.owner_references == b.owner_references
+    before.metadata.generation.is_some() && same_but_status(&before.metadata, &after.metadata)
 }
 
 /// Fills in `apiVersion` and `kind` from the watched resource: lists may leave them out of their items.

@@ -13,6 +13,7 @@ use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};
 
 use choreo_api::labels::RELEASE;
+use choreo_engine::affected;
 use choreo_packed::{Packed, Samples};
 use kube::core::{DynamicObject, ObjectMeta, TypeMeta};
 use parking_lot::Mutex;
@@ -283,15 +284,7 @@ fn same_but_status(before: &DynamicObject, now: &DynamicObject) -> bool {
         let all = object.data.as_object().into_iter().flatten();
         all.filter(|(name, _)| *name != "status")
     }
-    let (old, new) = (&before.metadata, &now.metadata);
-    old.uid == new.uid
-        && old.generation == new.generation
-        && old.deletion_timestamp == new.deletion_timestamp
-        && old.labels == new.labels
-        && old.annotations == new.annotations
-        && old.finalizers == new.finalizers
-        && old.owner_references == new.owner_references
-        && rest(before).eq(rest(now))
+    affected::same_but_status(&before.metadata, &now.metadata) && rest(before).eq(rest(now))
 }
 
 /// Whether our field managers own the same fields.

@@ -8,40 +8,6 @@ use rstest::rstest;
 
 use super::support::*;
 
-const TASK: &str = "
-apiVersion: openchoreo.dev/v1alpha1
-kind: ScheduledTaskClass
-metadata: {name: default}
-spec: {cronJobTemplate: {schedule: '0 * * * *'}}
----
-apiVersion: openchoreo.dev/v1alpha1
-kind: Component
-metadata: {name: report}
-spec: {owner: {projectName: default}, type: ManualTask}
----
-apiVersion: openchoreo.dev/v1alpha1
-kind: Workload
-metadata: {name: report}
-spec:
-  owner: {projectName: default, componentName: report}
-  containers: {main: {image: a, envFrom: [{configurationGroupRef: {name: github}}]}}
-  connections: {greeter: {type: api, params: {componentName: greeter, endpoint: greeter-api}, inject: {env: [{name: G, value: '{{ .url }}'}]}}}
----
-apiVersion: openchoreo.dev/v1alpha1
-kind: ScheduledTask
-metadata: {name: report}
-spec: {owner: {projectName: default, componentName: report}, workloadName: report}
----
-apiVersion: openchoreo.dev/v1alpha1
-kind: ScheduledTaskBinding
-metadata: {name: report-staging}
-spec:
-  owner: {projectName: default, componentName: report}
-  environment: staging
-  workloadSpec: {containers: {main: {image: a}}}
-  runs: [one]
-";
-
 const DOORS: &str = "
 apiVersion: openchoreo.dev/v1alpha1
 kind: Component

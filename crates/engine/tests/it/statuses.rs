@@ -9,37 +9,8 @@ use serde_json::{Value, json};
 
 use super::support::*;
 
-/// The greeter, and a task that somebody runs by hand.
-const TASK: &str = "
-apiVersion: openchoreo.dev/v1alpha1
-kind: ScheduledTaskClass
-metadata: {name: default}
-spec: {cronJobTemplate: {schedule: '0 * * * *'}}
----
-apiVersion: openchoreo.dev/v1alpha1
-kind: Component
-metadata: {name: report}
-spec: {owner: {projectName: default}, type: ManualTask}
----
-apiVersion: openchoreo.dev/v1alpha1
-kind: Workload
-metadata: {name: report}
-spec: {owner: {projectName: default, componentName: report}, containers: {main: {image: a}}}
----
-apiVersion: openchoreo.dev/v1alpha1
-kind: ScheduledTask
-metadata: {name: report}
-spec: {owner: {projectName: default, componentName: report}, workloadName: report}
----
-apiVersion: openchoreo.dev/v1alpha1
-kind: ScheduledTaskBinding
-metadata: {name: report-staging}
-spec:
-  owner: {projectName: default, componentName: report}
-  environment: staging
-  workloadSpec: {containers: {main: {image: a}}}
-  runs: [one]
----
+/// A component that is not complete, and its binding.
+const BROKEN: &str = "
 apiVersion: openchoreo.dev/v1alpha1
 kind: Component
 metadata: {name: broken}
@@ -53,7 +24,7 @@ spec: {owner: {projectName: default, componentName: broken}, environment: stagin
 
 /// As an API server would have it: every object has a generation.
 fn world() -> World {
-    let rendered = render(&[GREETER, GITHUB, TASK]);
+    let rendered = render(&[GREETER, GITHUB, TASK, BROKEN]);
     let mut world = World::new();
     world.suppose_promoted(true);
     for object in rendered.world.iter() {

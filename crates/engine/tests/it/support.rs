@@ -15,6 +15,41 @@ pub(crate) const GREETER: &str = include_str!("../../../../examples/greeter.yaml
 pub(crate) const GITHUB: &str = include_str!("../../../../examples/github.yaml");
 pub(crate) const STOREFRONT: &str = include_str!("../../../../examples/storefront.yaml");
 
+/// A task that calls the greeter, and that somebody runs by hand.
+pub(crate) const TASK: &str = "
+apiVersion: openchoreo.dev/v1alpha1
+kind: ScheduledTaskClass
+metadata: {name: default}
+spec: {cronJobTemplate: {schedule: '0 * * * *'}}
+---
+apiVersion: openchoreo.dev/v1alpha1
+kind: Component
+metadata: {name: report}
+spec: {owner: {projectName: default}, type: ManualTask}
+---
+apiVersion: openchoreo.dev/v1alpha1
+kind: Workload
+metadata: {name: report}
+spec:
+  owner: {projectName: default, componentName: report}
+  containers: {main: {image: a, envFrom: [{configurationGroupRef: {name: github}}]}}
+  connections: {greeter: {type: api, params: {componentName: greeter, endpoint: greeter-api}, inject: {env: [{name: G, value: '{{ .url }}'}]}}}
+---
+apiVersion: openchoreo.dev/v1alpha1
+kind: ScheduledTask
+metadata: {name: report}
+spec: {owner: {projectName: default, componentName: report}, workloadName: report}
+---
+apiVersion: openchoreo.dev/v1alpha1
+kind: ScheduledTaskBinding
+metadata: {name: report-staging}
+spec:
+  owner: {projectName: default, componentName: report}
+  environment: staging
+  workloadSpec: {containers: {main: {image: a}}}
+  runs: [one]
+";
+
 pub(crate) fn documents(yaml: &str) -> Vec<Value> {
     yaml.split("\n---")
         .filter(|d| {
