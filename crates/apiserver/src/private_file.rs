@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 /// Writes `bytes` to `path` so that a reader sees the old or the new content and never a part of either, and so that
 /// nobody but the owner can read it (mode 0600 where the system has modes).
 ///
-/// The content is on disk when this returns: a file beside the target is written, synced and renamed over it.
+/// The content is on disk when this returns: a file beside the target is written, synced and renamed over it. A file that says this
+/// already, to its owner only, is left as it is, so that a start needs no room on a full disk.
 ///
 /// # Errors
 /// What the file system answered.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if is_private(path) && fs::read(path).is_ok_and(|known| known == bytes) {
+        return Ok(());
+    }
     let beside = beside(path);
     let result = write_and_sync(&beside, bytes).and_then(|()| fs::rename(&beside, path));
     if result.is_err() {
@@ -113,6 +117,18 @@ fn open_private(path: &Path) -> io::Result<fs::File> {
     options.open(path)
 }
 
+/// Whether there is a file that only its owner may read.
+#[cfg(unix)]
+fn is_private(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o077 == 0)
+}
+
+#[cfg(not(unix))]
+fn is_private(path: &Path) -> bool {
+    path.is_file()
+}
+
 #[cfg(unix)]
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = match path.parent() {
@@ -143,6 +159,24 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
+    fn what_is_there_already_is_not_written_again() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kubeconfig");
+        let which = || fs::metadata(&path).unwrap().ino();
+        write_private(&path, b"one").unwrap();
+        let first = which();
+        // As on a full disk: nothing new can be made here.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o500)).unwrap();
+        write_private(&path, b"one").unwrap();
+        assert_eq!(which(), first);
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        write_private(&path, b"two").unwrap();
+        assert_ne!(which(), first);
+    }
+
+    #[cfg(unix)]
+    #[test]
     fn only_the_owner_may_read() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
@@ -151,6 +185,10 @@ mod tests {
         let path = keys.join("key");
         // A file that is there with a wider mode is replaced, not written into.
         fs::write(&path, b"old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        write_private(&path, b"secret").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        // Nor is it left readable because it says the same.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         write_private(&path, b"secret").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

@@ -161,12 +161,12 @@ async fn init_containers_run_in_order_and_sidecars_beside() {
         json!({
             "restartPolicy": "Never",
             "initContainers": [
-                {"name": "first", "args": ["touch", "/work/first"], "volumeMounts": [{"name": "work", "mountPath": "/work"}]},
+                {"name": "first", "args": ["touch", "/shared/first"], "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]},
                 {"name": "proxy", "restartPolicy": "Always", "args": ["serve", "--port", "9000"], "startupProbe": {"tcpSocket": {"port": 9000}}},
-                {"name": "second", "args": ["file", "/work/first"], "volumeMounts": [{"name": "work", "mountPath": "/work"}]},
+                {"name": "second", "args": ["file", "/shared/first"], "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]},
             ],
             "containers": [{"name": "main", "args": ["get", "127.0.0.1", "9000", "/"]}],
-            "volumes": [{"name": "work", "emptyDir": {}}],
+            "volumes": [{"name": "shared", "emptyDir": {}}],
         }),
     )
     .await;
