@@ -17,13 +17,13 @@ mod running;
 mod service;
 mod text;
 
+use choreo_allocator::Allocator;
 use clap::Parser;
-use mimalloc::MiMalloc;
 
 /// Objects are trees of small allocations that one thread makes and another one drops, which the system's allocator does slowly
 /// and gives back late.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> std::process::ExitCode {
     // Relays and sandboxes of cells are this program, too. There are many of them, so that they begin before anything else does.

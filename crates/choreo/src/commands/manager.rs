@@ -73,12 +73,9 @@ pub(crate) fn run(args: &Args, connect: &Connect) -> Outcome {
         None => (None, None),
     };
     logging::start(&args.log_level, args.log_format, recorder)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("choreo")
-        .build()
-        .map_err(|error| Failure::new("cannot start").because(&error))?;
-    let result = runtime.block_on(traced(args, connect, recorded));
+    let runtime =
+        choreo_allocator::runtime().map_err(|error| Failure::new("cannot start").because(&error))?;
+    let result = runtime.block_on(choreo_allocator::giving_back(traced(args, connect, recorded)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }

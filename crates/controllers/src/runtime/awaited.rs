@@ -13,7 +13,7 @@ use super::cache::{Cache, View};
 use super::object::{GroupKind, ObjectRef};
 
 /// An event that waits: the revision that it is about, and how it is read.
-struct Held {
+pub(super) struct Held {
     revision: String,
     read: Box<dyn FnOnce() -> Option<DynamicObject> + Send>,
 }
@@ -77,20 +77,16 @@ impl Awaited {
         None
     }
 
-    /// The object is gone: what waits is from before.
-    pub(super) fn gone(&mut self, object: &ObjectRef) {
-        if let Some(write) = self.writes.get_mut(object) {
-            write.held = None;
-        }
+    /// The object is gone. What waits is from before, and has to be told first: that an object is gone is news only of one that is known.
+    pub(super) fn gone(&mut self, object: &ObjectRef) -> Option<Held> {
+        self.writes.get_mut(object)?.held.take()
     }
 
-    /// A list of the kind begins, which says more than what waits.
-    pub(super) fn listing(&mut self, kind: &GroupKind) {
-        for (object, write) in &mut self.writes {
-            if object.kind == *kind {
-                write.held = None;
-            }
-        }
+    /// A list of the kind begins: what waits may be gone from it, which is news only of what is known.
+    pub(super) fn listing(&mut self, kind: &GroupKind) -> Vec<(ObjectRef, Held)> {
+        let of_kind = self.writes.iter_mut().filter(|(object, _)| object.kind == *kind);
+        let held = of_kind.filter_map(|(object, write)| Some((object.clone(), write.held.take()?)));
+        held.collect()
     }
 }
 
@@ -109,6 +105,20 @@ impl<V: View + Default> Cache<V> {
             object: object.clone(),
         }
     }
+
+    /// What has waited is told, if nothing has told it meanwhile.
+    pub(super) fn take_in(&self, object: &ObjectRef, held: Held) {
+        let ObjectRef {
+            kind,
+            namespace,
+            name,
+        } = object;
+        if !self.repeats(kind, namespace, name, &held.revision)
+            && let Some(object) = (held.read)()
+        {
+            self.watched(object);
+        }
+    }
 }
 
 impl<V: View + Default> Drop for Awaiting<V> {
@@ -116,16 +126,7 @@ impl<V: View + Default> Drop for Awaiting<V> {
         let Some(held) = self.cache.awaited.lock().end(&self.object) else {
             return;
         };
-        let ObjectRef {
-            kind,
-            namespace,
-            name,
-        } = &self.object;
-        if !self.cache.repeats(kind, namespace, name, &held.revision)
-            && let Some(object) = (held.read)()
-        {
-            self.cache.watched(object);
-        }
+        self.cache.take_in(&self.object, held);
     }
 }
 
@@ -220,15 +221,18 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_does_not_bring_back_what_is_gone() {
-        let (cache, _) = cache();
-        cache.watched(thing(4));
+    fn what_waits_is_told_before_it_is_told_to_be_gone() {
+        let (cache, heard) = cache();
         let write = cache.awaiting(&address());
         assert!(event(&cache, 5));
         cache.deleted(&thing(6));
+        assert_eq!(*heard.lock(), [Some(5), None]);
+        // The answer comes last, and brings nothing back.
+        cache.wrote(thing(5));
         drop(write);
         assert!(!cache.snapshot().contains(&address()));
-        // Nor what a new list does not have.
+        assert_eq!(*heard.lock(), [Some(5), None]);
+        // Nor does one whose object a new list does not have.
         let write = cache.awaiting(&address());
         assert!(event(&cache, 7));
         let kind = GroupKind::new("", "Thing");
@@ -236,5 +240,6 @@ mod tests {
         cache.listed(&kind);
         drop(write);
         assert!(!cache.snapshot().contains(&address()));
+        assert_eq!(*heard.lock(), [Some(5), None, Some(7), None]);
     }
 }

@@ -244,9 +244,12 @@ impl<V: View + Default> Cache<V> {
 
     /// The watch delivered a deletion.
     pub fn deleted(&self, object: &DynamicObject) {
-        self.awaited.lock().gone(&ObjectRef::of(object));
+        let address = ObjectRef::of(object);
+        let held = self.awaited.lock().gone(&address);
+        if let Some(held) = held {
+            self.take_in(&address, held);
+        }
         self.update(|state| {
-            let address = ObjectRef::of(object);
             if let Some(revision) = revision(object) {
                 let seen = state.seen.entry(address.kind.clone()).or_insert(0);
                 *seen = revision.max(*seen);
@@ -261,7 +264,10 @@ impl<V: View + Default> Cache<V> {
 
     /// The watch of `kind` starts to list.
     pub fn listing(&self, kind: &GroupKind) {
-        self.awaited.lock().listing(kind);
+        let held = self.awaited.lock().listing(kind);
+        for (object, held) in held {
+            self.take_in(&object, held);
+        }
         self.state.lock().listing.insert(kind.clone(), BTreeSet::new());
     }
 

@@ -60,17 +60,14 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, printer: &mut Printer) -> Outcome {
     logging::start(&args.log_level, args.log_format, None)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("choreo")
-        .build()
-        .map_err(|error| Failure::new("cannot start").because(&error))?;
+    let runtime =
+        choreo_allocator::runtime().map_err(|error| Failure::new("cannot start").because(&error))?;
     let folder = folder::DataFolder::open(
         args.data_dir.clone().or_else(default_data_dir),
         args.data_dir.is_some(),
         args.in_memory,
     )?;
-    let result = runtime.block_on(up(args, &folder, printer));
+    let result = runtime.block_on(choreo_allocator::giving_back(up(args, &folder, printer)));
     // What is still running (a slow blocking call, say) must not hold the end up.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     result
