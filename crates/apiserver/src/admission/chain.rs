@@ -221,6 +221,7 @@ impl Review<'_> {
         }
         crate::rbac::admit(self.target, self.operation, self.name, self.old, object)?;
         super::limits::validate(self, object)?;
+        super::pod_security::validate(self, object)?;
         super::classes::validate(self, object)?;
         self.validate_in_process(object)?;
         let judged = chain.policies.validate(self, object);

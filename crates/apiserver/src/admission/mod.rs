@@ -8,8 +8,8 @@
 //!             strategy, validation of the kind
 //!                        │
 //!                        ▼
-//!                    validate: RBAC escalation, LimitRanger, classes, Admission::validate of the embedder, validating
-//!                              policies, validating webhooks, ResourceQuota ─▶ store
+//!                    validate: RBAC escalation, LimitRanger, PodSecurity, classes, Admission::validate of the embedder,
+//!                              validating policies, validating webhooks, ResourceQuota ─▶ store
 //! ```
 //!
 //! First everything that may change the object runs, in a fixed order; what comes out is decoded, defaulted and validated like
@@ -58,6 +58,7 @@ mod expressions;
 pub(crate) mod lifecycle;
 mod limits;
 mod matching;
+mod pod_security;
 mod policies;
 mod registered;
 mod webhooks;

@@ -13,6 +13,7 @@ mod discovery;
 mod lists;
 mod objects;
 mod patches;
+mod pod_security;
 mod subresources;
 mod watch;
 
