@@ -300,6 +300,10 @@ impl ApiServer {
             tokio::spawn(crate::accounts::run(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::quota::run(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::rbac::aggregate(cluster.clone(), shutdown.clone()));
+            tokio::spawn(crate::admission::check_policies(
+                cluster.clone(),
+                shutdown.clone(),
+            ));
         }
     }
 }

@@ -72,6 +72,7 @@ use serde_json::Value;
 
 pub(crate) use chain::{Chain, Review, Spoken};
 pub(crate) use classes::bootstrap;
+pub(crate) use policies::run as check_policies;
 
 use crate::user::UserInfo;
 
