@@ -52,12 +52,14 @@
 //! # Ok::<(), choreo_apiserver::ServerError>(())
 //! ```
 
+mod certificates;
 mod chain;
 mod classes;
 mod expressions;
 pub(crate) mod lifecycle;
 mod limits;
 mod matching;
+mod nodes;
 mod pod_security;
 mod policies;
 mod registered;

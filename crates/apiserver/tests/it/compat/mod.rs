@@ -14,6 +14,7 @@ mod lists;
 mod objects;
 mod patches;
 mod pod_security;
+mod storage;
 mod subresources;
 mod watch;
 
