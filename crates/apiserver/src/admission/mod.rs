@@ -1,15 +1,15 @@
 //! Admission: what is checked or changed between a request and the store.
 //!
 //! ```text
-//!  decoded object ─▶ mutate: NamespaceLifecycle, ServiceAccount, LimitRanger, classes, Admission::mutate of the
-//!                            embedder, mutating policies, mutating webhooks
+//!  decoded object ─▶ mutate: NamespaceLifecycle, ServiceAccount, LimitRanger, classes, nodes, protection of storage,
+//!                            Admission::mutate of the embedder, mutating policies, mutating webhooks
 //!                        │
 //!                        ▼
 //!             strategy, validation of the kind
 //!                        │
 //!                        ▼
-//!                    validate: RBAC escalation, LimitRanger, PodSecurity, classes, Admission::validate of the embedder,
-//!                              validating policies, validating webhooks, ResourceQuota ─▶ store
+//!                    validate: RBAC escalation, LimitRanger, PodSecurity, classes, certificates, Admission::validate of
+//!                              the embedder, validating policies, validating webhooks, ResourceQuota ─▶ store
 //! ```
 //!
 //! First everything that may change the object runs, in a fixed order; what comes out is decoded, defaulted and validated like

@@ -41,6 +41,57 @@ async fn storage_is_made_with_a_finalizer() {
 }
 
 #[tokio::test]
+async fn claims_grow_where_their_class_lets_them() {
+    let api = Api::open().await;
+    let classes = "/apis/storage.k8s.io/v1/storageclasses";
+    let name = |kind: &str| format!("{}-{kind}", api.namespace);
+    for (kind, grows) in [("grows", true), ("stays", false)] {
+        let class =
+            json!({"metadata": {"name": name(kind)}, "provisioner": "x", "allowVolumeExpansion": grows});
+        api.post(classes, class).await.is(201);
+    }
+    let claims = api.path("v1/persistentvolumeclaims");
+    let grow = json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
+    for (kind, class) in [
+        ("grows", name("grows")),
+        ("stays", name("stays")),
+        ("none", String::new()),
+    ] {
+        let claim = json!({"metadata": {"name": kind}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": class, "resources": {"requests": {"storage": "1Gi"}},
+            "volumeName": "v",
+        }});
+        api.post(&claims, claim).await.is(201);
+        let path = format!("{claims}/{kind}");
+        let bound = json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
+        api.patch(&format!("{path}/status"), "merge", bound).await.is(200);
+        if kind == "grows" {
+            // Another server may not have heard of the class yet.
+            until(&api, "the class to be known", async || {
+                let reply = api.patch(&path, "merge", grow.clone()).await;
+                (reply.status == 200).then_some(())
+            })
+            .await;
+            continue;
+        }
+        api.patch(&path, "merge", grow.clone()).await.refuses(
+            403,
+            "Forbidden",
+            &format!(
+                "persistentvolumeclaims \"{kind}\" is forbidden: only dynamically provisioned pvc can be resized and the storageclass \
+                 that provisions the pvc must support resize"
+            ),
+        );
+        // To write the same size once more is not to grow.
+        let same = json!({"spec": {"resources": {"requests": {"storage": "1024Mi"}}}});
+        api.patch(&path, "merge", same).await.is(200);
+    }
+    for kind in ["grows", "stays"] {
+        api.delete(&format!("{classes}/{}", name(kind))).await.is(200);
+    }
+}
+
+#[tokio::test]
 async fn a_new_node_is_tainted_and_its_pods_are_labelled() {
     let api = Api::open().await;
     let account = json!({"metadata": {"name": "default"}});
