@@ -160,7 +160,7 @@ mod tests {
         let taints = json!([own, taint("not-ready"), evicts]);
         assert_eq!(
             right(&node(&[("Ready", "True")], &taints)),
-            Some(vec![own.clone(), evicts.clone()])
+            Some(vec![own, evicts])
         );
     }
 }

@@ -133,7 +133,7 @@ fn app_armor() {
     baseline(
         LATEST,
         &[
-            (&of(POD, field), loose.clone()),
+            (&of(POD, field), loose),
             (&of(A, field), json!({"type": "Other"})),
             ("metadata.annotations", json!({key: "unconfined"})),
         ],
