@@ -40,6 +40,7 @@ mod gc;
 mod handlers;
 mod health;
 mod namespaces;
+mod protection;
 mod quota;
 mod rbac;
 mod respond;
@@ -47,6 +48,7 @@ mod reviews;
 mod seldom;
 mod server;
 mod services;
+mod taints;
 mod transform;
 
 pub mod admission;

@@ -300,6 +300,12 @@ impl ApiServer {
             tokio::spawn(crate::accounts::run(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::quota::run(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::rbac::aggregate(cluster.clone(), shutdown.clone()));
+            tokio::spawn(crate::taints::run(cluster.clone(), shutdown.clone()));
+            tokio::spawn(crate::protection::run(cluster.clone(), shutdown.clone()));
+            tokio::spawn(crate::admission::check_policies(
+                cluster.clone(),
+                shutdown.clone(),
+            ));
         }
     }
 }

@@ -26,6 +26,17 @@ pub struct Report {
     pub cost: u64,
 }
 
+/// What is known of the value of a program that nothing is wrong with.
+#[derive(Clone, Copy)]
+pub struct Typed<'s> {
+    /// Name of its type, empty where that is not known before evaluation.
+    pub result: &'static str,
+    /// Its shape, where it is a part of a variable's.
+    pub shape: Option<&'s dyn Shape>,
+    /// What an evaluation costs at worst, given the bounds in the shapes.
+    pub cost: u64,
+}
+
 /// The size of texts and lists that nothing bounds: what fits into a request of 3 MiB.
 const UNBOUNDED: u64 = 3 << 20;
 
@@ -81,6 +92,8 @@ impl<'s> Info<'s> {
         match self.type_ {
             "" => "dyn".to_owned(),
             "null_type" => "null".to_owned(),
+            "google.protobuf.Timestamp" => "timestamp".to_owned(),
+            "google.protobuf.Duration" => "duration".to_owned(),
             "optional_type" => format!("optional_type({})", Info::shaped(self.shape, 0).named()),
             "list" => match self.shape.and_then(Shape::element) {
                 Some(element) => format!("list({})", Info::shaped(Some(element), 0).named()),
@@ -113,8 +126,10 @@ impl<'s> Info<'s> {
 
 struct Checker<'s, 'p> {
     program: &'p Program,
-    variables: &'s [Variable<'s>],
+    variables: &'p [Variable<'s>],
     locals: Vec<Info<'s>>,
+    /// What was wrong so far.
+    errors: Vec<CompileError>,
 }
 
 impl Program {
@@ -123,16 +138,37 @@ impl Program {
     /// # Errors
     /// The first name that does not exist, field that a shape does not have, or operand of a wrong type.
     pub fn check(&self, variables: &[Variable<'_>]) -> Result<Report, CompileError> {
+        match self.check_all(variables) {
+            Ok(Typed { result, cost, .. }) => Ok(Report { result, cost }),
+            Err(errors) => Err(errors
+                .into_iter()
+                .next()
+                .unwrap_or_else(|| CompileError::whole("the expression has a wrong type"))),
+        }
+    }
+
+    /// The same as [`Program::check`], but goes on after the first mistake: a part with one is of any type.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the order of the text.
+    pub fn check_all<'s>(&self, variables: &[Variable<'s>]) -> Result<Typed<'s>, Vec<CompileError>> {
         let mut checker = Checker {
             program: self,
             variables,
             locals: Vec::new(),
+            errors: Vec::new(),
         };
-        let info = checker.infer(&self.root)?;
-        Ok(Report {
-            result: info.type_,
-            cost: info.cost,
-        })
+        let info = checker.infer(&self.root);
+        let mut errors = checker.errors;
+        if errors.is_empty() {
+            return Ok(Typed {
+                result: info.type_,
+                shape: info.shape,
+                cost: info.cost,
+            });
+        }
+        errors.sort_by_key(|error| error.position.map(|place| (place.line, place.column)));
+        Err(errors)
     }
 }
 
@@ -150,21 +186,37 @@ impl<'s> Checker<'s, '_> {
         Err(CompileError::at(&self.program.source, node.offset, message))
     }
 
-    fn expect(&self, node: &Node, info: Info<'s>, type_: &str, what: &str) -> Result<(), CompileError> {
-        if info.type_.is_empty() || info.type_ == type_ {
-            Ok(())
-        } else {
-            self.fail(
-                node,
-                format!(
-                    "found no matching overload for '{what}' applied to '({})'",
-                    info.type_
-                ),
-            )
+    /// Refuses a term that is known to be neither true nor false.
+    fn decides(&self, node: &Node, info: Info<'s>) -> Result<(), CompileError> {
+        if matches!(info.type_, "" | "bool") {
+            return Ok(());
         }
+        let message = format!("expected type 'bool' but found '{}'", info.named());
+        self.fail(node, message)
     }
 
-    fn infer(&mut self, node: &Node) -> Result<Info<'s>, CompileError> {
+    /// Refuses a condition of a macro, by which one of two values of a type is taken, that is neither true nor false.
+    fn chooses(&self, node: &Node, condition: Info<'s>, of: Info<'s>) -> Result<(), CompileError> {
+        if matches!(condition.type_, "" | "bool") {
+            return Ok(());
+        }
+        self.fail(node, no_overload("_?_:_", &[condition, of, of]))
+    }
+
+    /// What a part of the program gives. Something that is wrong with it is noted.
+    fn infer(&mut self, node: &Node) -> Info<'s> {
+        self.judge(node).unwrap_or_else(|error| {
+            self.errors.push(error);
+            Info::of("", 0)
+        })
+    }
+
+    /// Notes what is wrong with a part that is of a known type all the same.
+    fn note(&mut self, judged: Result<(), CompileError>) {
+        self.errors.extend(judged.err());
+    }
+
+    fn judge(&mut self, node: &Node) -> Result<Info<'s>, CompileError> {
         Ok(match &node.kind {
             NodeKind::Literal(literal) => {
                 let (type_, size) = match literal {
@@ -204,12 +256,12 @@ impl<'s> Checker<'s, '_> {
                 field,
                 optional,
             } => {
-                let of = self.infer(operand)?;
+                let of = self.infer(operand);
                 let info = self.field(node, of, &field.name, field.unescaped.as_deref())?;
                 info.optional_if(*optional || of.type_ == "optional_type")
             }
             NodeKind::Has { operand, field } => {
-                let of = self.infer(operand)?;
+                let of = self.infer(operand);
                 self.field(node, of, &field.name, field.unescaped.as_deref())?;
                 Info::of("bool", of.cost)
             }
@@ -218,41 +270,44 @@ impl<'s> Checker<'s, '_> {
                 index,
                 optional,
             } => {
-                let of = self.infer(operand)?;
-                let cost = self.infer(index)?.cost;
+                let of = self.infer(operand);
+                let cost = self.infer(index).cost;
                 if !matches!(of.type_, "" | "list" | "map" | "optional_type") {
-                    let by = self.infer(index)?;
+                    let by = self.infer(index);
                     return self.fail(node, no_overload("_[_]", &[of, by]));
                 }
                 let info = Info::shaped(of.shape.and_then(Shape::element), of.cost).plus(cost + 1);
                 info.optional_if(*optional || of.type_ == "optional_type")
             }
             NodeKind::And(terms) | NodeKind::Or(terms) => {
-                let what = if matches!(node.kind, NodeKind::And(_)) {
-                    "_&&_"
-                } else {
-                    "_||_"
-                };
                 let mut cost = 0_u64;
                 for term in terms {
-                    let info = self.infer(term)?;
-                    self.expect(term, info, "bool", what)?;
+                    let info = self.infer(term);
+                    let judged = self.decides(term, info);
+                    self.note(judged);
                     cost = cost.saturating_add(info.cost);
                 }
                 Info::of("bool", cost)
             }
             NodeKind::Not(operand) => {
-                let info = self.infer(operand)?;
-                self.expect(node, info, "bool", "!_")?;
+                let info = self.infer(operand);
+                if !matches!(info.type_, "" | "bool") {
+                    return self.fail(node, no_overload("!_", &[info]));
+                }
                 Info::of("bool", info.cost).plus(1)
             }
-            NodeKind::Negate(operand) => self.infer(operand)?.plus(1),
+            NodeKind::Negate(operand) => {
+                let info = self.infer(operand);
+                if !matches!(info.type_, "" | "int" | "double") {
+                    return self.fail(node, no_overload("-_", &[info]));
+                }
+                info.plus(1)
+            }
             NodeKind::Conditional(parts) => {
                 let [condition, then, otherwise] = parts.as_ref();
-                let info = self.infer(condition)?;
-                self.expect(condition, info, "bool", "_?_:_")?;
-                let (a, b) = (self.infer(then)?, self.infer(otherwise)?);
-                if a.differs_from(b) {
+                let info = self.infer(condition);
+                let (a, b) = (self.infer(then), self.infer(otherwise));
+                if !matches!(info.type_, "" | "bool") || a.differs_from(b) {
                     return self.fail(node, no_overload("_?_:_", &[info, a, b]));
                 }
                 let type_ = if a.type_ == b.type_ { a.type_ } else { "" };
@@ -267,7 +322,7 @@ impl<'s> Checker<'s, '_> {
             NodeKind::Operator(operator, operands) => {
                 use crate::eval::Operator as Op;
                 let [left, right] = operands.as_ref();
-                let (a, b) = (self.infer(left)?, self.infer(right)?);
+                let (a, b) = (self.infer(left), self.infer(right));
                 let cost = a.cost.saturating_add(b.cost);
                 let texts = a.type_ == "string" || a.type_ == "bytes" || b.type_ == "string";
                 let unit = |size: u64| if texts { size / 10 + 1 } else { size };
@@ -311,7 +366,7 @@ impl<'s> Checker<'s, '_> {
                 let mut cost = 1_u64;
                 let mut infos = Vec::with_capacity(args.len());
                 for arg in args {
-                    let info = self.infer(arg)?;
+                    let info = self.infer(arg);
                     cost = cost.saturating_add(info.cost);
                     infos.push(info);
                 }
@@ -321,10 +376,11 @@ impl<'s> Checker<'s, '_> {
                 let mut cost = 10_u64;
                 let mut first = None;
                 for (item, optional) in items {
-                    let info = self.infer(item)?;
+                    let info = self.infer(item);
                     cost = cost.saturating_add(info.cost);
                     if !optional {
-                        self.alike(item, &mut first, info)?;
+                        let judged = self.alike(item, &mut first, info);
+                        self.note(judged);
                     }
                 }
                 Info {
@@ -337,8 +393,8 @@ impl<'s> Checker<'s, '_> {
                 // Structures of policies are maps here, too, and their values of any types.
                 for (key, value, _) in entries {
                     cost = cost
-                        .saturating_add(self.infer(key)?.cost)
-                        .saturating_add(self.infer(value)?.cost);
+                        .saturating_add(self.infer(key).cost)
+                        .saturating_add(self.infer(value).cost);
                 }
                 Info {
                     size: entries.len() as u64,
@@ -501,7 +557,7 @@ impl<'s> Checker<'s, '_> {
     }
 
     fn comprehension(&mut self, node: &Node, m: &crate::node::Macro) -> Result<Info<'s>, CompileError> {
-        let range = self.infer(&m.range)?;
+        let range = self.infer(&m.range);
         let is_map = range.type_ == "map";
         let ranges = !matches!(
             m.kind,
@@ -534,12 +590,15 @@ impl<'s> Checker<'s, '_> {
             _ => 1,
         };
         if let Some(filter) = &m.filter {
-            let info = self.infer(filter)?;
-            self.expect(filter, info, "bool", "_&&_")?;
+            let info = self.infer(filter);
+            // Items are kept or left out by a condition of the macro's own.
+            let kept = Info::of("list", 0);
+            let judged = self.chooses(node, info, kept);
+            self.note(judged);
             step = step.saturating_add(info.cost);
         }
         let depth = self.locals.len();
-        let body = self.infer(&m.body)?;
+        let body = self.infer(&m.body);
         self.locals.truncate(depth);
         self.locals.truncate(m.slot);
         step = step.saturating_add(body.cost);
@@ -549,19 +608,27 @@ impl<'s> Checker<'s, '_> {
         };
         let cost = range.cost.saturating_add(step.saturating_mul(count));
         Ok(match m.kind {
-            MacroKind::All | MacroKind::Exists | MacroKind::ExistsOne => {
-                self.expect(&m.body, body, "bool", "_&&_")?;
+            MacroKind::All | MacroKind::Exists => {
+                let judged = self.decides(&m.body, body);
+                self.note(judged);
+                Info::of("bool", cost)
+            }
+            MacroKind::ExistsOne => {
+                let judged = self.chooses(node, body, Info::of("int", 0));
+                self.note(judged);
                 Info::of("bool", cost)
             }
             MacroKind::Filter => {
-                self.expect(&m.body, body, "bool", "_&&_")?;
                 let shape = range.shape.filter(|_| !is_map);
-                Info {
+                let kept = Info {
                     type_: "list",
                     shape,
                     cost,
                     size: range.size,
-                }
+                };
+                let judged = self.chooses(node, body, kept);
+                self.note(judged);
+                kept
             }
             MacroKind::SortBy => Info {
                 type_: "list",

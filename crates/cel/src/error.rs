@@ -73,6 +73,13 @@ impl CompileError {
     }
 }
 
+/// Several mistakes of one expression, as the CEL libraries tell of them: one below the other.
+#[must_use]
+pub fn render_all(errors: &[CompileError]) -> String {
+    let all: Vec<String> = errors.iter().map(CompileError::render).collect();
+    all.join("\n")
+}
+
 /// Why an evaluation failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EvalErrorKind {

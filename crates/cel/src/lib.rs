@@ -35,8 +35,8 @@ use std::sync::{Arc, LazyLock};
 use parking_lot::RwLock;
 use serde_json::Value as Json;
 
-pub use check::{Report, Variable};
-pub use error::{CompileError, EvalError, EvalErrorKind, Position};
+pub use check::{Report, Typed, Variable};
+pub use error::{CompileError, EvalError, EvalErrorKind, Position, render_all};
 pub use functions::access::{AccessCheck, AccessDecision, Authorizer};
 pub use quantity::{Quantity, QuantityError};
 pub use shape::Shape;

@@ -10,7 +10,7 @@ use rstest::rstest;
 use serde_json::{Value as Json, json};
 
 use crate::shape::{Kind, ListSemantics, Shape};
-use crate::{Bindings, EvalErrorKind, Limits, Program, Variable};
+use crate::{Bindings, CompileError, EvalErrorKind, Limits, Program, Variable, render_all};
 
 fn object() -> Json {
     json!({
@@ -363,9 +363,26 @@ fn shapes_give_types(#[case] source: &str, #[case] expected: Json) {
 )]
 #[case("self.map.all(e, e != null)", Ok("bool"))]
 #[case("dyn(self.name) == 1", Ok("bool"))]
+#[case("self.name && true", Err("expected type 'bool' but found 'string'"))]
 #[case(
-    "self.name && true",
-    Err("found no matching overload for '_&&_' applied to '(string)'")
+    "self.set.filter(s, s) == []",
+    Err("found no matching overload for '_?_:_' applied to '(string, list(string), list(string))'")
+)]
+#[case(
+    "self.set.exists_one(s, s)",
+    Err("found no matching overload for '_?_:_' applied to '(string, int, int)'")
+)]
+#[case(
+    "self.name ? 1 : 2",
+    Err("found no matching overload for '_?_:_' applied to '(string, int, int)'")
+)]
+#[case(
+    "!self.name",
+    Err("found no matching overload for '!_' applied to '(string)'")
+)]
+#[case(
+    "-self.name",
+    Err("found no matching overload for '-_' applied to '(string)'")
 )]
 #[case("self.all(k, true)", Err("cannot be range of a comprehension"))]
 #[case("self.name.all(k, true)", Err("cannot be range of a comprehension"))]
@@ -382,6 +399,35 @@ fn checked_before_it_runs(#[case] source: &str, #[case] expected: Result<&str, &
         (Err(error), Err(message)) => assert!(error.message.contains(message), "{source}: {error}"),
         (found, expected) => panic!("{source}: {found:?}, expected {expected:?}"),
     }
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_in_the_order_of_the_text() {
+    let shape = typed();
+    let source = "self.nope.foo == 1 && (self.name || self.map.all(e, e.nosuch)) && self.name == 1";
+    let program = Program::compile(source, &Limits::default()).unwrap();
+    let variables = [Variable {
+        name: "self",
+        shape: Some(&shape),
+        optional: false,
+    }];
+    let errors = program.check_all(&variables).err().unwrap();
+    let place = |error: &CompileError| error.position.map_or(0, |place| place.column);
+    let told: Vec<(usize, &str)> = errors.iter().map(|e| (place(e), e.message.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (5, "undefined field 'nope'"),
+            (28, "expected type 'bool' but found 'string'"),
+            (54, "undefined field 'nosuch'"),
+            (
+                77,
+                "found no matching overload for '_==_' applied to '(string, int)'"
+            ),
+        ]
+    );
+    assert!(render_all(&errors[..2]).contains("^\nERROR: <input>:1:28: "));
+    assert_eq!(program.check(&variables).unwrap_err(), errors[0]);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! | what may a client set | `strategy.rs`, `allocate.rs` |
 //! | what must hold | `validate/` |
 //! | how do two versions of a kind relate | `convert.rs` |
+//! | what may expressions of policies name | `expressions.rs` |
 //!
 //! A write goes: schema, [`default`], [`prepare_create`] or [`prepare_update`], [`allocate`] for Services, [`validate`].
 
@@ -16,6 +17,7 @@ mod allocate;
 mod convert;
 mod defaults;
 mod empty;
+mod expressions;
 mod lists;
 mod rows;
 pub(crate) mod schemas;
@@ -27,6 +29,7 @@ pub use self::{
     convert::convert,
     defaults::default,
     empty::drop_empty,
+    expressions::expression_warnings,
     strategy::{prepare_create, prepare_update},
     validate::validate,
 };

@@ -1,6 +1,6 @@
 //! Checks of CEL rules when a definition is written: they must compile, fit the schema, and not cost too much.
 
-use choreo_cel::{Program, Shape, Variable};
+use choreo_cel::{Program, Shape, Variable, render_all};
 
 use super::shape::Root;
 use super::{Additional, ListType, Rule, Schema};
@@ -154,11 +154,11 @@ impl Checker<'_> {
         match programs
             .rule
             .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|p| p.check(&variables))
+            .map_err(|error| vec![error.clone()])
+            .and_then(|p| p.check_all(&variables))
         {
-            Err(error) => {
-                let why = format!("compilation failed: {error}");
+            Err(errors) => {
+                let why = format!("compilation failed: {}", render_all(&errors));
                 self.errors
                     .push(FieldError::invalid_shown(&at, &shown(rule), &why));
                 return;
@@ -288,12 +288,14 @@ fn check_message(
     program: &Result<std::sync::Arc<Program>, choreo_cel::CompileError>,
     variables: &[Variable<'_>],
 ) -> Result<u64, String> {
-    let failed = |error: &choreo_cel::CompileError| format!("messageExpression compilation failed: {error}");
+    let failed = |errors: &[choreo_cel::CompileError]| {
+        format!("messageExpression compilation failed: {}", render_all(errors))
+    };
     let report = program
         .as_ref()
-        .map_err(failed)?
-        .check(variables)
-        .map_err(|e| failed(&e))?;
+        .map_err(|error| failed(std::slice::from_ref(error)))?
+        .check_all(variables)
+        .map_err(|errors| failed(&errors))?;
     if matches!(report.result, "" | "string") {
         Ok(report.cost)
     } else {

@@ -185,6 +185,13 @@ impl Review<'_> {
             crate::accounts::admit(target, operation, self.subresource, self.name, object).await?;
         changed |= super::limits::mutate(self, object);
         changed |= super::classes::mutate(self, object)?;
+        changed |= super::nodes::mutate(self, object);
+        if operation == Operation::Create
+            && self.subresource.is_empty()
+            && let Some(finalizer) = crate::protection::finalizer(target.storage_resource())
+        {
+            changed |= crate::protection::protect(object, finalizer);
+        }
         let steps = self.steps();
         if !steps.is_empty() {
             let snapshot = target.cluster.store().snapshot();
@@ -221,7 +228,9 @@ impl Review<'_> {
         }
         crate::rbac::admit(self.target, self.operation, self.name, self.old, object)?;
         super::limits::validate(self, object)?;
+        super::pod_security::validate(self, object)?;
         super::classes::validate(self, object)?;
+        super::certificates::validate(self, object)?;
         self.validate_in_process(object)?;
         let judged = chain.policies.validate(self, object);
         if let Some(notes) = &self.target.notes {

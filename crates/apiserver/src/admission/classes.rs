@@ -1,9 +1,10 @@
 //! What Pods, claims and Ingresses get from classes: from the one that they name, or from the one that is marked as default.
-//! These are kube-apiserver's steps Priority, DefaultTolerationSeconds, DefaultStorageClass, RuntimeClass and
-//! DefaultIngressClass, in that order.
+//! These are kube-apiserver's steps Priority, DefaultTolerationSeconds, DefaultStorageClass, PersistentVolumeClaimResize,
+//! RuntimeClass and DefaultIngressClass, in that order.
 
 use std::sync::Arc;
 
+use choreo_apimachinery::quantity;
 use choreo_apimachinery::status::{ApiError, Result};
 use choreo_store::{Key, Object, Snapshot, Write};
 use serde_json::{Map, Value, json};
@@ -16,6 +17,9 @@ const PRIORITY_CLASSES: &str = "scheduling.k8s.io/priorityclasses";
 const RUNTIME_CLASSES: &str = "node.k8s.io/runtimeclasses";
 const STORAGE_CLASSES: &str = "storage.k8s.io/storageclasses";
 const INGRESS_CLASSES: &str = "networking.k8s.io/ingressclasses";
+
+/// How claims once named their class.
+const OLD_STORAGE_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 
 /// Marks the default StorageClass; the second one is what it was once called.
 const DEFAULT_STORAGE: [&str; 2] = [
@@ -114,8 +118,12 @@ pub(super) fn mutate(review: &Review<'_>, object: &mut Value) -> Result<bool> {
         return Ok(false);
     }
     let (field, old_way, resource, marks) = if is(review, "", "persistentvolumeclaims") {
-        let old_way = "volume.beta.kubernetes.io/storage-class";
-        ("storageClassName", old_way, STORAGE_CLASSES, &DEFAULT_STORAGE[..])
+        (
+            "storageClassName",
+            OLD_STORAGE_CLASS,
+            STORAGE_CLASSES,
+            &DEFAULT_STORAGE[..],
+        )
     } else if is(review, "networking.k8s.io", "ingresses") {
         let old_way = "kubernetes.io/ingress.class";
         ("ingressClassName", old_way, INGRESS_CLASSES, &DEFAULT_INGRESS[..])
@@ -137,8 +145,8 @@ pub(super) fn mutate(review: &Review<'_>, object: &mut Value) -> Result<bool> {
 /// Judges classes, and Pods by theirs.
 ///
 /// # Errors
-/// 403 for a second default priority, for the end of one that every cluster has, and for a Pod whose overhead is not that of
-/// its class.
+/// 403 for a second default priority, for the end of one that every cluster has, for a Pod whose overhead is not that of its
+/// class, and for a claim that is to grow where its class does not let it.
 pub(super) fn validate(review: &Review<'_>, object: Option<&Value>) -> Result<()> {
     let Some(object) = object else {
         if is(review, "scheduling.k8s.io", "priorityclasses")
@@ -160,6 +168,10 @@ pub(super) fn validate(review: &Review<'_>, object: Option<&Value>) -> Result<()
             );
             return Err(forbidden(review, &why));
         }
+    } else if is(review, "", "persistentvolumeclaims")
+        && let Some(old) = review.old
+    {
+        return grow(review, old, object);
     } else if is(review, "", "pods") && review.operation == Operation::Create {
         let overhead = object.pointer("/spec/overhead");
         let class = match object.pointer("/spec/runtimeClassName") {
@@ -179,6 +191,37 @@ pub(super) fn validate(review: &Review<'_>, object: Option<&Value>) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Lets a claim grow that is bound, if its class says that its volumes can.
+fn grow(review: &Review<'_>, old: &Value, new: &Value) -> Result<()> {
+    let size = |claim: &Value| quantity::from_json(claim.pointer("/spec/resources/requests/storage")?).ok();
+    if size(new) <= size(old) {
+        return Ok(());
+    }
+    if text(old, "/status/phase") != "Bound" {
+        return Err(forbidden(
+            review,
+            "Only bound persistent volume claims can be expanded",
+        ));
+    }
+    let class = |claim: &Value| {
+        let annotated = claim["metadata"]["annotations"][OLD_STORAGE_CLASS].as_str();
+        let named = annotated.unwrap_or_else(|| text(claim, "/spec/storageClassName"));
+        (!named.is_empty()).then(|| named.to_owned())
+    };
+    let grows = class(new)
+        .filter(|new| class(old).as_ref() == Some(new))
+        .is_some_and(|name| {
+            let store = review.target.cluster.store();
+            let class = store.get(&Key::new(STORAGE_CLASSES, "", &name));
+            class.is_some_and(|class| class.value()["allowVolumeExpansion"] == true)
+        });
+    if grows {
+        return Ok(());
+    }
+    let why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize";
+    Err(forbidden(review, why))
 }
 
 const OTHER_OVERHEAD: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";

@@ -106,9 +106,12 @@ fn fill(container: &mut Value, to: &str, defaults: Option<&Value>) -> Vec<String
 pub(super) fn validate(review: &Review<'_>, object: Option<&Value>) -> Result<()> {
     let (pods, claims) = (is(review, "pods"), is(review, "persistentvolumeclaims"));
     let Some(object) = object else { return Ok(()) };
-    if !(pods && review.operation == Operation::Create || claims) {
+    let info = &review.target.resource;
+    let resized = info.group.is_empty() && info.plural == "pods" && review.subresource == "resize";
+    if !(pods && review.operation == Operation::Create || resized || claims) {
         return Ok(());
     }
+    let pods = pods || resized;
     let snapshot = review.target.cluster.store().snapshot();
     if snapshot.count("limitranges") == 0 {
         return Ok(());

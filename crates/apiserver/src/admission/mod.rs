@@ -1,15 +1,15 @@
 //! Admission: what is checked or changed between a request and the store.
 //!
 //! ```text
-//!  decoded object ─▶ mutate: NamespaceLifecycle, ServiceAccount, LimitRanger, classes, Admission::mutate of the
-//!                            embedder, mutating policies, mutating webhooks
+//!  decoded object ─▶ mutate: NamespaceLifecycle, ServiceAccount, LimitRanger, classes, nodes, protection of storage,
+//!                            Admission::mutate of the embedder, mutating policies, mutating webhooks
 //!                        │
 //!                        ▼
 //!             strategy, validation of the kind
 //!                        │
 //!                        ▼
-//!                    validate: RBAC escalation, LimitRanger, classes, Admission::validate of the embedder, validating
-//!                              policies, validating webhooks, ResourceQuota ─▶ store
+//!                    validate: RBAC escalation, LimitRanger, PodSecurity, classes, certificates, Admission::validate of
+//!                              the embedder, validating policies, validating webhooks, ResourceQuota ─▶ store
 //! ```
 //!
 //! First everything that may change the object runs, in a fixed order; what comes out is decoded, defaulted and validated like
@@ -52,12 +52,15 @@
 //! # Ok::<(), choreo_apiserver::ServerError>(())
 //! ```
 
+mod certificates;
 mod chain;
 mod classes;
 mod expressions;
 pub(crate) mod lifecycle;
 mod limits;
 mod matching;
+mod nodes;
+mod pod_security;
 mod policies;
 mod registered;
 mod webhooks;
@@ -71,6 +74,7 @@ use serde_json::Value;
 
 pub(crate) use chain::{Chain, Review, Spoken};
 pub(crate) use classes::bootstrap;
+pub(crate) use policies::run as check_policies;
 
 use crate::user::UserInfo;
 

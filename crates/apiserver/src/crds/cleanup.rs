@@ -104,7 +104,7 @@ async fn reconsider(cluster: &Arc<Cluster>) {
         .filter(|object| !status::is_true(&object.value(), "NamesAccepted"));
     for object in waiting {
         let name = object.key().name();
-        if let Err(error) = edit(&definitions, name, Subresource::Other, |_| {}).await {
+        if let Err(error) = edit(&definitions, name, Subresource::Other(""), |_| {}).await {
             tracing::warn!(definition = name, "status could not be worked out anew: {error}");
         }
     }
@@ -145,7 +145,7 @@ async fn clean(cluster: &Arc<Cluster>, name: &str) -> Result<bool> {
             return Ok(false);
         }
     }
-    edit(&definitions, name, Subresource::Other, |definition| {
+    edit(&definitions, name, Subresource::Other(""), |definition| {
         status::set(
             definition,
             "Terminating",

@@ -37,7 +37,9 @@ pub(crate) async fn admit(
     let target = review.target;
     let info = &target.resource;
     let Some(object) = object else { return Ok(None) };
-    if !info.namespaced || !review.subresource.is_empty() || review.operation == Operation::Delete {
+    // What is in a Pod may be resized.
+    let counts = review.subresource.is_empty() || review.subresource == "resize";
+    if !info.namespaced || !counts || review.operation == Operation::Delete {
         return Ok(None);
     }
     let store = target.cluster.store();

@@ -57,10 +57,15 @@ pub(super) fn prepare_update(info: &ResourceInfo, subresource: Subresource, old:
                 };
             }
         }
-        Subresource::Scale | Subresource::Binding | Subresource::Other => {}
+        Subresource::Scale | Subresource::Binding | Subresource::Other(_) => {}
     }
     if !info.is_crd {
-        builtin::prepare_update(info, subresource.name(), old, new);
+        // Those that write the whole object are prepared like it.
+        let part = match subresource {
+            Subresource::Other(_) => "",
+            part => part.name(),
+        };
+        builtin::prepare_update(info, part, old, new);
     }
     if changed(info.generation, old, new) {
         let generation = old

@@ -32,15 +32,16 @@ pub enum Subresource {
     Scale,
     /// The node of a Pod.
     Binding,
-    /// Another one that writes the whole object, such as `ephemeralcontainers`.
-    Other,
+    /// Another one that writes the whole object, such as `ephemeralcontainers`; empty for what the server writes itself.
+    Other(&'static str),
 }
 
 impl Subresource {
     /// As in the path; empty for the object itself.
     pub fn name(self) -> &'static str {
         match self {
-            Subresource::Main | Subresource::Other => "",
+            Subresource::Main => "",
+            Subresource::Other(name) => name,
             Subresource::Status => "status",
             Subresource::Finalize => "finalize",
             Subresource::Scale => "scale",

@@ -384,3 +384,44 @@ async fn who_has_no_credentials_is_written_down() {
     shutdown.cancel();
     serving.await.unwrap();
 }
+
+#[tokio::test]
+async fn what_the_pod_security_standards_say_is_written_down() {
+    let policy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata, users: [jane]}]";
+    let audited = Audited::start(policy).await;
+    let server = &audited.server;
+    let labels = |labels: Value| json!({"metadata": {"labels": labels}});
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"hostPID": true, "containers": [{"name": "a", "image": "x"}]}});
+    let pods = "/api/v1/namespaces/default/pods?dryRun=All";
+    ask(server, "jane", "POST", pods, Some(pod.clone()))
+        .await
+        .expect(201);
+    let asked = labels(json!({"pod-security.kubernetes.io/audit": "baseline"}));
+    let namespace = "/api/v1/namespaces/default";
+    server.patch(namespace, "merge-patch", asked).await.expect(200);
+    ask(server, "jane", "POST", pods, Some(pod.clone()))
+        .await
+        .expect(201);
+    let asked = labels(json!({"pod-security.kubernetes.io/enforce": "baseline"}));
+    server.patch(namespace, "merge-patch", asked).await.expect(200);
+    ask(server, "jane", "POST", pods, Some(pod)).await.expect(403);
+
+    let said: Vec<(String, Value)> = audited
+        .events()
+        .iter()
+        .map(|event| {
+            let said = |key| event["annotations"][format!("pod-security.kubernetes.io/{key}")].clone();
+            let enforced = said("enforce-policy").as_str().unwrap().to_owned();
+            (enforced, said("audit-violations"))
+        })
+        .collect();
+    let would = json!("would violate PodSecurity \"baseline:latest\": host namespaces (hostPID=true)");
+    assert_eq!(
+        said,
+        [
+            ("privileged:latest".to_owned(), Value::Null),
+            ("privileged:latest".to_owned(), would.clone()),
+            ("baseline:latest".to_owned(), would),
+        ]
+    );
+}

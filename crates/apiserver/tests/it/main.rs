@@ -23,6 +23,7 @@ mod hooks;
 mod kubectl;
 mod pods;
 mod policies;
+mod protection;
 mod protobuf;
 mod quotas;
 mod support;

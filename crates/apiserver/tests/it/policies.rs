@@ -559,3 +559,38 @@ async fn malformed_policies_are_refused_when_they_are_written() {
         assert_eq!(refused["message"], format!("{kind}.admissionregistration.k8s.io \"x\" is invalid: {expected}"));
     }
 }
+
+#[tokio::test]
+async fn what_is_probably_wrong_with_expressions_is_in_the_status() {
+    let server = TestServer::start();
+    let path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+    let policy = |expression: &str| {
+        let rule = json!({"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["deployments"]});
+        json!({"metadata": {"name": "p"}, "spec": {"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": expression}]}})
+    };
+    let observed = async |generation: i64| {
+        let ask = async || {
+            let policy = server.get(&format!("{path}/p")).await.expect(200);
+            (policy["status"]["observedGeneration"] == generation).then_some(policy)
+        };
+        server.until("the policy to be looked at", ask).await["status"].clone()
+    };
+    server
+        .post(path, policy("object.spec.replica > 1"))
+        .await
+        .expect(201);
+    let warning = "apps/v1, Kind=Deployment: ERROR: <input>:1:12: undefined field 'replica'\n | object.spec.replica > 1\n | ...........^\n";
+    assert_eq!(
+        observed(1).await,
+        json!({"observedGeneration": 1, "typeChecking": {"expressionWarnings": [{"fieldRef": "spec.validations[0].expression", "warning": warning}]}})
+    );
+    let right = json!({"spec": policy("object.spec.replicas > 1")["spec"]});
+    server
+        .patch(&format!("{path}/p"), "merge-patch", right)
+        .await
+        .expect(200);
+    assert_eq!(
+        observed(2).await,
+        json!({"observedGeneration": 2, "typeChecking": {}})
+    );
+}

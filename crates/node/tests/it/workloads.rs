@@ -472,6 +472,13 @@ async fn a_daemon_set_has_a_pod_on_each_node_that_fits() {
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": spec});
         let node = serde_json::from_value(node).unwrap();
         nodes.create(&Default::default(), &node).await.unwrap();
+        // Until it is ready, a node repels Pods as well.
+        let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        let ready = kube::api::Patch::Merge(ready);
+        nodes
+            .patch_status(name, &Default::default(), &ready)
+            .await
+            .unwrap();
     }
     cluster
         .until(DAEMON_SET, "agent", |set| counts(set) == [2, 2, 1, 2, 0])

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use choreo_cel::render_all;
 use choreo_cel::shape::{Kind, Shape, is_identifier};
-use choreo_cel::{Library, Limits, Program, Variable};
 use serde_json::Value;
 
 use super::{Errors, is_set, label_selector, list, text};
 use crate::{
+    builtin::expressions::Scope,
     field::{FieldError, FieldPath},
     meta::names,
 };
@@ -249,36 +250,15 @@ impl Shape for Computed {
 
 /// What an expression gives: the type's name, empty where only an evaluation tells.
 fn compile(source: &str, computed: Option<&Computed>, params: bool) -> Result<&'static str, String> {
-    let limits = Limits {
-        length: 16 << 10,
-        library: Library::Admission,
-        ..Limits::default()
+    let scope = Scope {
+        object: None,
+        params: params.then_some(None),
+        computed: computed.map(|computed| computed as &dyn Shape),
     };
-    let variable = |name| Variable {
-        name,
-        shape: None,
-        optional: false,
-    };
-    let mut variables: Vec<Variable<'_>> =
-        ["object", "oldObject", "request", "namespaceObject", "authorizer"]
-            .into_iter()
-            .map(variable)
-            .collect();
-    if params {
-        variables.push(variable("params"));
-    }
-    if let Some(computed) = computed {
-        variables.push(Variable {
-            shape: Some(computed),
-            ..variable("variables")
-        });
-    }
-    let failed = |error: choreo_cel::CompileError| format!("compilation failed: {}", error.render());
-    let program = Program::compile(source, &limits).map_err(failed)?;
-    program
-        .check(&variables)
-        .map(|report| report.result)
-        .map_err(failed)
+    let typed = scope.check(source);
+    typed
+        .map(|typed| typed.result)
+        .map_err(|errors| format!("compilation failed: {}", render_all(&errors)))
 }
 
 /// An expression that must be there and give one of some types.

@@ -10,6 +10,7 @@
 mod mutating;
 mod params;
 mod read;
+mod status;
 mod validating;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,12 @@ use super::chain::Review;
 use super::expressions::{BUDGET, Scope, evaluate};
 use super::registered::Registered;
 use read::{Binding, Policy, Sourced};
+pub(crate) use status::run;
+
+const GROUP: &str = "admissionregistration.k8s.io";
+
+/// ValidatingAdmissionPolicies, as the store knows them.
+const VALIDATING: &str = "admissionregistration.k8s.io/validatingadmissionpolicies";
 
 /// The policies of a logical cluster.
 pub(super) struct Policies {
@@ -51,10 +58,7 @@ impl Rounds {
 impl Policies {
     pub(super) fn new() -> Policies {
         Policies {
-            validating: Registered::new(
-                "admissionregistration.k8s.io/validatingadmissionpolicies",
-                read::policy,
-            ),
+            validating: Registered::new(VALIDATING, read::policy),
             validating_bindings: Registered::new(
                 "admissionregistration.k8s.io/validatingadmissionpolicybindings",
                 read::binding,

@@ -335,3 +335,43 @@ async fn webhooks_change_and_judge() {
             .is(200);
     }
 }
+
+#[tokio::test]
+async fn fields_of_the_request_and_its_namespace_are_known_when_a_policy_is_written() {
+    let api = Api::open().await;
+    let asked = format!("{REGISTRATION}/validatingadmissionpolicies?dryRun=All");
+    let policy = |expression: &str| {
+        json!({"metadata": {"name": api.namespace}, "spec": {
+            "matchConstraints": {"resourceRules": rules()}, "validations": [{"expression": expression}],
+        }})
+    };
+    for fine in [
+        "request.operation == 'CREATE' && request.options.dryRun == true && request.userInfo.extra['a'][0] == 'b'",
+        "namespaceObject.metadata.labels['a'] == 'b' && namespaceObject.status.phase == 'Active'",
+        "object.whatever == 1 && oldObject.whatever == 'x'",
+    ] {
+        api.post(&asked, policy(fine)).await.is(201);
+    }
+    for (wrong, expected) in [
+        (
+            "request.nope == 'x'",
+            "ERROR: <input>:1:8: undefined field 'nope'\n | request.nope == 'x'\n | .......^",
+        ),
+        (
+            "request.name == 1 || namespaceObject.kind == 'Namespace'",
+            "ERROR: <input>:1:14: found no matching overload for '_==_' applied to '(string, int)'\n | request.name == 1 || \
+             namespaceObject.kind == 'Namespace'\n | .............^\nERROR: <input>:1:37: undefined field 'kind'\n | request.name == 1 \
+             || namespaceObject.kind == 'Namespace'\n | ....................................^",
+        ),
+    ] {
+        let name = &api.namespace;
+        api.post(&asked, policy(wrong)).await.refuses(
+            422,
+            "Invalid",
+            &format!(
+                "ValidatingAdmissionPolicy.admissionregistration.k8s.io \"{name}\" is invalid: spec.validations[0].expression: Invalid \
+                 value: \"{wrong}\": compilation failed: {expected}"
+            ),
+        );
+    }
+}

@@ -348,6 +348,13 @@ async fn rules_are_typed() {
         );
         assert!(message.starts_with(&head), "{rule}: {message}\nexpected {head}");
     }
+    let rule = "self.b > 1 && self.c > 1";
+    let refused = ask(&number, json!({"rule": rule})).await.is(422);
+    let message = refused["details"]["causes"][0]["message"].as_str().unwrap();
+    let both = format!(
+        "ERROR: <input>:1:5: undefined field 'b'\n | {rule}\n | ....^\nERROR: <input>:1:19: undefined field 'c'\n | {rule}\n"
+    );
+    assert!(message.contains(&both), "{message}");
     // The length of what is looked for counts, not that of what it is looked for in.
     let prefixed = json!({"type": "string", "x-kubernetes-validations": [{"rule": "self.startsWith('x')"}]});
     let lists = json!({"type": "object", "additionalProperties": {"type": "array", "items": prefixed}});

@@ -13,6 +13,8 @@ mod discovery;
 mod lists;
 mod objects;
 mod patches;
+mod pod_security;
+mod storage;
 mod subresources;
 mod watch;
 
