@@ -14,6 +14,7 @@ use crate::accounts::Issuer;
 use crate::admission::{Admission, Chain};
 use crate::crds;
 use crate::error::ServerError;
+use crate::flow::{self, Flow, FlowLimits};
 use crate::pods::{PodAccess, metrics};
 use crate::services::Allocator;
 
@@ -76,6 +77,8 @@ pub(crate) struct Settings {
     pub(crate) issuer: Arc<Issuer>,
     /// The certificates by which the server's clients know it, in PEM.
     pub(crate) certificate_authority: Arc<str>,
+    /// How many requests each cluster works on, and lets wait.
+    pub(crate) flow: FlowLimits,
 }
 
 #[cfg(test)]
@@ -87,6 +90,7 @@ impl Settings {
             admission: Arc::new([]),
             issuer: Arc::new(Issuer::new(crate::accounts::ISSUER, key)),
             certificate_authority: Arc::from(""),
+            flow: FlowLimits::default(),
         }
     }
 }
@@ -98,6 +102,7 @@ pub struct Cluster {
     served: ArcSwap<Served>,
     settings: Settings,
     chain: Chain,
+    flow: Flow,
     /// Held while a definition is written, so that definitions and registry change together and in order.
     pub(crate) definitions: tokio::sync::Mutex<()>,
     /// Held while a write that counts for a quota is checked and carried out.
@@ -125,7 +130,10 @@ impl Cluster {
     ) -> Result<Cluster, ServerError> {
         bootstrap(&store)?;
         let mut registry = Registry::builtin();
-        crds::load(&mut registry, &store.snapshot());
+        let snapshot = store.snapshot();
+        crds::load(&mut registry, &snapshot);
+        let flow = Flow::new(settings.flow, &snapshot);
+        drop(snapshot);
         let known = OnceLock::new();
         if let Some(access) = pods {
             serve_metrics(&mut registry);
@@ -136,6 +144,7 @@ impl Cluster {
             store,
             served: ArcSwap::new(Served::new(registry)),
             chain: Chain::new(settings.admission.clone()),
+            flow,
             settings,
             definitions: tokio::sync::Mutex::default(),
             quota: Arc::default(),
@@ -166,6 +175,11 @@ impl Cluster {
     /// The steps of admission.
     pub(crate) fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    /// Hands out seats to requests.
+    pub(crate) fn flow(&self) -> &Flow {
+        &self.flow
     }
 
     /// Who issues tokens of service accounts.
@@ -260,6 +274,7 @@ fn bootstrap(store: &choreo_store::Cluster) -> Result<(), ServerError> {
         .collect();
     missing.extend(crate::rbac::bootstrap(&store.snapshot()));
     missing.extend(crate::admission::bootstrap(&store.snapshot()));
+    missing.extend(flow::bootstrap(&store.snapshot()));
     if missing.is_empty() {
         return Ok(());
     }

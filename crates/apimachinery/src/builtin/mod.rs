@@ -8,6 +8,7 @@
 //! | which empty lists are kept | `empty.rs` |
 //! | what may a client set | `strategy.rs`, `allocate.rs` |
 //! | what must hold | `validate/` |
+//! | what does the server itself make for flow control | `flow.rs` |
 //! | how do two versions of a kind relate | `convert.rs` |
 //!
 //! A write goes: schema, [`default`], [`prepare_create`] or [`prepare_update`], [`allocate`] for Services, [`validate`].
@@ -16,6 +17,7 @@ mod allocate;
 mod convert;
 mod defaults;
 mod empty;
+pub mod flow;
 mod lists;
 mod rows;
 pub(crate) mod schemas;
