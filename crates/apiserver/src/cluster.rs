@@ -1,5 +1,6 @@
 //! [`Cluster`]: one logical cluster, with its own objects, definitions and revisions.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -23,7 +24,13 @@ use crate::services::Allocator;
 /// A change of a definition makes a new value; requests that run keep theirs.
 pub struct Served {
     registry: Registry,
-    documents: Mutex<std::collections::BTreeMap<String, Arc<Document>>>,
+    documents: Mutex<BTreeMap<String, Kept>>,
+}
+
+/// A document, and whether anybody has asked for it lately.
+struct Kept {
+    document: Arc<Document>,
+    asked: bool,
 }
 
 /// An encoded document with its entity tag.
@@ -48,7 +55,8 @@ impl Served {
         &self.registry
     }
 
-    /// A document derived from the registry: made on first use, then kept as long as the registry is.
+    /// A document derived from the registry: made on first use, then kept as long as the registry is, and somebody asks for it
+    /// ([`Served::forget`]).
     ///
     /// # Errors
     /// Those of `make`, which is then called again the next time.
@@ -57,14 +65,27 @@ impl Served {
         name: &str,
         make: impl FnOnce(&Registry) -> Result<Vec<u8>, E>,
     ) -> Result<Arc<Document>, E> {
-        if let Some(document) = self.documents.lock().get(name) {
-            return Ok(document.clone());
+        if let Some(kept) = self.documents.lock().get_mut(name) {
+            kept.asked = true;
+            return Ok(kept.document.clone());
         }
         let bytes: Bytes = make(&self.registry)?.into();
         let etag = crate::discovery::etag(&bytes);
         let document = Arc::new(Document { bytes, etag });
-        self.documents.lock().insert(name.to_owned(), document.clone());
+        let kept = Kept {
+            document: document.clone(),
+            asked: true,
+        };
+        self.documents.lock().insert(name.to_owned(), kept);
         Ok(document)
+    }
+
+    /// Lets go of documents that nobody has asked for since the last time: those of OpenAPI have megabytes, and clients keep
+    /// what they have read.
+    pub(crate) fn forget(&self) {
+        self.documents
+            .lock()
+            .retain(|_, kept| std::mem::take(&mut kept.asked));
     }
 }
 
@@ -295,4 +316,30 @@ pub(crate) enum Refused {
     Conflict(#[allow(dead_code)] Arc<Object>),
     /// The store failed.
     Fault(ApiError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_that_nobody_asks_for_are_let_go_of() {
+        let served = Served::new(Registry::builtin());
+        let made = std::cell::Cell::new(0);
+        let ask = || {
+            let make = |_: &Registry| {
+                made.set(made.get() + 1);
+                Ok::<_, ()>(vec![1])
+            };
+            served.document("d", make).unwrap();
+        };
+        ask();
+        served.forget();
+        ask();
+        assert_eq!(made.get(), 1);
+        served.forget();
+        served.forget();
+        ask();
+        assert_eq!(made.get(), 2);
+    }
 }

@@ -29,6 +29,7 @@ pub use self::{
     convert::convert,
     defaults::default,
     empty::drop_empty,
+    schemas::spoken,
     strategy::{prepare_create, prepare_update},
     validate::validate,
 };
