@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use choreo_apimachinery::builtin::flow::{CATCH_ALL, EXEMPT, Known, levels, schemas};
 use choreo_store::Snapshot;
 use http::{HeaderValue, Method};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::rules::{Rule, namespace_of};
 use crate::request::RequestInfo;
@@ -103,22 +104,23 @@ struct Method_ {
     r#type: String,
 }
 
-/// An object that the server cannot do without, for while somebody has deleted it.
-fn imagined(known: &'static [Known], name: &str) -> Option<Value> {
+/// The text of an object that the server cannot do without, for while somebody has deleted it.
+fn imagined(known: &'static [Known], name: &str) -> Option<Bytes> {
     let known = known.iter().find(|known| known.name == name)?;
-    Some(json!({"metadata": {"name": known.name}, "spec": known.spec}))
+    let object = json!({"metadata": {"name": known.name}, "spec": known.spec});
+    Some(object.to_string().into())
 }
 
 /// All levels, the two that there must be among them.
 pub(super) fn read_levels(snapshot: &Snapshot) -> Vec<Level> {
     let mut read: BTreeMap<String, Level> = snapshot
         .iter(LEVELS, None, None)
-        .filter_map(|object| level(&object.value()))
+        .filter_map(|object| level(object.json()))
         .map(|level| (level.name.clone(), level))
         .collect();
     for name in [EXEMPT, CATCH_ALL] {
         if !read.contains_key(name)
-            && let Some(level) = imagined(levels(), name).as_ref().and_then(level)
+            && let Some(level) = imagined(levels(), name).as_deref().and_then(level)
         {
             read.insert(level.name.clone(), level);
         }
@@ -126,8 +128,9 @@ pub(super) fn read_levels(snapshot: &Snapshot) -> Vec<Level> {
     read.into_values().collect()
 }
 
-fn level(object: &Value) -> Option<Level> {
-    let Read::<LevelSpec> { metadata, spec } = Read::deserialize(object).ok()?;
+/// Reads the text, and leaves no tree behind that somebody would keep.
+fn level(object: &[u8]) -> Option<Level> {
+    let Read::<LevelSpec> { metadata, spec } = serde_json::from_slice(object).ok()?;
     let exempt = spec.r#type == "Exempt";
     // Validation lets nothing else in.
     let said = if exempt { spec.exempt } else { Some(spec.limited?) };
@@ -216,11 +219,11 @@ pub(super) struct Config {
 impl Config {
     /// Reads the FlowSchemas. `known` are the levels with their numbers. Schemas of levels that are not there are not asked.
     pub(super) fn read(snapshot: &Snapshot, known: &[(Level, u64)]) -> Config {
-        let mut objects: Vec<Value> = Vec::new();
+        let mut objects: Vec<Bytes> = Vec::new();
         let mut names = Vec::new();
         for object in snapshot.iter(SCHEMAS, None, None) {
             names.push(object.key().name().to_owned());
-            objects.push((*object.value()).clone());
+            objects.push(object.json().clone());
         }
         for name in [EXEMPT, CATCH_ALL] {
             if !names.iter().any(|there| there == name) {
@@ -245,8 +248,8 @@ impl Config {
     }
 }
 
-fn schema(object: &Value, known: &[(Level, u64)]) -> Option<Schema> {
-    let Read::<SchemaSpec> { metadata, spec } = Read::deserialize(object).ok()?;
+fn schema(object: &[u8], known: &[(Level, u64)]) -> Option<Schema> {
+    let Read::<SchemaSpec> { metadata, spec } = serde_json::from_slice(object).ok()?;
     let (level, number) = known
         .iter()
         .find(|(level, _)| level.name == spec.priority_level_configuration.name)?;

@@ -9,7 +9,7 @@ use choreo_apimachinery::builtin::flow::{
     AUTO_UPDATE, EXEMPT, GROUP, Known, is_level_as_known, levels, schemas,
 };
 use choreo_apimachinery::status::Result;
-use choreo_store::{Key, Snapshot, Write};
+use choreo_store::{Key, Object, Snapshot, Write};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,9 @@ const CONSUMER: &str = "api-priority-and-fairness-config-consumer-v1";
 
 /// How often the objects are looked at, whatever has happened: one that somebody has deleted comes back by then.
 const EVERY: Duration = Duration::from_secs(60);
+
+/// How long after the start they are looked at first: what was missing has been made by then, and a start has other things to do.
+const FIRST: Duration = Duration::from_secs(1);
 
 const API_VERSION: &str = "flowcontrol.apiserver.k8s.io/v1";
 
@@ -152,10 +155,9 @@ async fn round(cluster: Arc<Cluster>) -> Round {
     let from = store.revision();
     let mut schemas = store.watch(Some(SCHEMAS), None, from)?;
     let mut levels = store.watch(Some(LEVELS), None, from)?;
-    let mut soon = tokio::time::interval(EVERY);
+    let mut soon = tokio::time::interval_at(tokio::time::Instant::now() + FIRST, EVERY);
     soon.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        // The first tick is at once.
         let changed: std::result::Result<bool, Ended> = tokio::select! {
             _ = soon.tick() => Ok(false),
             changed = burst(&mut schemas, |_| {}) => changed.map(|()| true),
@@ -203,7 +205,7 @@ async fn revise(cluster: &Arc<Cluster>, sort: &Sort) -> Result<()> {
     for object in snapshot.iter(sort.resource, None, None) {
         let name = object.key().name();
         // What the server has once made, and makes no more.
-        if !names.contains(name) && automatic(&object.value()) == Some(true) {
+        if !names.contains(name) && automatic(&read(object)) == Some(true) {
             match delete(&target, name, &DeleteOptions::default()).await {
                 Err(error) if error.code != 404 => return Err(error),
                 _ => {}
@@ -214,7 +216,7 @@ async fn revise(cluster: &Arc<Cluster>, sort: &Sort) -> Result<()> {
         let Some(object) = snapshot.get(&Key::new(sort.resource, "", known.name)) else {
             continue;
         };
-        let object = object.value();
+        let object = read(object);
         let said = automatic(&object);
         // One that nobody has said anything of, and nobody has changed, is the server's.
         let keeps = known.mandatory || said.unwrap_or(object["metadata"]["generation"] == 1);
@@ -237,6 +239,11 @@ async fn revise(cluster: &Arc<Cluster>, sort: &Sort) -> Result<()> {
     Ok(())
 }
 
+/// An object, read for one look: nobody keeps its tree, as the store would.
+fn read(object: &Object) -> Value {
+    serde_json::from_slice(object.json()).unwrap_or_default()
+}
+
 /// What an object's annotation says, in the words that Go's `strconv.ParseBool` knows.
 fn automatic(object: &Value) -> Option<bool> {
     match object["metadata"]["annotations"][AUTO_UPDATE].as_str()? {
@@ -250,7 +257,7 @@ fn automatic(object: &Value) -> Option<bool> {
 async fn tell(cluster: &Arc<Cluster>) {
     let snapshot = cluster.store().snapshot();
     for schema in snapshot.iter(SCHEMAS, None, None) {
-        let schema = schema.value();
+        let schema = read(schema);
         let level = text(&schema, "/spec/priorityLevelConfiguration/name");
         let found = level == EXEMPT || snapshot.get(&Key::new(LEVELS, "", level)).is_some();
         let mut wanted = dangling(level, found);
