@@ -1,5 +1,6 @@
 //! [`Cluster`]: one logical cluster, with its own objects, definitions and revisions.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -14,6 +15,7 @@ use crate::accounts::Issuer;
 use crate::admission::{Admission, Chain};
 use crate::crds;
 use crate::error::ServerError;
+use crate::flow::{self, Flow, FlowLimits};
 use crate::pods::{PodAccess, metrics};
 use crate::services::Allocator;
 
@@ -22,7 +24,13 @@ use crate::services::Allocator;
 /// A change of a definition makes a new value; requests that run keep theirs.
 pub struct Served {
     registry: Registry,
-    documents: Mutex<std::collections::BTreeMap<String, Arc<Document>>>,
+    documents: Mutex<BTreeMap<String, Kept>>,
+}
+
+/// A document, and whether anybody has asked for it lately.
+struct Kept {
+    document: Arc<Document>,
+    asked: bool,
 }
 
 /// An encoded document with its entity tag.
@@ -47,7 +55,8 @@ impl Served {
         &self.registry
     }
 
-    /// A document derived from the registry: made on first use, then kept as long as the registry is.
+    /// A document derived from the registry: made on first use, then kept as long as the registry is, and somebody asks for it
+    /// ([`Served::forget`]).
     ///
     /// # Errors
     /// Those of `make`, which is then called again the next time.
@@ -56,14 +65,27 @@ impl Served {
         name: &str,
         make: impl FnOnce(&Registry) -> Result<Vec<u8>, E>,
     ) -> Result<Arc<Document>, E> {
-        if let Some(document) = self.documents.lock().get(name) {
-            return Ok(document.clone());
+        if let Some(kept) = self.documents.lock().get_mut(name) {
+            kept.asked = true;
+            return Ok(kept.document.clone());
         }
         let bytes: Bytes = make(&self.registry)?.into();
         let etag = crate::discovery::etag(&bytes);
         let document = Arc::new(Document { bytes, etag });
-        self.documents.lock().insert(name.to_owned(), document.clone());
+        let kept = Kept {
+            document: document.clone(),
+            asked: true,
+        };
+        self.documents.lock().insert(name.to_owned(), kept);
         Ok(document)
+    }
+
+    /// Lets go of documents that nobody has asked for since the last time: those of OpenAPI have megabytes, and clients keep
+    /// what they have read.
+    pub(crate) fn forget(&self) {
+        self.documents
+            .lock()
+            .retain(|_, kept| std::mem::take(&mut kept.asked));
     }
 }
 
@@ -76,6 +98,8 @@ pub(crate) struct Settings {
     pub(crate) issuer: Arc<Issuer>,
     /// The certificates by which the server's clients know it, in PEM.
     pub(crate) certificate_authority: Arc<str>,
+    /// How many requests each cluster works on, and lets wait.
+    pub(crate) flow: FlowLimits,
 }
 
 #[cfg(test)]
@@ -87,6 +111,7 @@ impl Settings {
             admission: Arc::new([]),
             issuer: Arc::new(Issuer::new(crate::accounts::ISSUER, key)),
             certificate_authority: Arc::from(""),
+            flow: FlowLimits::default(),
         }
     }
 }
@@ -98,6 +123,7 @@ pub struct Cluster {
     served: ArcSwap<Served>,
     settings: Settings,
     chain: Chain,
+    flow: Flow,
     /// Held while a definition is written, so that definitions and registry change together and in order.
     pub(crate) definitions: tokio::sync::Mutex<()>,
     /// Held while a write that counts for a quota is checked and carried out.
@@ -125,7 +151,10 @@ impl Cluster {
     ) -> Result<Cluster, ServerError> {
         bootstrap(&store)?;
         let mut registry = Registry::builtin();
-        crds::load(&mut registry, &store.snapshot());
+        let snapshot = store.snapshot();
+        crds::load(&mut registry, &snapshot);
+        let flow = Flow::new(settings.flow, &snapshot);
+        drop(snapshot);
         let known = OnceLock::new();
         if let Some(access) = pods {
             serve_metrics(&mut registry);
@@ -136,6 +165,7 @@ impl Cluster {
             store,
             served: ArcSwap::new(Served::new(registry)),
             chain: Chain::new(settings.admission.clone()),
+            flow,
             settings,
             definitions: tokio::sync::Mutex::default(),
             quota: Arc::default(),
@@ -166,6 +196,11 @@ impl Cluster {
     /// The steps of admission.
     pub(crate) fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    /// Hands out seats to requests.
+    pub(crate) fn flow(&self) -> &Flow {
+        &self.flow
     }
 
     /// Who issues tokens of service accounts.
@@ -260,6 +295,7 @@ fn bootstrap(store: &choreo_store::Cluster) -> Result<(), ServerError> {
         .collect();
     missing.extend(crate::rbac::bootstrap(&store.snapshot()));
     missing.extend(crate::admission::bootstrap(&store.snapshot()));
+    missing.extend(flow::bootstrap(&store.snapshot()));
     if missing.is_empty() {
         return Ok(());
     }
@@ -280,4 +316,30 @@ pub(crate) enum Refused {
     Conflict(#[allow(dead_code)] Arc<Object>),
     /// The store failed.
     Fault(ApiError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_that_nobody_asks_for_are_let_go_of() {
+        let served = Served::new(Registry::builtin());
+        let made = std::cell::Cell::new(0);
+        let ask = || {
+            let make = |_: &Registry| {
+                made.set(made.get() + 1);
+                Ok::<_, ()>(vec![1])
+            };
+            served.document("d", make).unwrap();
+        };
+        ask();
+        served.forget();
+        ask();
+        assert_eq!(made.get(), 1);
+        served.forget();
+        served.forget();
+        ask();
+        assert_eq!(made.get(), 2);
+    }
 }

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::response::Response;
 use choreo_apimachinery::status::{ApiError, Result};
 use futures::FutureExt;
+use http::request::Parts;
 use http::{HeaderMap, Method, Request};
 use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
@@ -17,7 +18,7 @@ use crate::authz;
 use crate::backup;
 use crate::cluster::Cluster;
 use crate::discovery;
-use crate::flow::{self, Crowded};
+use crate::flow::Entered;
 use crate::handlers;
 use crate::health;
 use crate::negotiate::{Answer, Offer, negotiate, negotiate_plain, read_body};
@@ -104,7 +105,7 @@ pub(crate) async fn dispatch(
 }
 
 /// The answer to a request, and whether its handler panicked.
-async fn answer(
+pub(crate) async fn answer(
     server: ApiServer,
     cluster: Option<Arc<str>>,
     request: Request<Body>,
@@ -132,6 +133,72 @@ async fn answer(
         Ok(other) => other,
         Err(error) => return refuse(&error),
     };
+    let waits = Instant::now();
+    let entered = match other.as_ref().or(user.as_ref()) {
+        Some(acting) => cluster.flow().enter(acting, &info, &parts.method).await,
+        None if authz::is_public(&info) => {
+            let anybody = UserInfo::anonymous();
+            cluster.flow().enter(&anybody, &info, &parts.method).await
+        }
+        // Nobody works for a stranger.
+        None => Ok(Entered::default()),
+    };
+    let Entered { seat: _seat, uids } = match entered {
+        Ok(entered) => entered,
+        Err(crowded) => return (crowded.answer(), false),
+    };
+    if let Some(notes) = &notes {
+        notes.took(Part::Queue, waits.elapsed());
+    }
+    let asked = Asked {
+        server,
+        cluster,
+        info,
+        query,
+        parts,
+        user,
+        other,
+        notes,
+        upgrade,
+    };
+    let (mut response, panicked) = authorized(asked, body, answer).await;
+    if let Some(uids) = uids {
+        uids.tell(&mut response);
+    }
+    if head {
+        response = response.map(|_| Body::empty());
+    }
+    (response, panicked)
+}
+
+/// A request that has its seat.
+struct Asked {
+    server: ApiServer,
+    cluster: Arc<Cluster>,
+    info: RequestInfo,
+    query: Query,
+    parts: Parts,
+    user: Option<UserInfo>,
+    /// As whom else it counts.
+    other: Option<UserInfo>,
+    notes: Option<Arc<Notes>>,
+    upgrade: Mutex<Option<OnUpgrade>>,
+}
+
+/// The answer to a request if whoever asks may, and whether its handler panicked.
+async fn authorized(asked: Asked, body: Body, answer: Answer) -> (Response, bool) {
+    let Asked {
+        server,
+        cluster,
+        info,
+        query,
+        parts,
+        user,
+        other,
+        notes,
+        upgrade,
+    } = asked;
+    let refuse = |error: &ApiError| (respond::error(answer, error), false);
     let acting = other.as_ref().or(user.as_ref());
     let snapshot = || cluster.store().snapshot();
     let decision = authz::authorize(acting, &info, parts.method.as_str(), &query, snapshot);
@@ -150,14 +217,6 @@ async fn answer(
         return refuse(&error);
     }
     let user = other.or(user).unwrap_or_else(UserInfo::anonymous);
-    let waits = Instant::now();
-    let _seat = match server.flow().enter(&user, &info).await {
-        Ok(seat) => seat,
-        Err(Crowded) => return (flow::too_many(), false),
-    };
-    if let Some(notes) = &notes {
-        notes.took(Part::Queue, waits.elapsed());
-    }
     let context = Context {
         cluster,
         query,
@@ -208,11 +267,6 @@ async fn answer(
             let message = "the server panicked while it worked on the request; its log has the details";
             respond::error(answer, &ApiError::internal(message))
         }
-    };
-    let response = if head {
-        response.map(|_| Body::empty())
-    } else {
-        response
     };
     (response, panicked)
 }

@@ -1,4 +1,5 @@
-//! Events are kept for an hour, as in a real cluster: they are many, and nobody deletes them.
+//! Events are kept for an hour, as in a real cluster: they are many, and nobody deletes them. Documents that nobody asks for
+//! are kept for a minute.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,10 @@ pub(crate) async fn run(cluster: Arc<Cluster>, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(EVERY) => sweep(&cluster, Timestamp::now()).await,
+            () = tokio::time::sleep(EVERY) => {
+                cluster.served().forget();
+                sweep(&cluster, Timestamp::now()).await;
+            }
         }
     }
 }

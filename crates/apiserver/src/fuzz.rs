@@ -10,8 +10,8 @@ use axum::body::Body;
 use choreo_apimachinery::registry::Registry;
 use choreo_store::Store;
 use http::{HeaderValue, Method, Request};
-use tower::ServiceExt;
 
+use crate::dispatch;
 use crate::negotiate::{Codec, protobuf};
 use crate::request::{ListOptions, Query, RequestInfo};
 use crate::user::UserInfo;
@@ -90,18 +90,13 @@ pub fn requests(data: &[u8]) {
         return;
     };
     let (runtime, server) = server();
-    let answer = runtime.block_on(async {
-        let response = server
-            .router()
-            .oneshot(request)
-            .await
-            .unwrap_or_else(|never| match never {});
-        let status = response.status();
-        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await;
-        (status, bytes.unwrap_or_default())
+    let panicked = runtime.block_on(async {
+        let (response, panicked) = dispatch::answer(server.clone(), None, request, None).await;
+        // What is made while it is sent is tried as well.
+        let _ = axum::body::to_bytes(response.into_body(), usize::MAX).await;
+        panicked
     });
-    let text = String::from_utf8_lossy(&answer.1);
-    assert!(!text.contains("the server panicked"), "{} {text}", answer.0);
+    assert!(!panicked, "the log says what");
 }
 
 fn server() -> &'static (tokio::runtime::Runtime, ApiServer) {
@@ -255,6 +250,56 @@ mod tests {
             "?pretty=true&includeObject=None",
         ]);
         (collection, name, query).prop_map(|(collection, name, query)| format!("{collection}{name}{query}"))
+    }
+
+    /// The inputs that `fuzz/seeds` has for a target, and inputs that are near them: with other bytes, without some, with some
+    /// twice. Those that once led to a mistake are among them.
+    fn near_the_seeds(target: &str, each: fn(&[u8])) {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../fuzz/seeds")
+            .join(target);
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+            failure_persistence: None,
+            cases: 64,
+            ..ProptestConfig::default()
+        });
+        let mut seeds = 0;
+        for file in std::fs::read_dir(&folder).unwrap() {
+            let seed = std::fs::read(file.unwrap().path()).unwrap();
+            each(&seed);
+            seeds += 1;
+            let edits = prop::collection::vec(
+                (any::<prop::sample::Index>(), 0_u8..3, any::<u8>(), 1_usize..9),
+                1..5,
+            );
+            let tried = runner.run(&edits, |edits| {
+                let mut near = seed.clone();
+                for (at, edit, byte, length) in edits {
+                    let at = at.index(near.len() + 1);
+                    let end = (at + length).min(near.len());
+                    match edit {
+                        0 if at < near.len() => near[at] = byte,
+                        1 => drop(near.drain(at..end)),
+                        _ => {
+                            let again = near[at..end].to_vec();
+                            near.splice(at..at, again);
+                        }
+                    }
+                }
+                each(&near);
+                Ok(())
+            });
+            tried.unwrap();
+        }
+        assert!(seeds > 0, "{} is empty", folder.display());
+    }
+
+    #[test]
+    fn seeds() {
+        near_the_seeds("documents", super::documents);
+        near_the_seeds("frames", super::frames);
+        near_the_seeds("queries", super::queries);
+        near_the_seeds("requests", super::requests);
     }
 
     proptest! {

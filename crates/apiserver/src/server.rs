@@ -18,7 +18,7 @@ use crate::authn::Authenticator;
 use crate::cluster::{Cluster, Settings};
 use crate::dispatch;
 use crate::error::ServerError;
-use crate::flow::{Flow, FlowLimits};
+use crate::flow::{self, FlowLimits};
 use crate::pods::{MAX_SESSIONS, PodAccess};
 use crate::request::RequestInfo;
 use crate::user::UserInfo;
@@ -38,7 +38,7 @@ pub struct Options {
     /// The certificates, in PEM, by which clients in Pods know this server; each namespace gets them as a ConfigMap. Empty for
     /// none.
     pub certificate_authority: String,
-    /// How many requests are worked on, and wait, at a time.
+    /// How many requests each logical cluster works on, and lets wait, at a time.
     pub flow: FlowLimits,
     /// What is written down of requests, and where.
     pub audit: Option<Audit>,
@@ -81,7 +81,6 @@ struct Inner {
     store: Store,
     build: String,
     authenticator: Authenticator,
-    flow: Arc<Flow>,
     audit: Option<Arc<Audit>>,
     draining: CancellationToken,
     backups: tokio::sync::Mutex<()>,
@@ -103,6 +102,7 @@ impl ApiServer {
             admission: options.admission.into(),
             issuer: Arc::new(Issuer::new(&options.issuer, key)),
             certificate_authority: options.certificate_authority.into(),
+            flow: options.flow,
         };
         let mut clusters = BTreeMap::new();
         let mut default = None;
@@ -124,7 +124,6 @@ impl ApiServer {
                 store,
                 build: options.build,
                 authenticator: options.authenticator,
-                flow: Flow::new(options.flow),
                 audit: options.audit.map(Arc::new),
                 draining: CancellationToken::new(),
                 backups: tokio::sync::Mutex::default(),
@@ -230,11 +229,6 @@ impl ApiServer {
             .verify(&snapshot, token, wanted, jiff::Timestamp::now())
     }
 
-    /// Hands out seats to requests.
-    pub(crate) fn flow(&self) -> &Arc<Flow> {
-        &self.inner.flow
-    }
-
     /// What is written down of requests.
     pub(crate) fn audit(&self) -> Option<&Arc<Audit>> {
         self.inner.audit.as_ref()
@@ -298,6 +292,7 @@ impl ApiServer {
             tokio::spawn(crate::gc::run(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::namespaces::run(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::accounts::run(cluster.clone(), shutdown.clone()));
+            tokio::spawn(flow::run(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::quota::run(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::rbac::aggregate(cluster.clone(), shutdown.clone()));
             tokio::spawn(crate::taints::run(cluster.clone(), shutdown.clone()));

@@ -397,7 +397,7 @@ fn ignored(info: &ResourceInfo, subresource: &str) -> &'static Set {
 
 /// In built-in kinds some structs and lists are always there, empty if need be; that they exist is nobody's doing.
 fn add_structs(schema: &Schema, old: &mut Value, new: &Value) {
-    const STRUCTS: [&str; 11] = [
+    const STRUCTS: [&str; 12] = [
         "metadata",
         "spec",
         "status",
@@ -409,6 +409,7 @@ fn add_structs(schema: &Schema, old: &mut Value, new: &Value) {
         "scaleTargetRef",
         "names",
         "podSelector",
+        "priorityLevelConfiguration",
     ];
     const LISTS: [&str; 5] = ["containers", "rules", "endpoints", "limits", "versions"];
     let pointer = |name: &str| {

@@ -195,6 +195,10 @@ fn dependent(definition: &str, map: &mut Map<String, Value>) {
         }
         "batch.v1.Job" => job(map),
         "autoscaling.v2.HorizontalPodAutoscaler" => autoscaler(map),
+        "flowcontrol.v1.FlowSchemaSpec" => where_zero(map, &[("matchingPrecedence", 1000)]),
+        "flowcontrol.v1.QueuingConfiguration" => {
+            where_zero(map, &[("handSize", 8), ("queues", 64), ("queueLengthLimit", 50)])
+        }
         "networking.v1.NetworkPolicySpec" if is_empty(map.get("policyTypes")) => {
             let egress = map.get("egress").is_some_and(|e| !is_empty(Some(e)));
             let types = if egress {
@@ -217,6 +221,15 @@ fn dependent(definition: &str, map: &mut Map<String, Value>) {
             custom_resource_definition(map);
         }
         _ => {}
+    }
+}
+
+/// Numbers of which zero means that nobody has said anything.
+fn where_zero(map: &mut Map<String, Value>, defaults: &[(&str, i32)]) {
+    for (field, value) in defaults {
+        if is_empty(map.get(*field)) {
+            map.insert((*field).to_owned(), (*value).into());
+        }
     }
 }
 

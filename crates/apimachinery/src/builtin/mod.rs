@@ -8,6 +8,7 @@
 //! | which empty lists are kept | `empty.rs` |
 //! | what may a client set | `strategy.rs`, `allocate.rs` |
 //! | what must hold | `validate/` |
+//! | what does the server itself make for flow control | `flow.rs` |
 //! | how do two versions of a kind relate | `convert.rs` |
 //! | what may expressions of policies name | `expressions.rs` |
 //!
@@ -18,6 +19,7 @@ mod convert;
 mod defaults;
 mod empty;
 mod expressions;
+pub mod flow;
 mod lists;
 mod rows;
 pub(crate) mod schemas;
@@ -30,6 +32,7 @@ pub use self::{
     defaults::default,
     empty::drop_empty,
     expressions::expression_warnings,
+    schemas::spoken,
     strategy::{prepare_create, prepare_update},
     validate::validate,
 };

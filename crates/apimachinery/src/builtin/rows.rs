@@ -14,6 +14,7 @@ use k8s_openapi::{
         core::v1 as core,
         discovery::v1 as discovery,
         events::v1 as events,
+        flowcontrol::v1 as flowcontrol,
         networking::v1 as networking,
         node::v1 as node,
         policy::v1 as policy,
@@ -33,7 +34,7 @@ use crate::registry::{
 
 /// Makes the rows of all built-in kinds.
 pub(super) fn rows() -> Vec<ResourceInfo> {
-    let mut rows = Vec::with_capacity(72);
+    let mut rows = Vec::with_capacity(74);
     rows.extend(core_rows());
     rows.extend(workload_rows());
     rows.extend(network_rows());
@@ -290,6 +291,14 @@ fn cluster_rows() -> Vec<ResourceInfo> {
             .field_at("regarding.fieldPath", &["regarding.fieldPath"], "")
             .field_at("reportingController", &["reportingController"], "")
             .fields(&["reason", "type"])
+            .info(),
+        row::<flowcontrol::FlowSchema>()
+            .status()
+            .generation(Generation::Spec)
+            .info(),
+        row::<flowcontrol::PriorityLevelConfiguration>()
+            .status()
+            .generation(Generation::Spec)
             .info(),
         row::<node::RuntimeClass>().info(),
         row::<storage::CSIDriver>().info(),

@@ -12,6 +12,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
 use super::lists::{self, Words};
+use crate::registry::Publish;
 use crate::schema::{Additional, MapType, Schema, Type};
 
 /// Prefix of references between definitions.
@@ -69,6 +70,22 @@ pub(crate) fn published<K: JsonSchema>(into: &mut BTreeMap<String, Value>) -> St
         into.insert(name, definition);
     }
     name
+}
+
+/// What publishes a kind that operations speak of and nobody stores: those of subresources, and what all groups have.
+#[must_use]
+pub fn spoken(group: &str, version: &str, kind: &str) -> Option<Publish> {
+    use k8s_openapi::api::{authentication, autoscaling, policy};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
+    Some(match (group, version, kind) {
+        ("autoscaling", "v1", "Scale") => published::<autoscaling::v1::Scale>,
+        ("policy", "v1", "Eviction") => published::<policy::v1::Eviction>,
+        ("authentication.k8s.io", "v1", "TokenRequest") => published::<authentication::v1::TokenRequest>,
+        ("", "v1", "APIResourceList") => published::<meta::APIResourceList>,
+        ("", "v1", "DeleteOptions") => published::<meta::DeleteOptions>,
+        ("", "v1", "Status") => published::<meta::Status>,
+        _ => return None,
+    })
 }
 
 fn references(value: &Value, into: &mut Vec<String>) {

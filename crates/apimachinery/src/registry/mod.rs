@@ -274,6 +274,7 @@ pub fn group_priority(group: &str) -> u32 {
         "coordination.k8s.io" => 16_500,
         "node.k8s.io" => 16_300,
         "discovery.k8s.io" => 16_200,
+        "flowcontrol.apiserver.k8s.io" => 16_100,
         _ => 1_000,
     }
 }

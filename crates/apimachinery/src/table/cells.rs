@@ -372,6 +372,45 @@ pub(crate) fn printer(group: &str, kind: &str) -> Printer {
                 ]
             },
         ),
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => printer(
+            const {
+                &[
+                    NAME,
+                    column(
+                        "PriorityLevel",
+                        "The priority level that requests are worked on at.",
+                    ),
+                    column(
+                        "MatchingPrecedence",
+                        "Which one is chosen of those that match: the lowest.",
+                    ),
+                    column("DistinguisherMethod", "What tells the flows of requests apart."),
+                    AGE,
+                    column(
+                        "MissingPL",
+                        "references a broken or non-existent PriorityLevelConfiguration",
+                    ),
+                ]
+            },
+            cluster::flow_schema,
+        ),
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => printer(
+            const {
+                &[
+                    NAME,
+                    column("Type", "Whether requests are limited at all."),
+                    column(
+                        "NominalConcurrencyShares",
+                        "The level's shares of the server's seats.",
+                    ),
+                    column("Queues", "How many queues there are."),
+                    column("HandSize", "How many queues a flow is dealt."),
+                    column("QueueLengthLimit", "How many requests wait in a queue at most."),
+                    AGE,
+                ]
+            },
+            cluster::priority_level,
+        ),
         ("node.k8s.io", "RuntimeClass") => printer(
             const {
                 &[

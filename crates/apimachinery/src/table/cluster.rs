@@ -233,3 +233,31 @@ pub(super) fn signing_request(o: &Value, now: Timestamp) -> Vec<Value> {
         condition.into(),
     ]
 }
+
+pub(super) fn flow_schema(o: &Value, now: Timestamp) -> Vec<Value> {
+    let dangling = list(o, "/status/conditions")
+        .iter()
+        .find(|c| c["type"] == "Dangling")
+        .map_or("?", |c| text(c, "/status"));
+    vec![
+        name(o),
+        text(o, "/spec/priorityLevelConfiguration/name").into(),
+        number(o, "/spec/matchingPrecedence").into(),
+        or_none(text(o, "/spec/distinguisherMethod/type")),
+        age(o, now),
+        dangling.into(),
+    ]
+}
+
+pub(super) fn priority_level(o: &Value, now: Timestamp) -> Vec<Value> {
+    let limit = |path| o.pointer(path).cloned().unwrap_or_else(|| "<none>".into());
+    vec![
+        name(o),
+        text(o, "/spec/type").into(),
+        limit("/spec/limited/nominalConcurrencyShares"),
+        limit("/spec/limited/limitResponse/queuing/queues"),
+        limit("/spec/limited/limitResponse/queuing/handSize"),
+        limit("/spec/limited/limitResponse/queuing/queueLengthLimit"),
+        age(o, now),
+    ]
+}

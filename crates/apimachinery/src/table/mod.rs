@@ -87,6 +87,8 @@ pub(crate) struct Printer {
 /// Ages are worked out against `now`. The caller sets `apiVersion` and the list's `metadata`.
 #[must_use]
 pub fn table(info: &ResourceInfo, items: &[&Value], include: IncludeObject, now: jiff::Timestamp) -> Value {
+    let in_order = in_order(info, items);
+    let items = in_order.as_deref().unwrap_or(items);
     let (columns, rows) = if info.is_crd {
         custom(info, items, now)
     } else {
@@ -125,6 +127,22 @@ pub fn table(info: &ResourceInfo, items: &[&Value], include: IncludeObject, now:
         "columnDefinitions": Value::Array(columns),
         "rows": rows,
     })
+}
+
+/// FlowSchemas are shown as they are asked: by precedence, then by name. All other kinds are shown as they are listed.
+fn in_order<'v>(info: &ResourceInfo, items: &[&'v Value]) -> Option<Vec<&'v Value>> {
+    if info.is_crd || info.kind != "FlowSchema" {
+        return None;
+    }
+    let mut items = items.to_vec();
+    items.sort_by_key(|item| {
+        let name = item
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        (cells::number(item, "/spec/matchingPrecedence"), name)
+    });
+    Some(items)
 }
 
 fn heading_json(heading: &Heading) -> Value {

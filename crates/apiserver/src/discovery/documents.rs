@@ -1,19 +1,23 @@
 //! The OpenAPI documents: one per group version (v3), and one for everything (v2).
 //!
-//! Schemas are those that the kinds publish; paths say which operations a resource has, on which kind, with which parameters.
-//! That is what clients use them for: `explain`, validation before sending, and finding out what a server can do.
+//! Schemas are those that the kinds publish; paths ([`super::paths`]) say which operations a resource has, on which kind, with
+//! which parameters. That is what clients use them for: `explain`, validation before sending, and finding out what a server can
+//! do.
 
 use std::collections::BTreeMap;
 
+use choreo_apimachinery::builtin;
 use choreo_apimachinery::registry::{Registry, ResourceInfo};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 
+use super::paths::{PATCH, Paths, WATCH_EVENT};
+
 /// Where schemas are in a v3 document.
-const V3: &str = "#/components/schemas/";
+pub(super) const V3: &str = "#/components/schemas/";
 
 /// Where schemas are in a v2 document.
-const V2: &str = "#/definitions/";
+pub(super) const V2: &str = "#/definitions/";
 
 /// The metadata of an object.
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -25,7 +29,7 @@ const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 pub(super) fn v3(registry: &Registry, group: &str, version: &str) -> Value {
     let mut schemas = BTreeMap::new();
     let mut paths = Map::new();
-    add(registry, group, version, &mut schemas, &mut paths);
+    add(registry, (group, version), &mut schemas, &mut paths, false);
     json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": "v1.37.0"},
@@ -40,17 +44,28 @@ pub(super) fn v2(registry: &Registry) -> Value {
     let mut paths = Map::new();
     for group in registry.groups() {
         for version in group.versions() {
-            add(registry, group.name(), version.name(), &mut schemas, &mut paths);
+            add(
+                registry,
+                (group.name(), version.name()),
+                &mut schemas,
+                &mut paths,
+                true,
+            );
         }
     }
-    let mut document = json!({
+    let mut schemas = Value::Object(schemas.into_iter().collect());
+    for_v2(&mut schemas);
+    json!({
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": "v1.37.0"},
         "paths": paths,
         "definitions": schemas,
-    });
-    for_v2(&mut document);
-    document
+        "securityDefinitions": {"BearerToken": {
+            "description": "A token in the header, behind the word Bearer.",
+            "type": "apiKey", "name": "authorization", "in": "header",
+        }},
+        "security": [{"BearerToken": []}],
+    })
 }
 
 /// A text that changes with the document of a group version, without making the document: what the document says follows
@@ -75,32 +90,103 @@ pub(super) fn hash(registry: &Registry, group: &str, version: &str) -> String {
     hex::encode_upper(&digest.finalize()[..32])
 }
 
+/// Adds a group version: what its kinds publish, and its paths as v3 has them or as v2 has (`old`).
 fn add(
     registry: &Registry,
-    group: &str,
-    version: &str,
+    (group, version): (&str, &str),
     schemas: &mut BTreeMap<String, Value>,
     paths: &mut Map<String, Value>,
+    old: bool,
 ) {
     let rows = registry
         .group(group)
         .and_then(|g| g.version(version))
         .into_iter()
         .flat_map(|v| v.resources());
+    let mut paths = Paths::new(paths, old);
+    let (mut all_custom, mut lists) = (true, Vec::new());
     for info in rows {
         let name = match info.publish {
             Some(publish) => publish(schemas),
             None => custom(registry, info, schemas),
         };
-        let gvk = json!([{"group": info.group, "kind": info.kind, "version": info.version}]);
-        if let Some(schema) = schemas.get_mut(&name) {
-            schema["x-kubernetes-group-version-kind"] = gvk;
+        all_custom &= info.is_crd;
+        mark(schemas, &name, [&info.group, &info.version, &info.kind]);
+        if info.has_verb("list") {
+            lists.push((name.clone(), info));
         }
-        add_paths(info, &name, paths);
+        paths.resource(info, &name, &mut |group, version, kind| {
+            let publish = registry
+                .by_api_version(&api_version(group, version), kind)
+                .and_then(|info| info.publish)
+                .or_else(|| builtin::spoken(group, version, kind))?;
+            let name = publish(schemas);
+            mark(schemas, &name, [group, version, kind]);
+            Some(name)
+        });
+    }
+    for (name, info) in lists {
+        schemas
+            .entry(format!("{name}List"))
+            .or_insert_with(|| list_of(&name, info));
+    }
+    if !all_custom {
+        paths.group_version(group, version);
+    }
+    for kind in ["APIResourceList", "DeleteOptions", "Status"] {
+        if let Some(publish) = builtin::spoken("", "v1", kind) {
+            let name = publish(schemas);
+            mark(schemas, &name, ["", "v1", kind]);
+        }
+    }
+    let patch = "What is to be changed, in one of the forms of patches.";
+    schemas.insert(PATCH.to_owned(), json!({"type": "object", "description": patch}));
+    schemas.insert(
+        WATCH_EVENT.to_owned(),
+        json!({
+            "type": "object",
+            "description": "One change.",
+            "required": ["type", "object"],
+            "properties": {
+                "type": {"type": "string", "description": "ADDED, MODIFIED, DELETED, BOOKMARK or ERROR."},
+                "object": {"type": "object", "description": "The object after it, before its deletion, or a Status."},
+            },
+        }),
+    );
+}
+
+fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
     }
 }
 
-/// Publishes a custom resource and its list.
+/// Says of which kind a definition is.
+fn mark(schemas: &mut BTreeMap<String, Value>, name: &str, [group, version, kind]: [&str; 3]) {
+    if let Some(schema) = schemas.get_mut(name) {
+        schema["x-kubernetes-group-version-kind"] =
+            json!([{"group": group, "kind": kind, "version": version}]);
+    }
+}
+
+/// The definition of a list.
+fn list_of(name: &str, info: &ResourceInfo) -> Value {
+    json!({
+        "type": "object",
+        "required": ["items"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"allOf": [{"$ref": format!("{V3}{LIST_META}")}]},
+            "items": {"type": "array", "items": {"$ref": format!("{V3}{name}")}},
+        },
+        "x-kubernetes-group-version-kind": [{"group": info.group, "kind": info.list_kind, "version": info.version}],
+    })
+}
+
+/// Publishes a custom resource.
 fn custom(registry: &Registry, info: &ResourceInfo, schemas: &mut BTreeMap<String, Value>) -> String {
     // Any built-in kind brings the definitions of metadata along.
     if !schemas.contains_key(LIST_META)
@@ -133,136 +219,7 @@ fn custom(registry: &Registry, info: &ResourceInfo, schemas: &mut BTreeMap<Strin
     }
     schema["properties"]["metadata"] = json!({"description": "Name, labels and what else all objects have.", "allOf": [{"$ref": format!("{V3}{OBJECT_META}")}]});
     schemas.insert(name.clone(), schema);
-    let list = json!({
-        "type": "object",
-        "required": ["items"],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"allOf": [{"$ref": format!("{V3}{LIST_META}")}]},
-            "items": {"type": "array", "items": {"$ref": format!("{V3}{name}")}},
-        },
-        "x-kubernetes-group-version-kind": [{"group": info.group, "kind": info.list_kind, "version": info.version}],
-    });
-    schemas.insert(format!("{name}List"), list);
     name
-}
-
-fn add_paths(info: &ResourceInfo, name: &str, paths: &mut Map<String, Value>) {
-    let root = if info.group.is_empty() {
-        format!("/api/{}", info.version)
-    } else {
-        format!("/apis/{}/{}", info.group, info.version)
-    };
-    let scope = if info.namespaced {
-        "/namespaces/{namespace}"
-    } else {
-        ""
-    };
-    let collection = format!("{root}{scope}/{}", info.plural);
-    let operation = |method: &str, action: &str| {
-        let mut operation = json!({
-            "operationId": format!("{action}{}{}{}", camel(&info.group), camel(&info.version), info.kind),
-            "parameters": parameters(method),
-            "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": {"$ref": format!("{V3}{name}")}}}}},
-            "x-kubernetes-action": action,
-            "x-kubernetes-group-version-kind": {"group": info.group, "kind": info.kind, "version": info.version},
-        });
-        if matches!(method, "post" | "put") {
-            operation["requestBody"] =
-                json!({"content": {"*/*": {"schema": {"$ref": format!("{V3}{name}")}}}});
-        }
-        operation
-    };
-    let mut add = |path: &str, verbs: &[(&str, &str, &str)]| {
-        let served: Map<String, Value> = verbs
-            .iter()
-            .filter(|(verb, ..)| info.has_verb(verb))
-            .map(|(_, method, action)| ((*method).to_owned(), operation(method, action)))
-            .collect();
-        if !served.is_empty() {
-            paths.insert(path.to_owned(), Value::Object(served));
-        }
-    };
-    add(
-        &collection,
-        &[
-            ("list", "get", "list"),
-            ("create", "post", "post"),
-            ("deletecollection", "delete", "deletecollection"),
-        ],
-    );
-    add(
-        &format!("{collection}/{{name}}"),
-        &[
-            ("get", "get", "get"),
-            ("update", "put", "put"),
-            ("patch", "patch", "patch"),
-            ("delete", "delete", "delete"),
-        ],
-    );
-    if info.namespaced {
-        add(&format!("{root}/{}", info.plural), &[("list", "get", "list")]);
-    }
-    for sub in &info.subresources {
-        let mut served = Map::new();
-        for (verb, method) in [
-            ("get", "get"),
-            ("update", "put"),
-            ("patch", "patch"),
-            ("create", "post"),
-        ] {
-            if sub.verbs.iter().any(|v| v == verb) {
-                let mut operation = operation(method, method);
-                let (group, version) = if sub.version.is_empty() {
-                    (&info.group, &info.version)
-                } else {
-                    (&sub.group, &sub.version)
-                };
-                operation["x-kubernetes-group-version-kind"] =
-                    json!({"group": group, "kind": sub.kind, "version": version});
-                served.insert(method.to_owned(), operation);
-            }
-        }
-        paths.insert(
-            format!("{collection}/{{name}}/{}", sub.name),
-            Value::Object(served),
-        );
-    }
-}
-
-fn parameters(method: &str) -> Vec<Value> {
-    let names: &[&str] = match method {
-        "get" => &[
-            "labelSelector",
-            "fieldSelector",
-            "limit",
-            "continue",
-            "resourceVersion",
-            "resourceVersionMatch",
-            "watch",
-            "timeoutSeconds",
-        ],
-        "delete" => &["dryRun", "gracePeriodSeconds", "propagationPolicy"],
-        "patch" => &["dryRun", "fieldManager", "fieldValidation", "force"],
-        _ => &["dryRun", "fieldManager", "fieldValidation"],
-    };
-    names
-        .iter()
-        .map(|name| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}}))
-        .collect()
-}
-
-fn camel(text: &str) -> String {
-    text.split(['.', '-'])
-        .map(|word| {
-            word.chars()
-                .take(1)
-                .flat_map(char::to_uppercase)
-                .chain(word.chars().skip(1))
-                .collect::<String>()
-        })
-        .collect()
 }
 
 /// Turns what is v3 into v2: other places of schemas, nothing that the old form has no words for.
@@ -283,32 +240,12 @@ fn for_v2(value: &mut Value) {
                 map.insert("$ref".to_owned(), reference);
                 return for_v2(value);
             }
-            // A parameter outside of the body says its type itself.
-            if map
-                .get("in")
-                .is_some_and(|place| place.is_string() && place != "body")
-                && map.get("name").is_some_and(Value::is_string)
-                && let Some(Value::Object(schema)) = map.remove("schema")
-            {
-                map.extend(schema);
-            }
             // Fields of a kind may have these names too (a schema within a definition has); keywords are told by their values.
             map.retain(|word, value| match word.as_str() {
                 "oneOf" | "anyOf" => !value.is_array(),
                 "nullable" => !value.is_boolean(),
-                "requestBody" => value.get("content").is_none(),
                 _ => true,
             });
-            let media = |value: &Value| {
-                value
-                    .as_object()
-                    .and_then(|m| m.get("*/*").or(m.get("application/json")))
-                    .cloned()
-            };
-            if let Some(content) = map.get("content").and_then(media) {
-                map.remove("content");
-                map.insert("schema".to_owned(), content["schema"].clone());
-            }
             map.values_mut().for_each(for_v2);
         }
         Value::Array(items) => items.iter_mut().for_each(for_v2),

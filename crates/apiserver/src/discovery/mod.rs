@@ -4,6 +4,7 @@ mod aggregated;
 mod documents;
 mod legacy;
 mod openapi;
+mod paths;
 
 use axum::body::Body;
 use axum::response::Response;

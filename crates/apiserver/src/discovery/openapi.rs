@@ -8,7 +8,7 @@ use choreo_apimachinery::status::{ApiError, Result};
 use serde_json::{Value, json};
 
 use super::{documents, tagged};
-use crate::cluster::{Document, Served};
+use crate::cluster::Served;
 use crate::dispatch::Context;
 use crate::negotiate::{accepted, header, protobuf};
 use crate::respond;
@@ -19,11 +19,11 @@ use crate::respond;
 /// 406 for a client that takes nothing that there is.
 pub(super) fn answer(context: &Context, served: &Arc<Served>, path: &str) -> Result<Response> {
     if path == "openapi/v2" {
-        if wants_protobuf(context) {
+        if wants(context, &V2_PROTOBUF) {
             let document = served.document("openapi/v2 protobuf", |registry| {
                 Ok::<_, ApiError>(protobuf::openapi::encode(&documents::v2(registry)))
             })?;
-            return Ok(tagged(context, &document, PROTOBUF));
+            return Ok(tagged(context, &document, V2_PROTOBUF[0]));
         }
         check_json(context)?;
         let document = served.document("openapi/v2", |registry| encode(&documents::v2(registry)))?;
@@ -50,15 +50,19 @@ pub(super) fn answer(context: &Context, served: &Arc<Served>, path: &str) -> Res
     {
         return Ok(respond::page_not_found());
     }
+    if wants(context, &V3_PROTOBUF) {
+        let document = served.document(&format!("openapi/v3 {group}/{version} protobuf"), |registry| {
+            Ok::<_, ApiError>(protobuf::openapi::encode_v3(&documents::v3(
+                registry, group, version,
+            )))
+        })?;
+        return Ok(tagged(context, &document, V3_PROTOBUF[0]));
+    }
     check_json(context)?;
-    let document = group_version(served, group, version)?;
-    Ok(tagged(context, &document, "application/json"))
-}
-
-fn group_version(served: &Served, group: &str, version: &str) -> Result<Arc<Document>> {
-    served.document(&format!("openapi/v3 {group}/{version}"), |registry| {
+    let document = served.document(&format!("openapi/v3 {group}/{version}"), |registry| {
         encode(&documents::v3(registry, group, version))
-    })
+    })?;
+    Ok(tagged(context, &document, "application/json"))
 }
 
 /// The list of group versions, each with a hash of its document so that clients can keep it.
@@ -82,18 +86,24 @@ fn encode(value: &Value) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(ApiError::internal)
 }
 
-/// The form of the v2 document that client-go asks for.
-const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// The v2 document in protobuf, which client-go asks for, and what that was once called, which is what client-go still says.
+const V2_PROTOBUF: [&str; 2] = [
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+];
 
-/// What it was once called, which is what client-go still says.
-const OLD_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The same of a v3 document.
+const V3_PROTOBUF: [&str; 2] = [
+    "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
+];
 
-/// Whether the client would rather have the v2 document in protobuf than as JSON.
-fn wants_protobuf(context: &Context) -> bool {
+/// Whether the client would rather have a document in protobuf than as JSON.
+fn wants(context: &Context, names: &[&str]) -> bool {
     let clauses = accepted(header(&context.headers, "accept"));
     clauses
         .first()
-        .is_some_and(|favourite| [PROTOBUF, OLD_PROTOBUF].contains(&favourite.name.as_str()))
+        .is_some_and(|favourite| names.contains(&favourite.name.as_str()))
 }
 
 /// The documents exist as JSON otherwise.

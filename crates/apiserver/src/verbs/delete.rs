@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use choreo_apimachinery::registry::ResourceInfo;
 use choreo_apimachinery::status::{ApiError, Result};
 use choreo_store::{Object, Write};
 use serde_json::{Value, json};
@@ -36,7 +37,7 @@ impl Deleted {
     /// The body that a client gets: a `Status`, or the object where that is what the kind answers or it is still there.
     pub fn body(&self, target: &Target) -> Option<Value> {
         let info = &target.resource;
-        if !self.gone || (info.group.is_empty() && RETURNED.contains(&info.plural.as_str())) {
+        if !self.gone || is_returned(info) {
             return None;
         }
         let object = self.view.value();
@@ -50,16 +51,29 @@ impl Deleted {
     }
 }
 
-/// Core resources whose deletion answers with the object.
-const RETURNED: [&str; 7] = [
-    "persistentvolumeclaims",
-    "persistentvolumes",
-    "pods",
-    "podtemplates",
-    "resourcequotas",
-    "serviceaccounts",
-    "services",
-];
+/// Whether the deletion of an object answers with the object.
+pub(crate) fn is_returned(info: &ResourceInfo) -> bool {
+    let returned: &[&str] = match info.group.as_str() {
+        "" => &[
+            "persistentvolumeclaims",
+            "persistentvolumes",
+            "pods",
+            "podtemplates",
+            "resourcequotas",
+            "serviceaccounts",
+            "services",
+        ],
+        "storage.k8s.io" => &[
+            "csidrivers",
+            "csinodes",
+            "storageclasses",
+            "volumeattachments",
+            "volumeattributesclasses",
+        ],
+        _ => &[],
+    };
+    returned.contains(&info.plural.as_str())
+}
 
 /// Deletes an object.
 ///

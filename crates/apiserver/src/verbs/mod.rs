@@ -35,6 +35,7 @@ pub use convert::to_version;
 pub use create::create;
 pub(crate) use decode::admitted as decode_admitted;
 pub(crate) use decode::check_repeated;
+pub(crate) use delete::is_returned;
 pub use delete::{Deleted, FOREGROUND, ORPHAN, delete};
 pub use delete_collection::delete_collection;
 pub use list::{Listed, list, require_revision};

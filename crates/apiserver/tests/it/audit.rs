@@ -1,11 +1,10 @@
-//! The audit, and the bound on requests at work. Events have the fields that kube-apiserver writes.
+//! The audit. Events have the fields that kube-apiserver writes.
 
 use axum::body::Body;
-use choreo_apiserver::{Audit, FlowLimits, UserInfo};
+use choreo_apiserver::{Audit, UserInfo};
 use http::Request;
 use serde_json::{Value, json};
 
-use crate::hooks::{Hooks, Reply};
 use crate::support::{Answer, CONFIG_MAPS, TestServer, config_map};
 
 const POLICY: &str = r#"
@@ -46,7 +45,7 @@ impl Audited {
 }
 
 /// Gives a user a role in all namespaces.
-async fn allow(server: &TestServer, name: &str, role: &str) {
+pub(crate) async fn allow(server: &TestServer, name: &str, role: &str) {
     let bound = json!({
         "metadata": {"name": format!("{name}-{role}")},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
@@ -58,7 +57,13 @@ async fn allow(server: &TestServer, name: &str, role: &str) {
         .expect(201);
 }
 
-async fn ask(server: &TestServer, who: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
+pub(crate) async fn ask(
+    server: &TestServer,
+    who: &str,
+    method: &str,
+    path: &str,
+    body: Option<Value>,
+) -> Answer {
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -212,85 +217,6 @@ async fn stages_impersonation_and_policies_show() {
         json!([{"message": "noticed", "policy": "p", "binding": "b", "expressionIndex": 0, "validationActions": ["Audit"]}])
     );
     assert_eq!(done.get("requestObject"), None);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn one_users_crowd_waits_and_others_get_through() {
-    let (release, wait) = std::sync::mpsc::channel::<()>();
-    let wait = std::sync::Mutex::new(wait);
-    let (entered, mut inside) = tokio::sync::mpsc::unbounded_channel();
-    let hooks = Hooks::start(move |_, _| {
-        let _ = entered.send(());
-        tokio::task::block_in_place(|| wait.lock().unwrap().recv().ok());
-        Reply::Review(json!({"allowed": true}))
-    })
-    .await;
-    let server = std::sync::Arc::new(TestServer::with(|options| {
-        options.flow = FlowLimits {
-            seats: 1,
-            queue: 1,
-            ..FlowLimits::default()
-        }
-    }));
-    for who in ["jane", "joe"] {
-        allow(&server, who, "admin").await;
-    }
-    let body = json!({"metadata": {"name": "v"}, "webhooks": [hooks.hook("/hold", json!({}))]});
-    server
-        .post(
-            "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
-            body,
-        )
-        .await
-        .expect(201);
-    let start = |who: &'static str, name: &'static str| {
-        let server = server.clone();
-        tokio::spawn(async move {
-            ask(
-                &server,
-                who,
-                "POST",
-                CONFIG_MAPS,
-                Some(config_map(name, json!({}))),
-            )
-            .await
-        })
-    };
-    let first = start("jane", "a");
-    inside.recv().await.unwrap();
-    // The seat is taken. One more of hers may wait, the next one may not.
-    let mut refused = Vec::new();
-    let mut waiting = Vec::new();
-    for name in ["b", "c", "d"] {
-        let mut request = start("jane", name);
-        match tokio::time::timeout(std::time::Duration::from_millis(300), &mut request).await {
-            Ok(answer) => refused.push(answer.unwrap()),
-            Err(_) => waiting.push(request),
-        }
-    }
-    assert_eq!((refused.len(), waiting.len()), (2, 1));
-    for answer in &refused {
-        assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, "1"));
-        assert_eq!(answer.text, "Too many requests, please try again later.\n");
-    }
-    let other = start("joe", "e");
-    // Administrators take no seat, and watches do not either.
-    server.get(CONFIG_MAPS).await.expect(200);
-    let watch = ask(
-        &server,
-        "jane",
-        "GET",
-        &format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1"),
-        None,
-    )
-    .await;
-    assert_eq!(watch.status, 200);
-    for _ in 0..3 {
-        release.send(()).unwrap();
-    }
-    for request in [first, waiting.pop().unwrap(), other] {
-        request.await.unwrap().expect(201);
-    }
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod collection;
 mod compat;
 mod definitions;
 mod discovery;
+mod flow;
 mod helm;
 mod hook;
 mod hooks;

@@ -1,6 +1,6 @@
 //! DaemonSet: one Pod on every node that fits.
 //!
-//! Kept simpler than Kubernetes' controller: `maxSurge` counts as 0.
+//! A rollout either takes old Pods away, a few at a time (`maxUnavailable`), or makes new ones beside them first (`maxSurge`).
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -164,6 +164,10 @@ async fn step(
     wanted: &[String],
     pods: BTreeMap<String, Vec<Arc<Pod>>>,
 ) -> Result<()> {
+    let surge = surge_of(spec, wanted.len());
+    if surge > 0 {
+        return step_beside(context, set, spec, revision, wanted, &pods, surge).await;
+    }
     let mut old = Vec::new();
     let mut unavailable = 0;
     for (node, mut here) in pods.iter().map(|(node, here)| (node, here.clone())) {
@@ -182,17 +186,7 @@ async fn step(
         });
         for (nth, pod) in here.iter().enumerate() {
             if is_finished(pod) {
-                let (node, pod_name) = (node.as_str(), pod.metadata.name.as_deref().unwrap_or_default());
-                let message = format!(
-                    "Found {} daemon pod {pod_name} on node {node}, will try to kill it",
-                    phase(pod).to_lowercase()
-                );
-                let reason = if phase(pod) == "Failed" {
-                    "FailedDaemonPod"
-                } else {
-                    "SucceededDaemonPod"
-                };
-                context.recorder.warning(set, COMPONENT, reason, message);
+                tell_finished(context, set, pod, node);
             }
             if is_finished(pod) || nth > 0 {
                 delete(context, set, pod).await?;
@@ -232,17 +226,145 @@ async fn step(
     Ok(())
 }
 
+/// What a Pod that runs on a node is to a rollout.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    /// Whether it is of the present template.
+    new: bool,
+    ready: bool,
+    available: bool,
+}
+
+/// What a node needs of a rollout that makes new Pods beside the old ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Nothing,
+    /// A Pod, at once: there is none, or an old one that serves nobody.
+    Pod,
+    /// A new Pod beside an old one that is available, when it is its turn.
+    Turn,
+    /// That its new Pod becomes available; it has had its turn.
+    Patience,
+}
+
+/// What a node needs, and which of its running Pods, the oldest first, have to go. One of each template stays as long as the
+/// old one is ready and the new one is not available yet.
+fn beside(running: &[Standing]) -> (Need, Vec<usize>) {
+    let first = |new: bool| running.iter().position(|pod| pod.new == new);
+    let (new, old) = (first(true), first(false));
+    let mut gone: Vec<usize> = (0..running.len())
+        .filter(|nth| Some(*nth) != new && Some(*nth) != old)
+        .collect();
+    let need = match (new.map(|nth| running[nth]), old.map(|nth| running[nth])) {
+        (None, None) => Need::Pod,
+        (Some(_), None) => Need::Nothing,
+        (None, Some(old)) if old.available => Need::Turn,
+        (None, Some(_)) => Need::Pod,
+        (Some(new), Some(old)) => {
+            if new.available || !old.ready {
+                gone.extend(first(false));
+            }
+            if new.available {
+                Need::Nothing
+            } else {
+                Need::Patience
+            }
+        }
+    };
+    (need, gone)
+}
+
+/// A step of a rollout that makes new Pods beside the old ones.
+async fn step_beside(
+    context: &Context,
+    set: &DaemonSet,
+    spec: &DaemonSetSpec,
+    revision: &str,
+    wanted: &[String],
+    pods: &BTreeMap<String, Vec<Arc<Pod>>>,
+    surge: usize,
+) -> Result<()> {
+    for (_, here) in pods.iter().filter(|(node, _)| !wanted.contains(node)) {
+        for pod in here.iter().filter(|pod| !is_deleting(pod)) {
+            delete(context, set, pod).await?;
+        }
+    }
+    let (mut turns, mut surging) = (Vec::new(), 0);
+    for node in wanted {
+        let here = pods.get(node).map_or(&[][..], Vec::as_slice);
+        let (finished, mut running): (Vec<_>, Vec<_>) = here
+            .iter()
+            .filter(|pod| !is_deleting(pod))
+            .partition(|pod| is_finished(pod));
+        for pod in finished {
+            tell_finished(context, set, pod, node);
+            delete(context, set, pod).await?;
+        }
+        // Of two that were made within the same second, the one that serves counts as the older one.
+        running.sort_by_key(|pod| {
+            (
+                pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+                !is_ready(pod),
+            )
+        });
+        let standing = |pod: &&Arc<Pod>| Standing {
+            new: label(&pod.metadata, REVISION) == Some(revision),
+            ready: is_ready(pod),
+            available: is_available(pod, spec.min_ready_seconds.unwrap_or(0)).0,
+        };
+        let (need, gone) = beside(&running.iter().map(standing).collect::<Vec<_>>());
+        for nth in gone {
+            delete(context, set, running[nth]).await?;
+        }
+        match need {
+            Need::Nothing => {}
+            Need::Pod => create(context, set, spec, revision, node).await?,
+            Need::Turn => turns.push(node),
+            Need::Patience => surging += 1,
+        }
+    }
+    for node in turns.into_iter().take(surge.saturating_sub(surging)) {
+        create(context, set, spec, revision, node).await?;
+    }
+    Ok(())
+}
+
+/// How many nodes may have a new Pod beside an available old one at a time; 0 for a rollout that takes the old ones away first.
+fn surge_of(spec: &DaemonSetSpec, nodes: usize) -> usize {
+    let strategy = spec.update_strategy.as_ref();
+    let rolling = strategy.filter(|strategy| strategy.type_.as_deref() != Some("OnDelete"));
+    let surge = rolling.and_then(|strategy| strategy.rolling_update.as_ref()?.max_surge.as_ref());
+    surge.map_or(0, |surge| share(surge, nodes))
+}
+
 /// How many may be unavailable at a time: one unless said otherwise, and at least one.
 fn at_most(given: Option<&IntOrString>, nodes: usize) -> usize {
-    let most = match given {
-        None => 1,
-        Some(IntOrString::Int(count)) => usize::try_from(*count).unwrap_or(0),
-        Some(IntOrString::String(text)) => {
+    given.map_or(1, |given| share(given, nodes)).max(1)
+}
+
+/// A number, or a percentage of the nodes, rounded up.
+fn share(given: &IntOrString, nodes: usize) -> usize {
+    match given {
+        IntOrString::Int(count) => usize::try_from(*count).unwrap_or(0),
+        IntOrString::String(text) => {
             let percent = text.trim_end_matches('%').parse::<usize>().unwrap_or(0);
             (nodes * percent).div_ceil(100)
         }
+    }
+}
+
+fn tell_finished(context: &Context, set: &DaemonSet, pod: &Pod, node: &str) {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let message = format!(
+        "Found {} daemon pod {name} on node {node}, will try to kill it",
+        phase(pod).to_lowercase()
+    );
+    let reason = if phase(pod) == "Failed" {
+        "FailedDaemonPod"
+    } else {
+        "SucceededDaemonPod"
     };
-    most.max(1)
+    context.recorder.warning(set, COMPONENT, reason, message);
 }
 
 async fn delete(context: &Context, set: &DaemonSet, pod: &Pod) -> Result<()> {
@@ -327,9 +449,11 @@ fn status(
     let mut action = Action::Wait;
     for (node, here) in pods {
         let oldest = here.iter().filter(|pod| !is_finished(pod)).min_by_key(|pod| {
+            // As in a step: of two of the same second, the one that serves.
             (
                 is_deleting(pod),
                 pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+                !is_ready(pod),
             )
         });
         let Some(pod) = oldest else { continue };
@@ -453,6 +577,55 @@ mod tests {
         ] {
             assert_eq!(fits(&pod(&spec), &node), expected, "{spec} {node:?}");
         }
+    }
+
+    #[test]
+    fn new_pods_are_made_beside_old_ones() {
+        let pod = |new, ready, available| Standing {
+            new,
+            ready,
+            available,
+        };
+        let (good, old) = (pod(true, true, true), pod(false, true, true));
+        let (young, starting) = (pod(true, true, false), pod(true, false, false));
+        for (running, expected) in [
+            (vec![], (Need::Pod, vec![])),
+            (vec![good], (Need::Nothing, vec![])),
+            (vec![starting], (Need::Nothing, vec![])),
+            (vec![old], (Need::Turn, vec![])),
+            (vec![pod(false, false, false)], (Need::Pod, vec![])),
+            (vec![old, starting], (Need::Patience, vec![])),
+            // Ready, but not for long enough yet.
+            (vec![old, young], (Need::Patience, vec![])),
+            (vec![old, good], (Need::Nothing, vec![0])),
+            // An old one that serves nobody is not waited for.
+            (
+                vec![pod(false, false, false), starting],
+                (Need::Patience, vec![0]),
+            ),
+            (vec![old, old, starting, good], (Need::Patience, vec![1, 3])),
+        ] {
+            assert_eq!(beside(&running), expected, "{running:?}");
+        }
+    }
+
+    #[test]
+    fn surges_are_numbers_or_percentages() {
+        let of = |strategy: serde_json::Value| {
+            let spec = json!({"selector": {}, "template": {}, "updateStrategy": strategy});
+            surge_of(&serde_json::from_value(spec).unwrap(), 10)
+        };
+        let rolling =
+            |surge: serde_json::Value| json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge}});
+        assert_eq!(of(rolling(json!(2))), 2);
+        assert_eq!(of(rolling(json!("25%"))), 3);
+        assert_eq!(of(rolling(json!(0))), 0);
+        assert_eq!(of(rolling(json!("0%"))), 0);
+        assert_eq!(of(json!({"type": "RollingUpdate"})), 0);
+        assert_eq!(
+            of(json!({"type": "OnDelete", "rollingUpdate": {"maxSurge": 2}})),
+            0
+        );
     }
 
     #[test]

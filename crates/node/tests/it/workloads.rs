@@ -432,6 +432,52 @@ async fn a_daemon_set_remembers_its_templates() {
 }
 
 #[tokio::test]
+async fn a_daemon_set_that_surges_keeps_the_old_pod_until_the_new_one_serves() {
+    let cluster = Cluster::start();
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "agent"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "agent"}}, "template": template("agent", json!({"of": "1"})),
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        },
+    });
+    cluster.create(DAEMON_SET, set).await;
+    let ready = |pod: &Value| condition(pod, "Ready")["status"] == "True";
+    let of = |pod: &Value, of: &str| pod["metadata"]["annotations"]["of"] == of;
+    cluster
+        .until_all(POD, |pods| pods.len() == 1 && ready(&pods[0]))
+        .await;
+    // A template whose Pods never serve: the old one stays, and stays ready, beside the new one.
+    let next = |of: &str, behavior: Value| json!({"spec": {"template": {"metadata": {"annotations": {"of": of, BEHAVIOR: behavior}}}}});
+    cluster
+        .patch(DAEMON_SET, "agent", next("2", "not-ready".into()))
+        .await;
+    let both = cluster.until_all(POD, |pods| pods.len() == 2).await;
+    let (old, new): (Vec<&Value>, Vec<&Value>) = both.iter().partition(|pod| of(pod, "1"));
+    assert!(ready(old[0]) && of(new[0], "2") && !ready(new[0]));
+    cluster
+        .until(DAEMON_SET, "agent", |set| {
+            let status = &set["status"];
+            status["observedGeneration"] == set["metadata"]["generation"]
+                && status["numberAvailable"] == 1
+                && status["updatedNumberScheduled"].is_null()
+        })
+        .await;
+    // The next template takes the place of the one that never came to serve; then the old Pod goes.
+    cluster.patch(DAEMON_SET, "agent", next("3", Value::Null)).await;
+    cluster
+        .until_all(POD, |pods| {
+            pods.len() == 1 && of(&pods[0], "3") && ready(&pods[0])
+        })
+        .await;
+    cluster
+        .until(DAEMON_SET, "agent", |set| {
+            set["status"]["updatedNumberScheduled"] == 1
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_daemon_set_has_a_pod_on_each_node_that_fits() {
     let cluster = Cluster::start();
     let nodes: kube::Api<kube::core::DynamicObject> =

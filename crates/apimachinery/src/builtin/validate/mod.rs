@@ -4,6 +4,7 @@
 
 mod admission;
 mod config;
+mod flow;
 mod network;
 mod pod;
 mod policy;
@@ -70,6 +71,8 @@ pub fn validate(info: &ResourceInfo, new: &Value, old: Option<&Value>) -> Vec<Fi
         ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding") => {
             admission::binding(false, new, e);
         }
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => flow::schema(new, e),
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => flow::level(new, e),
         ("node.k8s.io", "RuntimeClass") => policy::runtime_class(new, old, e),
         _ => {}
     }

@@ -199,3 +199,14 @@ async fn claims_and_ingresses_get_the_default_class() {
         api.delete(&format!("/apis/{path}/{name}")).await.is(200);
     }
 }
+
+#[tokio::test]
+async fn the_deletion_of_a_class_answers_with_it() {
+    let api = Api::open().await;
+    let classes = "/apis/storage.k8s.io/v1/storageclasses";
+    let class = json!({"metadata": {"name": api.namespace}, "provisioner": "p"});
+    api.post(classes, class).await.is(201);
+    api.delete(&format!("{classes}/{}", api.namespace))
+        .await
+        .has(200, json!({"kind": "StorageClass", "provisioner": "p"}));
+}

@@ -10,6 +10,7 @@ mod apply;
 mod classes;
 mod definitions;
 mod discovery;
+mod flow;
 mod lists;
 mod objects;
 mod patches;

@@ -1,7 +1,9 @@
-//! The OpenAPI v2 document in protobuf, which client-go asks for and knows no other form of.
+//! The OpenAPI documents in protobuf. Of v2, client-go knows no other form.
 //!
-//! The messages are those of `openapi.v2` as the gnostic project publishes them. Values of any kind and extensions are texts
-//! of YAML there, which JSON is.
+//! The messages are those of `openapi.v2` and `openapi.v3` as the gnostic project publishes them. Values of any kind and
+//! extensions are texts of YAML there, which JSON is.
+
+mod v3;
 
 use serde_json::{Map, Value};
 
@@ -16,6 +18,10 @@ enum Form {
     Real,
     /// Anything, as YAML.
     Any,
+    /// A list of anything.
+    Values,
+    /// A number, a truth value or a text; what is none of these is there without being said.
+    Scalar,
     Message(&'static Message),
     /// A message that holds nothing but an object's members: in this field, each as a message of name (1) and value (2).
     Named(u32, &'static Form),
@@ -154,7 +160,7 @@ static SCHEMA: Message = Message {
         ("maxProperties", 17, Form::Whole),
         ("minProperties", 18, Form::Whole),
         ("required", 19, Form::Text),
-        ("enum", 20, Form::Any),
+        ("enum", 20, Form::Values),
         (
             "additionalProperties",
             21,
@@ -170,25 +176,36 @@ static SCHEMA: Message = Message {
     extensions: 31,
 };
 
-/// The document in protobuf. What the messages have no field for is left out.
+/// The v2 document in protobuf. What the messages have no field for is left out.
 pub(crate) fn encode(document: &Value) -> Vec<u8> {
+    encode_as(&DOCUMENT, document)
+}
+
+/// A v3 document in protobuf. What the messages have no field for is left out.
+pub(crate) fn encode_v3(document: &Value) -> Vec<u8> {
+    encode_as(&v3::DOCUMENT, document)
+}
+
+fn encode_as(form: &Message, document: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     if let Value::Object(members) = document {
-        message(&mut out, &DOCUMENT, members);
+        message(&mut out, form, members);
     }
     out
 }
 
 fn message(out: &mut Vec<u8>, form: &Message, object: &Map<String, Value>) {
-    for (name, value) in object {
-        if let Some((_, number, form)) = form.members.iter().find(|(known, ..)| known == name) {
+    // In the order of the messages, so that the first bytes say what it is.
+    for (name, number, form) in form.members {
+        if let Some(value) = object.get(*name) {
             field(out, *number, *form, value);
-        } else if name.starts_with("x-") {
-            nested(out, form.extensions, |out| {
-                put_bytes(out, 1, name.as_bytes());
-                any(out, 2, value);
-            });
         }
+    }
+    for (name, value) in object.iter().filter(|(name, _)| name.starts_with("x-")) {
+        nested(out, form.extensions, |out| {
+            put_bytes(out, 1, name.as_bytes());
+            any(out, 2, value);
+        });
     }
 }
 
@@ -211,10 +228,13 @@ fn any(out: &mut Vec<u8>, number: u32, value: &Value) {
 
 /// Writes a value of a field, or the values of a repeated one.
 fn field(out: &mut Vec<u8>, number: u32, form: Form, value: &Value) {
-    let whole = matches!(form, Form::Any | Form::Within(..) | Form::Named(..));
+    // A value of any kind may itself be a list.
+    let whole = matches!(
+        form,
+        Form::Any | Form::Scalar | Form::Within(..) | Form::Named(..)
+    );
     match value {
-        // A value of any kind may itself be a list; `enum` is a list of such values.
-        Value::Array(items) if !whole || matches!(form, Form::Any) && number == ENUM => {
+        Value::Array(items) if !whole => {
             for item in items {
                 one(out, number, form, item);
             }
@@ -222,9 +242,6 @@ fn field(out: &mut Vec<u8>, number: u32, form: Form, value: &Value) {
         value => one(out, number, form, value),
     }
 }
-
-/// The field of a schema that lists values of any kind.
-const ENUM: u32 = 20;
 
 fn one(out: &mut Vec<u8>, number: u32, form: Form, value: &Value) {
     match (form, value) {
@@ -236,7 +253,13 @@ fn one(out: &mut Vec<u8>, number: u32, form: Form, value: &Value) {
         (Form::Real, Value::Number(value)) => {
             put_fixed64(out, number, value.as_f64().unwrap_or_default().to_bits());
         }
-        (Form::Any, value) => any(out, number, value),
+        (Form::Any | Form::Values, value) => any(out, number, value),
+        (Form::Scalar, value) => nested(out, number, |out| match value {
+            Value::Number(value) => put_fixed64(out, 1, value.as_f64().unwrap_or_default().to_bits()),
+            Value::Bool(flag) => put_varint(out, 2, u64::from(*flag)),
+            Value::String(text) => put_bytes(out, 3, text.as_bytes()),
+            _ => {}
+        }),
         (Form::Message(form), Value::Object(members)) => {
             nested(out, number, |out| message(out, form, members))
         }
@@ -295,6 +318,65 @@ mod tests {
 
     fn at<'b>(bytes: &'b [u8], path: &[u32]) -> &'b [u8] {
         path.iter().fold(bytes, |bytes, number| inner(bytes, *number)[0])
+    }
+
+    /// The numbers are those of the published definition of the messages, and what kube-apiserver sends.
+    #[test]
+    fn a_document_of_version_3() {
+        let bytes = encode_v3(&json!({
+            "openapi": "3.0.0",
+            "info": {"title": "Kubernetes", "version": "1.36"},
+            "paths": {"/api/v1/pods": {
+                "post": {
+                    "operationId": "create",
+                    "requestBody": {"required": true, "content": {"*/*": {"schema": {"$ref": "#/components/schemas/Pod"}}}},
+                    "responses": {"201": {"description": "Created", "content": {"application/json": {"schema": {"type": "string"}}}}},
+                    "x-kubernetes-action": "post",
+                },
+                "parameters": [{"name": "limit", "in": "query", "schema": {"type": "integer", "uniqueItems": true}}],
+            }},
+            "components": {"schemas": {"Pod": {
+                "type": "object",
+                "properties": {
+                    "a": {"type": "array", "items": {"$ref": "#/components/schemas/A"}, "default": []},
+                    "b": {"allOf": [{"$ref": "#/components/schemas/B"}], "default": {}},
+                    "c": {"type": "string", "default": "", "enum": ["x", ["y"]]},
+                    "d": {"type": "boolean", "default": false},
+                    "e": {"type": "object", "additionalProperties": {"type": "string"}},
+                },
+            }}},
+        }));
+        assert_eq!(at(&bytes, &[1]), b"3.0.0");
+        assert_eq!(at(&bytes, &[2, 6]), b"1.36");
+        assert_eq!(at(&bytes, &[4, 1, 1]), b"/api/v1/pods");
+        let path = at(&bytes, &[4, 1, 2]);
+        // ParameterOrReference, Parameter, name; SchemaOrReference, Schema, type.
+        assert_eq!(at(path, &[13, 1, 1]), b"limit");
+        assert_eq!(at(path, &[13, 1, 10, 1, 25]), b"integer");
+        let post = at(path, &[6]);
+        assert_eq!(at(post, &[5]), b"create");
+        // RequestBodyOrReference, RequestBody, MediaTypes, NamedMediaType: name, MediaType, SchemaOrReference, Reference, _ref.
+        assert_eq!(at(post, &[7, 1, 2, 1, 1]), b"*/*");
+        assert_eq!(at(post, &[7, 1, 2, 1, 2, 1, 2, 1]), b"#/components/schemas/Pod");
+        // Responses, NamedResponseOrReference, ResponseOrReference, Response.
+        assert_eq!(at(post, &[8, 2, 1]), b"201");
+        assert_eq!(at(post, &[8, 2, 2, 1, 1]), b"Created");
+        assert_eq!(at(post, &[8, 2, 2, 1, 3, 1, 2, 1, 1, 25]), b"string");
+        assert_eq!(at(post, &[13, 2, 2]), b"\"post\"\n");
+        assert_eq!(at(&bytes, &[5, 1, 1, 1]), b"Pod");
+        let pod = at(&bytes, &[5, 1, 1, 2, 1]);
+        let properties: Vec<&[u8]> = inner(at(pod, &[31]), 1)
+            .into_iter()
+            .map(|named| at(named, &[2, 1]))
+            .collect();
+        assert_eq!(at(properties[0], &[30, 1, 2, 1]), b"#/components/schemas/A");
+        assert_eq!(at(properties[0], &[33]), b"");
+        assert_eq!(at(properties[1], &[26, 2, 1]), b"#/components/schemas/B");
+        assert_eq!(at(properties[1], &[33]), b"");
+        assert_eq!(at(properties[2], &[33]), [3 << 3 | 2, 0]);
+        assert_eq!(inner(properties[2], 24).len(), 2);
+        assert_eq!(at(properties[3], &[33]), [2 << 3, 0]);
+        assert_eq!(at(properties[4], &[32, 1, 1, 25]), b"string");
     }
 
     /// The numbers are those of the published definition of the messages.
