@@ -22,8 +22,6 @@ FROM ${PROGRAM} AS program
 FROM scratch
 COPY --from=program /program/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=program /program/choreo /choreo
-# What a start has read is given back at once and not only when something else is allocated: 98 instead of 127 MB at rest with 600 bindings.
-ENV MIMALLOC_PURGE_DELAY=0
 USER 65532:65532
 EXPOSE 8081
 ENTRYPOINT ["/choreo"]

@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 pub const PAUSE: Duration = Duration::from_secs(5);
 
 /// Less work than this, of all threads together, frees nothing to speak of: a lease that is renewed, a watch that says it is alive.
-const WORTH_IT: Duration = Duration::from_millis(50);
+const WORTH_IT: Duration = Duration::from_millis(10);
 
 /// How many rounds there have been. A thread that has not taken part in the last one does so before it sleeps.
 static ROUND: AtomicU64 = AtomicU64::new(0);

@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use super::awaited::Awaited;
 use super::object::{GroupKind, ObjectRef, revision};
-use super::packed::{Kept, Warm};
+use super::packed::{Arrival, Kept, Warm};
 
 /// Something kept up to date from the objects of a cluster, and cheap to clone.
 pub trait View: Clone + Send + Sync + 'static {
@@ -187,7 +187,7 @@ impl<V: View + Default> Cache<V> {
                 let seen = state.seen.entry(address.kind.clone()).or_insert(0);
                 *seen = revision.max(*seen);
             }
-            vec![state.put(address, trimmed(object))]
+            vec![state.put(address, trimmed(object), Arrival::Told)]
         });
     }
 
@@ -226,7 +226,7 @@ impl<V: View + Default> Cache<V> {
             if let Some(written) = state.listing.get_mut(&address.kind) {
                 written.insert(address.clone());
             }
-            vec![state.put(address, trimmed(object))]
+            vec![state.put(address, trimmed(object), Arrival::Told)]
         });
     }
 
@@ -271,19 +271,24 @@ impl<V: View + Default> Cache<V> {
         self.state.lock().listing.insert(kind.clone(), BTreeSet::new());
     }
 
-    /// The list of `kind` brings objects. They are taken some at a time: all of them together, as trees, would be the most that this
-    /// program ever needs, and each by itself copies parts of the maps.
+    /// The list of `kind` brings objects. They are taken some at a time, and packed at once: all of them together, as trees, would be
+    /// the most that this program ever needs, and each by itself copies parts of the maps.
     pub fn lists(&self, kind: &GroupKind, objects: Vec<DynamicObject>) {
+        let mut new = Vec::new();
         self.update(|state| {
             let put = objects.into_iter().map(|object| {
                 let address = ObjectRef::of(&object);
                 if let Some(found) = state.listing.get_mut(kind) {
                     found.insert(address.clone());
                 }
-                state.put(address, trimmed(object))
+                let change = state.put(address, trimmed(object), Arrival::Listed)?;
+                new.extend(state.snapshot.kept(&change.object).cloned());
+                Some(change)
             });
             put.collect()
         });
+        let warm = Arc::clone(&self.state.lock().warm);
+        warm.pack(&new);
     }
 
     /// The watch of `kind` has listed all objects there are: what was not among them is gone.
@@ -320,7 +325,7 @@ impl<V: View + Default> Cache<V> {
 }
 
 impl<V: View> State<V> {
-    fn put(&mut self, address: ObjectRef, mut object: DynamicObject) -> Option<Change> {
+    fn put(&mut self, address: ObjectRef, mut object: DynamicObject, arrival: Arrival) -> Option<Change> {
         let is_outline = object.data.is_null() || self.outlined.contains(&address.kind);
         if is_outline {
             object.data = Value::Object(serde_json::Map::new());
@@ -342,7 +347,9 @@ impl<V: View> State<V> {
             Some((key, _)) => Arc::clone(key),
             None => Arc::new(shared(&mut self.kinds, &address)),
         };
-        let (kept, object) = self.warm.keep(Arc::clone(&key), object, is_outline, older);
+        let (kept, object) = self
+            .warm
+            .keep(Arc::clone(&key), object, is_outline, older, arrival);
         self.snapshot.view.upsert(&kept, &object);
         self.snapshot.objects.insert(key, kept);
         Some(Change {
@@ -512,6 +519,21 @@ mod tests {
         let fields = &kept.fields_v1.as_ref().unwrap().0;
         assert!(fields.is_string());
         assert_eq!(*owned_fields(fields), tree);
+    }
+
+    #[test]
+    fn what_a_list_brings_is_packed_at_once_and_news_is_not() {
+        let (cache, _) = cache();
+        let kind = GroupKind::new("", "Thing");
+        cache.listing(&kind);
+        cache.lists(&kind, vec![thing("listed", 5)]);
+        cache.listed(&kind);
+        cache.watched(thing("news", 6));
+        let snapshot = cache.snapshot();
+        let kept = |name| snapshot.kept(&ObjectRef::new("", "Thing", "ns", name)).unwrap();
+        assert!(kept("listed").text().is_some());
+        assert_eq!(kept("listed").get().metadata.name.as_deref(), Some("listed"));
+        assert!(kept("news").text().is_none());
     }
 
     #[test]
