@@ -1,8 +1,5 @@
 //! What changes on one side arrives on the other, and nothing else does.
 
-use std::time::Duration;
-
-use anyhow::Context as _;
 use choreo_testkit::{Platform, ready_message};
 use serde_json::json;
 
@@ -44,30 +41,6 @@ async fn drift_in_the_data_plane_is_undone() -> anyhow::Result<()> {
             object.metadata.labels.as_ref().unwrap()["app.kubernetes.io/managed-by"] == "choreo"
         })
         .await?;
-    platform.stop().await;
-    Ok(())
-}
-
-/// As soon as it is there, which is before the answer to the write that made it has come.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_taken_away_again_and_again_always_comes_back() -> anyhow::Result<()> {
-    let platform = with_greeter().await?;
-    let (local, cell) = (&platform.local, cell("development"));
-    let mut service = local.get("Service.", &cell, "greeter").await?.unwrap();
-    for round in 0..100 {
-        local.delete("Service.", &cell, "greeter").await?;
-        // Asked for without a pause: a watch of ours would hear of it when the controllers' does.
-        let again = async {
-            loop {
-                match local.get("Service.", &cell, "greeter").await? {
-                    Some(other) if other.metadata.uid != service.metadata.uid => return anyhow::Ok(other),
-                    _ => tokio::task::yield_now().await,
-                }
-            }
-        };
-        let again = tokio::time::timeout(Duration::from_secs(30), again).await;
-        service = again.with_context(|| format!("it came back {round} times"))??;
-    }
     platform.stop().await;
     Ok(())
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use choreo_testkit::{Asked, Bed, Harm, TOKENS};
 use http::Method;
-use kube::api::DynamicObject;
+use kube::api::{DeleteParams, DynamicObject};
 
 use crate::support::{Running, alone, apply_greeter, cell, kinds, manager};
 
@@ -416,4 +417,29 @@ async fn deletion_ends_in_every_order() -> anyhow::Result<()> {
     running.stop().await?;
     bed.stop();
     Ok(())
+}
+
+/// As soon as it is there, which may be before the answer to the write that made it has come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_taken_away_again_and_again_always_comes_back() -> anyhow::Result<()> {
+    let _alone = alone().await;
+    let organization = "again";
+    let (bed, running) = with_greeter(organization).await?;
+    let services = bed.plane.api("Service.", &cell(organization)).await?;
+    let mut before = services.get("greeter").await?.metadata.uid;
+    for round in 0..150 {
+        services.delete("greeter", &DeleteParams::default()).await?;
+        // Asked for without a pause: a watch of ours would hear of it when the controllers' does.
+        let again = async {
+            loop {
+                match services.get_opt("greeter").await? {
+                    Some(other) if other.metadata.uid != before => return anyhow::Ok(other.metadata.uid),
+                    _ => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let again = tokio::time::timeout(Duration::from_secs(30), again).await;
+        before = again.with_context(|| format!("it came back {round} times"))??;
+    }
+    end(bed, running, organization).await
 }

@@ -14,6 +14,7 @@ mod rivals;
 mod rollouts;
 mod shards;
 mod start;
+mod storm;
 mod support;
 mod traces;
 mod upgrade;
