@@ -166,8 +166,10 @@ async fn round(cluster: Arc<Cluster>) -> Round {
         if !changed? {
             put_right(&cluster).await;
         }
-        cluster.flow().configure(&store.snapshot());
-        tell(&cluster).await;
+        // One snapshot for both: a status never speaks of what requests are not yet counted by.
+        let snapshot = store.snapshot();
+        cluster.flow().configure(&snapshot);
+        tell(&cluster, &snapshot).await;
     }
 }
 
@@ -254,8 +256,7 @@ fn automatic(object: &Value) -> Option<bool> {
 }
 
 /// Says in the statuses of FlowSchemas whether their levels are there.
-async fn tell(cluster: &Arc<Cluster>) {
-    let snapshot = cluster.store().snapshot();
+async fn tell(cluster: &Arc<Cluster>, snapshot: &Snapshot) {
     for schema in snapshot.iter(SCHEMAS, None, None) {
         let schema = read(schema);
         let level = text(&schema, "/spec/priorityLevelConfiguration/name");

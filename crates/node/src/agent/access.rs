@@ -35,6 +35,9 @@ fn refused(error: &EngineError) -> AccessError {
     }
 }
 
+/// How long an engine may take to know with which code a command ended.
+const TOLD_OF_AN_END: Duration = Duration::from_secs(30);
+
 /// The time over which the use of the processor is measured.
 const MEASURED: Duration = Duration::from_millis(500);
 
@@ -251,16 +254,8 @@ impl PodAccess for Agent {
         }));
         let engine = runtime.engine.clone();
         let exit = async move {
-            // The output can end a moment before the engine knows of the end.
-            for wait in [0, 10, 20, 50, 100, 200, 500, 1000] {
-                tokio::time::sleep(Duration::from_millis(wait)).await;
-                if let Some(code) = engine.exec_code(&exec).await.map_err(io::Error::other)? {
-                    return Ok(code);
-                }
-            }
-            Err(io::Error::other(
-                "the engine does not say with which code the command ended",
-            ))
+            let found = ended_with(|| engine.exec_code(&exec)).await;
+            found.map_err(io::Error::other)
         };
         Ok(session(streams, request.stdin, resize, exit.boxed()))
     }
@@ -404,6 +399,30 @@ fn session(
     }
 }
 
+/// With which code a command ended whose output has ended. The engine can know of it a while later, the longer the busier its
+/// machine is, and can fail to say so meanwhile.
+async fn ended_with<F>(ask: impl Fn() -> F) -> Result<i64, EngineError>
+where
+    F: Future<Output = Result<Option<i64>, EngineError>>,
+{
+    let until = Instant::now() + TOLD_OF_AN_END;
+    let mut wait = Duration::from_millis(10);
+    loop {
+        let why = match ask().await {
+            Ok(Some(code)) => return Ok(code),
+            Ok(None) => {
+                EngineError::Refused("the engine does not say with which code the command ended".to_owned())
+            }
+            Err(error) => error,
+        };
+        if why.is_not_found() || Instant::now() >= until {
+            return Err(why);
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(1));
+    }
+}
+
 async fn follow_size<F>(mut sizes: mpsc::Receiver<(u16, u16)>, set: impl Fn(u16, u16) -> F)
 where
     F: Future<Output = Result<(), EngineError>>,
@@ -529,5 +548,32 @@ mod tests {
     async fn a_log_ends_after_so_many_bytes() {
         assert_eq!(text(limited(pieces(&["abc", "def", "ghi"]), 5)).await, "abcde");
         assert_eq!(text(limited(pieces(&["abc"]), 0)).await, "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_has_time_to_know_how_a_command_ended() {
+        let asked = std::cell::Cell::new(0);
+        let after = |answers: i32, last: fn() -> Result<Option<i64>, EngineError>| {
+            asked.set(0);
+            let asked = &asked;
+            ended_with(move || {
+                asked.set(asked.get() + 1);
+                let answer = match asked.get() {
+                    n if n > answers => last(),
+                    n if n % 2 == 0 => Err(EngineError::Refused("busy".into())),
+                    _ => Ok(None),
+                };
+                std::future::ready(answer)
+            })
+        };
+        assert_eq!(after(0, || Ok(Some(3))).await.unwrap(), 3);
+        assert_eq!(after(20, || Ok(Some(4))).await.unwrap(), 4);
+        let gone = after(2, || Err(EngineError::NotFound("no such exec".into()))).await;
+        assert!(gone.unwrap_err().is_not_found());
+        assert_eq!(asked.get(), 3);
+        let began = Instant::now();
+        let silent = after(i32::MAX, || Ok(None)).await.unwrap_err();
+        assert!(matches!(silent, EngineError::Refused(_)), "{silent}");
+        assert!(began.elapsed() >= TOLD_OF_AN_END && began.elapsed() < TOLD_OF_AN_END * 2);
     }
 }
