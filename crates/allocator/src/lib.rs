@@ -1,16 +1,22 @@
 //! The program's allocator, and a runtime that gives memory back to the system when it has nothing to do.
 //!
-//! mimalloc keeps what was freed in the thread that had asked for it, and gives it back when that thread asks for more. A
+//! jemalloc keeps what was freed for as long as it may be asked for again, and looks at the clock when somebody asks for more. A
 //! platform at rest asks for nothing: what the lists of a start were read into, a hundred megabytes and more, would stay for as
 //! long as nothing happens. So each thread of a [`runtime`] gives its part back once after it has worked, and a burst of work costs
-//! one round of it for every [`PAUSE`] that it lasts.
+//! one round of it for every [`PAUSE`] that it lasts. After the first one without work the pages of the program itself are let go
+//! as well, most of which only a start has touched. jemalloc has threads of its own for this, but not with every C library.
+
+#[cfg(target_os = "linux")]
+mod text;
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::ffi::CStr;
+use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub use mimalloc::MiMalloc as Allocator;
+pub use tikv_jemallocator::Jemalloc as Allocator;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// How long a thread works at least before it gives back what it no longer uses. Shorter pauses return memory that is asked
@@ -19,6 +25,10 @@ pub const PAUSE: Duration = Duration::from_secs(5);
 
 /// Less work than this, of all threads together, frees nothing to speak of: a lease that is renewed, a watch that says it is alive.
 const WORTH_IT: Duration = Duration::from_millis(10);
+
+/// With less work than this in a [`PAUSE`], one per cent of a processor, the platform is at rest.
+#[cfg(target_os = "linux")]
+const AT_REST: Duration = Duration::from_millis(50);
 
 /// How many rounds there have been. A thread that has not taken part in the last one does so before it sleeps.
 static ROUND: AtomicU64 = AtomicU64::new(0);
@@ -51,13 +61,21 @@ pub async fn giving_back<T>(main: impl Future<Output = T>) -> T {
 async fn give_back() -> Infallible {
     let runtime = Handle::current();
     let mut before = Duration::ZERO;
+    #[cfg(target_os = "linux")]
+    let mut has_worked = false;
     loop {
         tokio::time::sleep(PAUSE).await;
-        let busy = worked(&runtime);
-        if busy.saturating_sub(before) < WORTH_IT {
+        let now = worked(&runtime);
+        let busy = now.saturating_sub(std::mem::replace(&mut before, now));
+        #[cfg(target_os = "linux")]
+        if busy >= AT_REST {
+            has_worked = true;
+        } else if std::mem::take(&mut has_worked) {
+            text::let_go();
+        }
+        if busy < WORTH_IT {
             continue;
         }
-        before = busy;
         ROUND.fetch_add(1, Ordering::Relaxed);
         take_part();
         // Threads that sleep are woken by something to do, and take part before they sleep again.
@@ -82,9 +100,34 @@ fn take_part() {
     }
 }
 
-/// Frees the empty pages of this thread, also those that others have emptied, and returns to the system what nobody uses.
-#[allow(unsafe_code)]
+/// Frees what this thread keeps to itself, and returns to the system what nobody uses.
 fn collect() {
-    // SAFETY: the function has no preconditions: it works on the heap of the thread that calls it, and on shared parts under locks.
-    unsafe { libmimalloc_sys::mi_collect(true) }
+    // Nothing is lost where it fails: memory stays with the process until it is asked for again.
+    for order in [c"thread.tcache.flush", EVERY_ARENA] {
+        command(order);
+    }
+}
+
+/// What `arena.<i>.purge` is for all of them: 4096 is `MALLCTL_ARENAS_ALL`.
+const EVERY_ARENA: &CStr = c"arena.4096.purge";
+
+/// Has jemalloc do something that takes no argument and gives no result.
+#[allow(unsafe_code)]
+fn command(name: &CStr) -> i32 {
+    // SAFETY: the name ends with a zero byte, and the null pointers say that there is neither an argument nor room for a result,
+    // which is what these commands want.
+    unsafe { tikv_jemalloc_sys::mallctl(name.as_ptr(), null_mut(), null_mut(), null_mut(), 0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jemalloc_knows_the_commands() {
+        for name in [c"thread.tcache.flush", EVERY_ARENA] {
+            assert_eq!(command(name), 0, "{name:?}");
+        }
+        assert_ne!(command(c"no.such.thing"), 0);
+    }
 }

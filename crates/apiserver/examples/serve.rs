@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 // The product's, so that what is measured here says something about it.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: choreo_allocator::Allocator = choreo_allocator::Allocator;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -21,7 +21,7 @@ const MANY: usize = 200;
 
 /// The program's own.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: choreo_allocator::Allocator = choreo_allocator::Allocator;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread()

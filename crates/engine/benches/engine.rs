@@ -16,7 +16,7 @@ const COMPONENTS: usize = 1_000;
 
 /// The program's own.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: choreo_allocator::Allocator = choreo_allocator::Allocator;
 
 fn main() {
     divan::main();

@@ -16,7 +16,7 @@ pub(crate) const REST: Duration = Duration::from_secs(8);
 
 /// The program's own, counting: what the kernel says of a process hides what is freed before it is used again.
 #[global_allocator]
-static ALLOCATOR: Cap<mimalloc::MiMalloc> = Cap::new(mimalloc::MiMalloc, usize::MAX);
+static ALLOCATOR: Cap<choreo_allocator::Allocator> = Cap::new(choreo_allocator::Allocator, usize::MAX);
 
 /// Runs a bench with the number that was given, or with a thousand.
 pub(crate) fn run(bench: impl AsyncFnOnce(usize) -> anyhow::Result<()>) {

@@ -54,7 +54,7 @@ const LEASE: Duration = Duration::from_secs(3);
 
 /// The program's own.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: choreo_allocator::Allocator = choreo_allocator::Allocator;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
