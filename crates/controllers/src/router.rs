@@ -117,7 +117,7 @@ impl Router {
         let world = &snapshot.view.world;
         let add = |queue: &Queue<Key>, key: &EngineKey| {
             if self.shard.has(&key.namespace) {
-                queue.add(Key::new(&key.namespace, &key.name));
+                queue.add_later(Key::new(&key.namespace, &key.name));
             }
         };
         for plane in world.keys::<DataPlane>() {
@@ -134,16 +134,16 @@ impl Router {
                 self.build_planes.add(object.key());
             }
             if inputs::is_input(object) {
-                self.inputs.add(object.clone());
+                self.inputs.add_later(object.clone());
             } else if alias::is_alias(object) {
-                self.aliases.add(object.clone());
+                self.aliases.add_later(object.clone());
             }
         }
         for target in choreo_engine::affected::all(world) {
-            self.plan(target);
+            self.plan(target, Queue::add_later);
         }
         for lane in promotion::all(snapshot) {
-            self.lane(lane, false);
+            self.lane(lane, Queue::add_later);
         }
     }
 
@@ -159,7 +159,7 @@ impl Router {
             && self.aliases.pending() == 0
     }
 
-    fn plan(&self, target: Target) {
+    fn plan(&self, target: Target, add: fn(&Queue<Target>, Target)) {
         let ours = match &target {
             Target::Object(object) => {
                 self.shard
@@ -171,7 +171,7 @@ impl Router {
             return;
         }
         if let Some(queue) = targets::controller_of(&target).and_then(|name| self.plans.get(name)) {
-            queue.add(target);
+            add(queue, target);
         }
     }
 
@@ -196,12 +196,15 @@ impl Router {
             };
             if !AtWork::wrote_this(knows) {
                 tracing::trace!(%target, because = %change.object, status = told, "to be looked at");
-                self.plan(target);
+                self.plan(target, Queue::add);
             }
         }
-        let first = promotion::goes_first(change);
+        let add = match promotion::goes_first(change) {
+            true => Queue::add_first,
+            false => Queue::add,
+        };
         for lane in promotion::affected_by(before, after, change) {
-            self.lane(lane, first);
+            self.lane(lane, add);
         }
         for input in inputs::affected_by(after, change) {
             if self.works_on(&input) {
@@ -241,14 +244,12 @@ impl Router {
         }
     }
 
-    fn lane(&self, lane: LaneKey, first: bool) {
-        let ours = self
+    fn lane(&self, lane: LaneKey, add: fn(&Queue<LaneKey>, LaneKey)) {
+        let works = self
             .shard
             .works_on(labels::GROUP, &lane.namespace, &lane.component);
-        match (ours, first) {
-            (false, _) => {}
-            (true, false) => self.promotions.add(lane),
-            (true, true) => self.promotions.add_first(lane),
+        if works {
+            add(&self.promotions, lane);
         }
     }
 
@@ -312,7 +313,7 @@ impl PlaneListener for Router {
             keys.extend(all.map(|release| Key::new(&plane.namespace, &release.name)));
         }
         for key in keys {
-            self.releases.add(key);
+            self.releases.add_later(key);
         }
     }
 }

@@ -120,6 +120,13 @@ impl Planes {
         self.refused.lock().get(id).cloned()
     }
 
+    /// Whether it is known of any cluster of this namespace's data planes if it can be connected. Before that nothing can be said of
+    /// what belongs there, and the first answer is told to the listener.
+    pub fn knows_any_of(&self, namespace: &str) -> bool {
+        let is_of = |id: &PlaneId| id.role == Role::Data && id.namespace == namespace;
+        self.slots.lock().keys().any(is_of) || self.refused.lock().keys().any(is_of)
+    }
+
     /// Notes why a cluster could not be connected.
     pub fn refuse(&self, id: &PlaneId, error: &ConnectError) {
         let before = self.refused.lock().insert(id.clone(), error.to_string());

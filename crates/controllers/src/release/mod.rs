@@ -30,13 +30,14 @@ mod status;
 
 use std::sync::Arc;
 
-use choreo_api::v1alpha1::{Release, ReleaseStatus};
+use choreo_api::v1alpha1::{DataPlane, Release, ReleaseStatus};
 use choreo_api::{finalizers, labels};
 use choreo_engine::world::Kind;
 use kube::core::DynamicObject;
 
 use crate::at_work::AtWork;
 use crate::context::Context;
+use crate::dataplane::clusters_of;
 use crate::runtime::{Key, Next, ObjectRef, Reconcile, Retry};
 use crate::view::ControlSnapshot;
 
@@ -94,6 +95,21 @@ impl Releases {
     }
 }
 
+impl Releases {
+    /// Whether nothing is known yet of any cluster that the release can be in, which is so when the process begins and is worth no
+    /// reading of what the release says. All of a plane's releases are looked at again once there is an answer.
+    fn waits_for_clusters(&self, snapshot: &ControlSnapshot, key: &Key) -> bool {
+        let kept = snapshot.kept(&Subject::address(key));
+        let world = &snapshot.view.world;
+        kept.is_some_and(|kept| !kept.is_deleting())
+            && !self.context.planes.knows_any_of(&key.namespace)
+            && world.keys_in::<DataPlane>(&key.namespace).any(|plane| {
+                let plane = world.get::<DataPlane>(&plane.namespace, &plane.name);
+                plane.is_some_and(|plane| !clusters_of(&plane.spec).is_empty())
+            })
+    }
+}
+
 impl Reconcile for Releases {
     type Key = Key;
 
@@ -107,6 +123,9 @@ impl Reconcile for Releases {
             return Ok(Next::Settled);
         }
         self.known.forget(key);
+        if self.waits_for_clusters(&snapshot, key) {
+            return Ok(Next::Settled);
+        }
         let Some(subject) = Subject::find(&snapshot, key) else {
             self.index.forget(key);
             return Ok(Next::Settled);

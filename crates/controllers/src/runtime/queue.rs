@@ -6,7 +6,9 @@
 //! - A key added while it is worked on is worked on again afterwards: the second run starts after the add, so it sees
 //!   at least the state that caused it.
 //! - A key added many times before a worker takes it is worked on once.
-//! - Keys are taken in the order in which they became ready; those that go first ([`Queue::add_first`]) before all others.
+//! - Keys are taken in the order in which they became ready; those that go first ([`Queue::add_first`]) before all others, and
+//!   those that nothing is known to have happened to ([`Queue::add_later`]) after them, but one of these after every few others, so
+//!   that whatever happens does not keep them waiting for ever.
 //!
 //! Timers ([`Queue::add_after`]) belong to a key's last run: a run that starts for any reason drops the timer, and sets
 //! it again if it is still wanted.
@@ -29,9 +31,13 @@ type Slot = (Instant, u64);
 /// Keys that an empty queue keeps room for.
 const ROOM: usize = 64;
 
+/// After so many keys that go before others, one of those that go later is taken.
+const IN_TURN: u32 = 8;
+
 /// How soon a key is to be worked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
+    Later,
     Ordinary,
     First,
 }
@@ -40,6 +46,9 @@ struct State<K> {
     /// Keys of each class in their order. A key whose class has changed since, or that was taken meanwhile, is passed over.
     first: VecDeque<K>,
     ready: VecDeque<K>,
+    later: VecDeque<K>,
+    /// How many keys have been taken since one of those that go later.
+    in_a_row: u32,
     /// Keys that wait to be worked on: those that are ready, and those added again while being worked on.
     dirty: BTreeMap<K, Class>,
     /// How many of these are ready.
@@ -100,6 +109,8 @@ impl<K: Ord + Clone> Queue<K> {
             state: Arc::new(Mutex::new(State {
                 first: VecDeque::new(),
                 ready: VecDeque::new(),
+                later: VecDeque::new(),
+                in_a_row: 0,
                 dirty: BTreeMap::new(),
                 waiting: 0,
                 working: BTreeMap::new(),
@@ -131,6 +142,11 @@ impl<K: Ord + Clone> Queue<K> {
     /// Makes `key` ready now, before all keys that were only added. Others hear of it by [`Queue::precedence`].
     pub fn add_first(&self, key: K) {
         self.add_as(key, Class::First);
+    }
+
+    /// Makes `key` ready now, after all keys that something has happened to: for a look at everything.
+    pub fn add_later(&self, key: K) {
+        self.add_as(key, Class::Later);
     }
 
     fn add_as(&self, key: K, class: Class) {
@@ -264,6 +280,7 @@ impl<K: Ord + Clone> State<K> {
         match class {
             Class::First => &mut self.first,
             Class::Ordinary => &mut self.ready,
+            Class::Later => &mut self.later,
         }
     }
 
@@ -290,21 +307,31 @@ impl<K: Ord + Clone> State<K> {
     }
 
     fn take(&mut self) -> Option<K> {
-        for class in [Class::First, Class::Ordinary] {
-            while let Some(key) = self.lane(class).pop_front() {
-                if self.dirty.get(&key) != Some(&class) || self.working.contains_key(&key) {
-                    continue;
-                }
-                self.dirty.remove(&key);
-                self.waiting -= 1;
-                self.working.insert(key.clone(), class);
-                let lane = self.lane(class);
-                if lane.is_empty() {
-                    // A look at everything leaves room for everything.
-                    lane.shrink_to(ROOM);
-                }
-                return Some(key);
+        let mut order = [Class::First, Class::Ordinary, Class::Later];
+        if self.in_a_row >= IN_TURN {
+            order.rotate_right(1);
+        }
+        order.into_iter().find_map(|class| self.take_of(class))
+    }
+
+    fn take_of(&mut self, class: Class) -> Option<K> {
+        while let Some(key) = self.lane(class).pop_front() {
+            if self.dirty.get(&key) != Some(&class) || self.working.contains_key(&key) {
+                continue;
             }
+            self.dirty.remove(&key);
+            self.waiting -= 1;
+            self.in_a_row = match class {
+                Class::Later => 0,
+                _ => self.in_a_row.saturating_add(1),
+            };
+            self.working.insert(key.clone(), class);
+            let lane = self.lane(class);
+            if lane.is_empty() {
+                // A look at everything leaves room for everything.
+                lane.shrink_to(ROOM);
+            }
+            return Some(key);
         }
         None
     }
@@ -377,6 +404,40 @@ mod tests {
         assert_eq!(queue.next().await, Some("a"));
         assert_eq!(queue.next().await, Some("b"));
         assert!(idle(&queue).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_later_waits_for_what_has_changed() {
+        let queue = queue();
+        for key in ["a", "b", "c"] {
+            queue.add_later(key);
+        }
+        queue.add("d");
+        // It was to be looked at anyway; now something has happened to it.
+        queue.add("c");
+        queue.add_later("d");
+        for wanted in ["d", "c", "a", "b"] {
+            assert_eq!(queue.next().await, Some(wanted));
+        }
+        assert!(idle(&queue).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_later_comes_in_its_turn() {
+        let queue = queue();
+        queue.add_later("later");
+        queue.add_first("busy");
+        let mut before = 0;
+        loop {
+            let key = queue.next().await.unwrap();
+            if key == "later" {
+                break;
+            }
+            before += 1;
+            queue.add(key);
+            queue.done(&key, Outcome::Settled);
+        }
+        assert_eq!(before, IN_TURN);
     }
 
     /// Whether nobody has to wait for a key that goes first.
