@@ -139,6 +139,8 @@ pub struct Cluster {
     pub(crate) converted: crate::verbs::Converted,
     /// What watches have been told in protobuf lately.
     pub(crate) binary: crate::negotiate::protobuf::Recent,
+    /// What lists have been in protobuf lately.
+    pub(crate) lists: Arc<crate::negotiate::protobuf::blocks::Blocks>,
 }
 
 impl Cluster {
@@ -175,6 +177,7 @@ impl Cluster {
             callouts: crate::callout::Callouts::default(),
             converted: crate::verbs::Converted::default(),
             binary: crate::negotiate::protobuf::Recent::default(),
+            lists: Arc::default(),
         })
     }
 

@@ -45,6 +45,14 @@ pub(crate) fn json(answer: Answer, status: StatusCode, json: Bytes, warnings: &[
     object(answer, status, &value, warnings)
 }
 
+/// As [`json`], of JSON that is in pieces.
+pub(crate) fn json_in_parts(answer: Answer, status: StatusCode, parts: Vec<Bytes>) -> Result<Response> {
+    if answer.codec == Codec::Json && !answer.pretty {
+        return Ok(parts_response(answer, status, parts));
+    }
+    json(answer, status, parts.concat().into(), &[])
+}
+
 /// A response with bytes in the negotiated encoding.
 pub(crate) fn bytes_response(
     answer: Answer,

@@ -1,5 +1,6 @@
 //! GET of a collection.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use axum::response::Response;
@@ -11,6 +12,7 @@ use http::StatusCode;
 use memchr::memmem;
 
 use crate::dispatch::Context;
+use crate::negotiate::protobuf::blocks;
 use crate::negotiate::{Answer, Codec, Transform, protobuf};
 use crate::request::ListOptions;
 use crate::respond;
@@ -38,7 +40,7 @@ pub(crate) async fn listed_as(
             let parts = binary(target, listed).await?;
             Ok(respond::parts_response(answer, StatusCode::OK, parts))
         }
-        (Transform::None, _) => respond::json(answer, StatusCode::OK, plain(target, &listed).into(), &[]),
+        (Transform::None, _) => respond::json_in_parts(answer, StatusCode::OK, plain(target, &listed)),
         _ => {
             let shown = transform::list(answer.transform, &target.resource, &listed, &context.query)?;
             respond::object(answer, StatusCode::OK, &shown, &[])
@@ -49,36 +51,52 @@ pub(crate) async fn listed_as(
 /// Objects that are encoded in one go. Encoding them takes about as long as handing over to another thread ten times.
 const SHARE: usize = 512;
 
+/// Objects of a block that is worth keeping.
+const KEPT: usize = 16;
+
 /// Most threads that encode one list.
 const SHARES: usize = 4;
 
-/// Encodes the objects of a list, a large one's in shares at the same time: nothing can be sent before all of them are encoded,
+/// Encodes blocks of a list, those of a large one in shares at the same time: nothing can be sent before all of them are encoded,
 /// since the length comes first, and no worker that serves others is kept from it for milliseconds. What `encode` gave, in order.
 async fn in_shares(
-    items: Vec<View>,
+    items: Arc<Vec<View>>,
+    blocks: Vec<Range<usize>>,
     encode: impl Fn(&[View]) -> Result<Vec<u8>> + Clone + Send + 'static,
 ) -> Result<Vec<Bytes>> {
+    let count: usize = blocks.iter().map(ExactSizeIterator::len).sum();
     let shares = std::thread::available_parallelism()
         .map_or(1, usize::from)
         .min(SHARES)
-        .min(items.len() / SHARE);
+        .min(count / SHARE);
+    let encode_all = move |items: &[View], blocks: Vec<Range<usize>>| -> Result<Vec<Bytes>> {
+        let each = blocks.into_iter().map(|range| {
+            let mut bytes = encode(items.get(range).unwrap_or_default())?;
+            // It may be kept.
+            bytes.shrink_to_fit();
+            Ok(bytes.into())
+        });
+        each.collect()
+    };
     if shares == 0 {
-        return Ok(vec![encode(&items)?.into()]);
+        return encode_all(&items, blocks);
     }
-    let each = items.len().div_ceil(shares);
-    let items = Arc::new(items);
-    let tasks: Vec<_> = (0..shares)
-        .map(|nth| {
-            let (items, encode) = (items.clone(), encode.clone());
-            tokio::task::spawn_blocking(move || {
-                let end = items.len().min((nth + 1) * each);
-                encode(items.get(nth * each..end).unwrap_or_default())
-            })
-        })
-        .collect();
-    let mut parts = Vec::with_capacity(shares);
+    let mut tasks = Vec::with_capacity(shares);
+    let (mut share, mut size) = (Vec::new(), 0);
+    let each = count.div_ceil(shares);
+    let mut rest = blocks.into_iter().peekable();
+    while let Some(block) = rest.next() {
+        size += block.len();
+        share.push(block);
+        if size >= each || rest.peek().is_none() {
+            let (items, encode_all, share) = (items.clone(), encode_all.clone(), std::mem::take(&mut share));
+            size = 0;
+            tasks.push(tokio::task::spawn_blocking(move || encode_all(&items, share)));
+        }
+    }
+    let mut parts = Vec::new();
     for task in tasks {
-        parts.push(task.await.map_err(ApiError::internal)??.into());
+        parts.append(&mut task.await.map_err(ApiError::internal)??);
     }
     Ok(parts)
 }
@@ -127,26 +145,72 @@ impl Untyped {
     }
 }
 
-/// The list as protobuf.
+/// The list as protobuf. Blocks of it that somebody was sent lately are not encoded again.
 async fn binary(target: &Target, listed: Listed) -> Result<Vec<Bytes>> {
     let info = target.resource.clone();
     let api_version = info.api_version();
     let metadata = transform::list_metadata(&listed);
-    let items = in_shares(listed.items, move |items| {
-        let of = (info.api_version(), info.kind.as_str());
-        protobuf::encode_items((&of.0, of.1), items.iter().map(View::text)).map_err(ApiError::internal)
-    })
-    .await?;
-    protobuf::encode_list((&api_version, &target.resource.list_kind), &metadata, items)
+    let revisions: Vec<u64> = listed.items.iter().map(View::revision).collect();
+    // What is made for a request has the revision of what it is made from.
+    let is_stored = |range: &Range<usize>| {
+        let items = listed.items.get(range.clone()).unwrap_or_default();
+        items.iter().all(|item| matches!(item, View::Stored(_)))
+    };
+    let known = |range: &Range<usize>| blocks::Of {
+        kind: (&api_version, &info.kind),
+        revisions: revisions.get(range.clone()).unwrap_or_default(),
+    };
+    let lists = &target.cluster.lists;
+    let mut cuts = Vec::new();
+    for range in blocks::cut(&revisions) {
+        let is_stored = is_stored(&range);
+        let found = lists.get(known(&range)).filter(|_| is_stored);
+        cuts.push((range, is_stored, found));
+    }
+    let unknown = cuts.iter().filter(|(.., found)| found.is_none());
+    let unknown: Vec<_> = unknown.map(|(range, ..)| range.clone()).collect();
+    let encode = {
+        let info = info.clone();
+        move |items: &[View]| {
+            let of = (info.api_version(), info.kind.as_str());
+            protobuf::encode_items((&of.0, of.1), items.iter().map(View::text)).map_err(ApiError::internal)
+        }
+    };
+    let mut made = in_shares(Arc::new(listed.items), unknown, encode)
+        .await?
+        .into_iter();
+    let mut parts = Vec::with_capacity(cuts.len());
+    for (range, is_stored, found) in cuts {
+        let part = match found {
+            Some(part) => part,
+            None => {
+                let part = made
+                    .next()
+                    .ok_or_else(|| ApiError::internal("a block was not encoded"))?;
+                if is_stored && range.len() >= KEPT {
+                    lists.keep(known(&range), part.clone());
+                }
+                part
+            }
+        };
+        parts.push(part);
+    }
+    protobuf::encode_list((&api_version, &target.resource.list_kind), &metadata, parts)
         .map_err(ApiError::internal)
 }
 
+/// Bytes of a part of a list. Memory for a large list in one piece would be asked of the system each time, which takes as long as
+/// filling it.
+const PART: usize = 256 << 10;
+
 /// The list as JSON, put together from the objects' own bytes.
-fn plain(target: &Target, listed: &Listed) -> Vec<u8> {
+fn plain(target: &Target, listed: &Listed) -> Vec<Bytes> {
     // Each once: what was converted is encoded for it.
     let texts: Vec<_> = listed.items.iter().map(View::text).collect();
-    let size: usize = texts.iter().map(|text| text.len() + 1).sum();
-    let mut out = Vec::with_capacity(size + 256);
+    let mut left: usize = texts.iter().map(|text| text.len() + 1).sum();
+    let mut parts = Vec::with_capacity(left / PART + 1);
+    let room = |left: usize| left.min(PART + PART / 8) + 256;
+    let mut out = Vec::with_capacity(room(left));
     out.extend_from_slice(b"{\"kind\":");
     out.extend_from_slice(quote(&target.resource.list_kind).as_bytes());
     out.extend_from_slice(b",\"apiVersion\":");
@@ -172,9 +236,14 @@ fn plain(target: &Target, listed: &Listed) -> Vec<u8> {
             Some(untyped) => untyped.append(&mut out, text),
             None => out.extend_from_slice(text),
         }
+        left -= text.len() + 1;
+        if out.len() >= PART {
+            parts.push(std::mem::replace(&mut out, Vec::with_capacity(room(left))).into());
+        }
     }
     out.extend_from_slice(b"]}\n");
-    out
+    parts.push(out.into());
+    parts
 }
 
 #[cfg(test)]
@@ -196,7 +265,9 @@ mod tests {
                 let texts = items.iter().map(|item| [&item.text()[..], b"\n"].concat());
                 Ok(texts.collect::<Vec<_>>().concat())
             };
-            let parts = in_shares(views(count), write).await.unwrap();
+            let revisions: Vec<u64> = (0..count as u64).collect();
+            let parts = in_shares(Arc::new(views(count)), blocks::cut(&revisions), write);
+            let parts = parts.await.unwrap();
             let expected: String = (0..count).map(|nth| format!("{nth}\n")).collect();
             assert_eq!(String::from_utf8(parts.concat()).unwrap(), expected);
         }
@@ -210,7 +281,12 @@ mod tests {
                 true => Err(ApiError::internal("not this one")),
                 false => Ok(Vec::new()),
             };
-            assert_eq!(in_shares(views(count), write).await.unwrap_err().code, 500);
+            let parts = in_shares(
+                Arc::new(views(count)),
+                vec![0..count / 2, count / 2..count],
+                write,
+            );
+            assert_eq!(parts.await.unwrap_err().code, 500);
         }
     }
 }

@@ -105,6 +105,59 @@ async fn lists_carry_their_objects() {
     assert_eq!(fields(&list).iter().filter(|(number, _)| *number == 2).count(), 1);
 }
 
+/// A list is what its objects are, whichever parts of it were sent before and whatever has changed since.
+#[tokio::test]
+async fn lists_are_as_their_objects_are_after_every_change() {
+    let server = TestServer::start();
+    let make = async |name: &str, value: &str| {
+        let object = config_map(name, json!({"k": value}));
+        server.post(CONFIG_MAPS, object).await.expect(201);
+    };
+    for nth in 0..400 {
+        make(&format!("c-{nth:03}"), "first").await;
+    }
+    let check = async |path: &str, count: usize| {
+        let (.., list) = open(&server.protobuf(path).await.bytes);
+        let items: Vec<Vec<u8>> = fields(&list)
+            .into_iter()
+            .filter(|(number, _)| *number == 2)
+            .map(|(_, item)| item)
+            .collect();
+        assert_eq!(items.len(), count, "{path}");
+        for item in items {
+            let name = name(&item);
+            let (.., object) = open(&server.protobuf(&format!("{CONFIG_MAPS}/{name}")).await.bytes);
+            assert!(item == object, "{name} in {path}");
+        }
+    };
+    check(CONFIG_MAPS, 400).await;
+    check(CONFIG_MAPS, 400).await;
+    let changed = config_map("c-100", json!({"k": "second"}));
+    server
+        .request(
+            "PUT",
+            &format!("{CONFIG_MAPS}/c-100"),
+            &[("content-type", "application/json")],
+            changed.to_string(),
+        )
+        .await
+        .expect(200);
+    check(CONFIG_MAPS, 400).await;
+    server
+        .request("DELETE", &format!("{CONFIG_MAPS}/c-200"), &[], "")
+        .await
+        .expect(200);
+    make("c-0505", "between").await;
+    make("a", "before all").await;
+    check(CONFIG_MAPS, 401).await;
+    check(
+        &format!("{CONFIG_MAPS}?fieldSelector=metadata.name!%3Dc-300"),
+        400,
+    )
+    .await;
+    check(&format!("{CONFIG_MAPS}?limit=150"), 150).await;
+}
+
 #[tokio::test]
 async fn watches_send_frames_with_their_length() {
     let server = TestServer::start();

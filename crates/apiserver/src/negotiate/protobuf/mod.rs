@@ -4,6 +4,7 @@
 //! serve all kinds. Objects come in an envelope: four magic bytes and a message with `apiVersion`, `kind` and the object's
 //! bytes. A watch is a sequence of messages, each behind its length, that carry a type and an object in its envelope.
 
+pub(crate) mod blocks;
 pub(crate) mod openapi;
 mod read;
 mod table;
