@@ -206,7 +206,10 @@ impl Disk {
         let (file, changes, number) = (Arc::clone(&self.file), Arc::clone(&pending), self.last);
         let started = thread::Builder::new()
             .name("store-checkpoint".into())
-            .spawn(move || file.lock().take_in(number, &changes, std::iter::empty()));
+            .spawn(move || {
+                give_way();
+                file.lock().take_in(number, &changes, std::iter::empty())
+            });
         match started {
             Ok(thread) => {
                 self.under_way = Some((pending, thread));
@@ -643,6 +646,16 @@ fn load(database: &Database, path: &Path) -> Result<Contents, Failure> {
 
 fn disk_key(cluster: &str, key: &Key) -> String {
     format!("{cluster}\0{}", key.as_str())
+}
+
+/// Has this thread run after those of requests where processors are few: nobody waits for a checkpoint before the other journal is
+/// full, but it takes a tenth of a second.
+fn give_way() {
+    // On Linux this is of a thread. Its share stays large enough to be done in time when all others are busy.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, 5) {
+        tracing::debug!(%error, "a checkpoint runs with the priority of all others");
+    }
 }
 
 #[cfg(test)]
