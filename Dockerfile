@@ -10,7 +10,9 @@ FROM docker.io/library/rust:1.95-alpine AS compiled
 RUN apk add --no-cache build-base ca-certificates
 WORKDIR /src
 COPY . .
-RUN cargo build --locked --profile dist -p choreo \
+# On 64-bit Arm, kernels have pages of 4, 16 or 64 KiB, and the allocator has to be built for the largest that it may meet.
+RUN case "$(uname -m)" in aarch64) export JEMALLOC_SYS_WITH_LG_PAGE=16 ;; esac \
+ && cargo build --locked --profile dist -p choreo \
  && mkdir /program \
  && cp target/dist/choreo /etc/ssl/certs/ca-certificates.crt /program/
 
