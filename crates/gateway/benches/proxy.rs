@@ -28,6 +28,10 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: choreo_allocator::Allocator = choreo_allocator::Allocator;
+
 const ROUNDS: usize = 3;
 const SECONDS: u32 = 5;
 const ROUTES: usize = 1_000;
