@@ -51,8 +51,8 @@ pub(crate) async fn listed_as(
 /// Objects that are encoded in one go. Encoding them takes about as long as handing over to another thread ten times.
 const SHARE: usize = 512;
 
-/// Objects of a block that is worth keeping.
-const KEPT: usize = 16;
+/// Objects of a block that is worth keeping: fewer are encoded as soon as they are found.
+const WORTH_KEEPING: usize = 16;
 
 /// Most threads that encode one list.
 const SHARES: usize = 4;
@@ -164,7 +164,7 @@ async fn binary(target: &Target, listed: Listed) -> Result<Vec<Bytes>> {
     let mut cuts = Vec::new();
     for range in blocks::cut(&revisions) {
         let is_stored = is_stored(&range);
-        let found = lists.get(known(&range)).filter(|_| is_stored);
+        let found = is_stored.then(|| lists.get(known(&range))).flatten();
         cuts.push((range, is_stored, found));
     }
     let unknown = cuts.iter().filter(|(.., found)| found.is_none());
@@ -187,7 +187,7 @@ async fn binary(target: &Target, listed: Listed) -> Result<Vec<Bytes>> {
                 let part = made
                     .next()
                     .ok_or_else(|| ApiError::internal("a block was not encoded"))?;
-                if is_stored && range.len() >= KEPT {
+                if is_stored && range.len() >= WORTH_KEEPING {
                     lists.keep(known(&range), part.clone());
                 }
                 part

@@ -327,7 +327,7 @@ impl Session {
         }
     }
 
-    /// Why a call of a client of this session failed.
+    /// Why a call of one of these clients failed.
     pub(crate) fn error(&self, error: kube::Error) -> CallError {
         match error {
             kube::Error::Api(status) => CallError::Status(Box::new(Status {

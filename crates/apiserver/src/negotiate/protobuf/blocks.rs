@@ -229,15 +229,16 @@ mod tests {
         assert_eq!(blocks.get(Of { kind, revisions }), None);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_is_kept_is_bounded() {
         let blocks = Arc::new(Blocks::default());
         let large = Bytes::from(vec![0; BUDGET / 4 - 1024]);
         for revision in 0..4 {
             blocks.keep(of(&[revision]), large.clone());
+            tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert!(blocks.get(of(&[0])).is_some());
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        tokio::time::advance(Duration::from_millis(1)).await;
         blocks.keep(of(&[4]), large.clone());
         let there: Vec<bool> = (0..5)
             .map(|revision| blocks.get(of(&[revision])).is_some())
