@@ -68,9 +68,6 @@ pub async fn image_facts(engine: Option<&str>, image: &str, pull: bool) -> Resul
     if !pull {
         return Err(EngineError::NotFound(format!("image {image} is not there")));
     }
-    // Which engine it is decides how it is asked to pull. Podman takes up to a second to say so, which an image that is there need
-    // not wait for.
-    engine.info().await?;
     let full = reference.full();
     engine.pull(&full, None).await?;
     Ok(ImageFacts::of(&engine.image(&full).await?))

@@ -49,7 +49,7 @@ impl Agent {
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = listen(&runtime) => {}
+                ((), ()) = futures::future::join(prepare(&runtime), listen(&runtime)) => {}
             }
         });
     }
@@ -366,6 +366,13 @@ async fn listen(runtime: &Arc<Runtime>) {
         runtime.tell_node();
         sleep(wait).await;
         wait = (wait * 2).min(RECONNECT.1);
+    }
+}
+
+/// Gives the engine the image that every Pod needs, so that the first one does not wait for it.
+async fn prepare(runtime: &Runtime) {
+    if let Err(error) = runtime.cells.image(runtime).await {
+        tracing::debug!("the engine does not have the image of relays, the first Pod tries again: {error}");
     }
 }
 

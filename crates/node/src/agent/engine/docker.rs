@@ -4,13 +4,12 @@ use std::{
     collections::{BTreeMap, HashMap},
     io,
     path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bollard::{
-    Docker,
+    ClientVersion, Docker,
     auth::DockerCredentials,
     exec::{StartExecOptions, StartExecResults},
     models::{ExecConfig, Ipam, IpamConfig, NetworkCreateRequest, ResourcesUlimits, VolumeCreateRequest},
@@ -38,8 +37,8 @@ pub(crate) struct DockerEngine {
     docker: Docker,
     socket: PathBuf,
     ulimits: Vec<ResourcesUlimits>,
-    /// Whether it has said that it is Podman.
-    podman: AtomicBool,
+    /// Whether it is Podman.
+    podman: bool,
     /// Changes that are asked for at once: engines do not get faster by more, and those who wait wait in turn.
     changes: Semaphore,
 }
@@ -57,17 +56,27 @@ impl DockerEngine {
                 io::ErrorKind::NotFound => "there is no such socket".to_owned(),
                 _ => error.to_string(),
             })?;
-        let docker = Docker::connect_with_unix(socket, TIMEOUT.as_secs(), bollard::API_DEFAULT_VERSION)
-            .map_err(|error| error.to_string())?;
-        let docker = tokio::time::timeout(ANSWER, docker.negotiate_version())
+        let path = PathBuf::from(socket);
+        let greeting = plain::ping(&path, ANSWER)
             .await
-            .map_err(|_| format!("it did not answer within {} s", ANSWER.as_secs()))?
+            .map_err(|error| error.to_string())?;
+        let newest = bollard::API_DEFAULT_VERSION;
+        let version = match greeting.api {
+            Some((major, minor)) if (major, minor) < (newest.major_version, newest.minor_version) => {
+                ClientVersion {
+                    major_version: major,
+                    minor_version: minor,
+                }
+            }
+            _ => *newest,
+        };
+        let docker = Docker::connect_with_unix(socket, TIMEOUT.as_secs(), &version)
             .map_err(|error| error.to_string())?;
         Ok(Self {
             docker,
-            socket: PathBuf::from(socket),
+            socket: path,
             ulimits: ulimits(&std::fs::read_to_string("/proc/self/limits").unwrap_or_default()),
-            podman: AtomicBool::new(false),
+            podman: greeting.podman,
             changes: Semaphore::new(CHANGES),
         })
     }
@@ -80,15 +89,10 @@ impl DockerEngine {
 #[async_trait]
 impl ContainerEngine for DockerEngine {
     async fn info(&self) -> Result<EngineInfo> {
-        let version = self.docker.version().await.map_err(failed)?;
-        let info = self.docker.info().await.map_err(failed)?;
-        let components = version.components.unwrap_or_default();
-        let podman = components
-            .iter()
-            .any(|component| component.name.starts_with("Podman"));
-        self.podman.store(podman, Ordering::Relaxed);
+        // Either takes Podman half a second.
+        let (version, info) = tokio::try_join!(self.docker.version(), self.docker.info()).map_err(failed)?;
         Ok(EngineInfo {
-            name: if podman { "podman" } else { "docker" }.to_owned(),
+            name: if self.podman { "podman" } else { "docker" }.to_owned(),
             version: version.version.unwrap_or_default(),
             // Podman has no field for it in this API but the security options, as Docker.
             rootless: info
@@ -208,14 +212,14 @@ impl ContainerEngine for DockerEngine {
 
     async fn inspect(&self, id: &str) -> Result<Container> {
         let path = format!("/containers/{}/json", plain::quoted(id));
-        let found = plain::get(&self.socket, &path, TIMEOUT).await?;
+        let found = plain::get(&self.socket, &self.docker.client_version(), &path, TIMEOUT).await?;
         Ok(plain::inspected(&found))
     }
 
     async fn containers(&self, label: &str) -> Result<Vec<(String, BTreeMap<String, String>)>> {
         let filters = serde_json::json!({"label": [label]}).to_string();
         let path = format!("/containers/json?all=true&filters={}", plain::quoted(&filters));
-        let found = plain::get(&self.socket, &path, TIMEOUT).await?;
+        let found = plain::get(&self.socket, &self.docker.client_version(), &path, TIMEOUT).await?;
         Ok(plain::listed(&found))
     }
 
@@ -235,7 +239,7 @@ impl ContainerEngine for DockerEngine {
 
     async fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
         // Docker lets registries of this machine speak plain HTTP; Podman does where it is told to, which this API cannot say.
-        if self.podman.load(Ordering::Relaxed) && is_of_this_machine(reference) {
+        if self.podman && is_of_this_machine(reference) {
             return plain::pull(&self.socket, reference, auth).await;
         }
         let options = query::CreateImageOptions {

@@ -4,9 +4,10 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE};
+use bollard::ClientVersion;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, StatusCode};
+use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
@@ -14,47 +15,87 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Container, EngineError, Phase, RegistryAuth, Result, words::time};
 
-/// The oldest version of the API that has all of this; every engine of the last years speaks it.
-const VERSION: &str = "v1.41";
 /// The longest answer.
 const LIMIT: usize = 64 << 20;
 
-/// One request.
-pub(super) async fn get(socket: &Path, path: &str, timeout: Duration) -> Result<Value> {
+/// What an engine says of itself before it is asked for anything.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Greeting {
+    /// The newest version of the API that it speaks; nothing for one that does not say.
+    pub(super) api: Option<(usize, usize)>,
+    /// Whether it is Podman.
+    pub(super) podman: bool,
+}
+
+impl Greeting {
+    fn of(headers: &HeaderMap) -> Self {
+        let api = headers.get("api-version").and_then(|version| {
+            let (major, minor) = version.to_str().ok()?.split_once('.')?;
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        });
+        Self {
+            api,
+            podman: headers.contains_key("libpod-api-version"),
+        }
+    }
+}
+
+/// Says hello. Podman runs several programs before it tells its version, which takes it half a second; this it answers at once.
+pub(super) async fn ping(socket: &Path, timeout: Duration) -> Result<Greeting> {
+    let (headers, _) = send(socket, "/_ping", timeout).await?;
+    Ok(Greeting::of(&headers))
+}
+
+/// One request, in a version of the API: engines refuse old ones, such as Docker 29 those before 1.44.
+pub(super) async fn get(
+    socket: &Path,
+    version: &ClientVersion,
+    path: &str,
+    timeout: Duration,
+) -> Result<Value> {
+    let (_, body) = send(socket, &format!("/v{version}{path}"), timeout).await?;
+    Ok(serde_json::from_slice(&body).unwrap_or_default())
+}
+
+/// One request, and the head and the body of a good answer.
+async fn send(socket: &Path, path: &str, timeout: Duration) -> Result<(HeaderMap, Bytes)> {
     let away = |error: &dyn std::fmt::Display| EngineError::Away(error.to_string());
     let work = async {
         let stream = UnixStream::connect(socket).await.map_err(|error| away(&error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| away(&error))?;
-        let request = Request::get(format!("/{VERSION}{path}"))
+        let request = Request::get(path)
             .header(hyper::header::HOST, "engine")
             .header(hyper::header::CONNECTION, "close")
             .body(Empty::<Bytes>::new())
             .map_err(|error| EngineError::Refused(error.to_string()))?;
         let answer = async {
-            let answer = sender.send_request(request).await.map_err(|error| away(&error))?;
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), LIMIT)
+            let (head, body) = sender
+                .send_request(request)
+                .await
+                .map_err(|error| away(&error))?
+                .into_parts();
+            let body = Limited::new(body, LIMIT)
                 .collect()
                 .await
                 .map_err(|error| away(&error))?;
-            Ok::<_, EngineError>((status, body.to_bytes()))
+            Ok::<_, EngineError>((head, body.to_bytes()))
         };
         let mut connection = std::pin::pin!(connection);
         let mut answer = std::pin::pin!(answer);
-        let (status, body) = tokio::select! {
+        let (head, body) = tokio::select! {
             outcome = &mut answer => outcome?,
             _ = &mut connection => answer.await?,
         };
-        let value: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if status.is_success() {
-            return Ok(value);
+        if head.status.is_success() {
+            return Ok((head.headers, body));
         }
+        let value: Value = serde_json::from_slice(&body).unwrap_or_default();
         let message = value["message"]
             .as_str()
             .map_or_else(|| String::from_utf8_lossy(&body).trim().to_owned(), str::to_owned);
-        Err(match status {
+        Err(match head.status {
             StatusCode::NOT_FOUND => EngineError::NotFound(message),
             StatusCode::CONFLICT => EngineError::Conflict(message),
             _ => EngineError::Refused(message),
@@ -182,6 +223,7 @@ pub(super) fn inspected(found: &Value) -> Container {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -224,5 +266,47 @@ mod tests {
             quoted("{\"label\":[\"a=b\"]}"),
             "%7B%22label%22%3A%5B%22a%3Db%22%5D%7D"
         );
+    }
+
+    /// An engine that answers the first request of each connection with these bytes.
+    fn engine(answer: &'static str) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 1024];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        (folder, path)
+    }
+
+    #[tokio::test]
+    async fn greetings_tell_the_version_and_whose_it_is() {
+        let cases = [
+            (
+                "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nLibpod-Api-Version: 4.3.1\r\nContent-Length: 2\r\n\r\nOK",
+                (Some((1, 41)), true),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nAPI-Version: 1.52\r\nServer: Docker/29.0.0 (linux)\r\nContent-Length: 2\r\n\r\nOK",
+                (Some((1, 52)), false),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nApi-Version: soon\r\nContent-Length: 2\r\n\r\nOK",
+                (None, false),
+            ),
+        ];
+        for (answer, (api, podman)) in cases {
+            let (_folder, path) = engine(answer);
+            let greeting = ping(&path, Duration::from_secs(20)).await.unwrap();
+            assert_eq!(greeting, Greeting { api, podman });
+        }
+        let (_folder, path) =
+            engine("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 18\r\n\r\n{\"message\":\"full\"}");
+        let error = ping(&path, Duration::from_secs(20)).await.unwrap_err();
+        assert!(matches!(error, EngineError::Refused(why) if why == "full"));
     }
 }
