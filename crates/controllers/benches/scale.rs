@@ -11,9 +11,11 @@ mod common;
 use std::time::{Duration, Instant};
 
 use choreo_engine::{AnyObject, World, offline};
-use choreo_testkit::{Options, Platform, conditions};
+use choreo_testkit::{Options, Platform};
 use common::{QUIET, REST, apply, memory, settle};
 use futures::StreamExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 const ENVIRONMENTS: [&str; 3] = ["development", "staging", "production"];
@@ -274,20 +276,43 @@ fn component(name: &str) -> [Value; 3] {
     ]
 }
 
+/// What is read of a release here. The rest, which is most of it, is skipped.
+type Told = kube::core::Object<Spec, Status>;
+
+#[derive(Clone, Debug, Deserialize)]
+struct Spec {
+    owner: Owner,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Owner {
+    component_name: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    conditions: Vec<Condition>,
+}
+
 /// Waits until as many releases of components say that they are applied.
 async fn all_applied(platform: &Platform, bindings: usize) -> anyhow::Result<()> {
     use kube::runtime::watcher;
-    let api = platform.control.api("Release", "default").await?;
+    let (resource, _) = platform.control.resource("Release").await?;
+    let api: kube::Api<Told> =
+        kube::Api::namespaced_with(platform.control.client.clone(), "default", &resource);
     let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()));
     let mut applied = std::collections::BTreeSet::new();
     while let Some(event) = events.next().await {
         let (watcher::Event::Apply(release) | watcher::Event::InitApply(release)) = event? else {
             continue;
         };
-        let of_component = release.data["spec"]["owner"]["componentName"].is_string();
-        let is_applied = conditions(&release)
+        let of_component = release.spec.owner.component_name.is_some();
+        let conditions = release.status.map(|status| status.conditions).unwrap_or_default();
+        let is_applied = conditions
             .iter()
-            .any(|(type_, status, ..)| type_ == "Applied" && status == "True");
+            .any(|condition| condition.type_ == "Applied" && condition.status == "True");
         if of_component && is_applied {
             applied.insert(release.metadata.name);
         }

@@ -1,5 +1,7 @@
 //! One cluster, with what tests do to it.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -11,6 +13,7 @@ use kube::discovery::{Discovery, Scope};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 /// Longest wait for anything. Long enough for a busy machine; a passing test never waits for it.
@@ -26,6 +29,8 @@ pub struct Cluster {
     pub name: String,
     /// A client with all rights.
     pub client: Client,
+    /// How it serves the kinds that were applied: a client asks once, and not before each object.
+    known: Arc<Mutex<HashMap<GroupVersionKind, (ApiResource, Scope)>>>,
 }
 
 impl Cluster {
@@ -34,7 +39,21 @@ impl Cluster {
         Self {
             name: name.to_owned(),
             client,
+            known: Arc::default(),
         }
+    }
+
+    /// How the cluster serves a kind of this version.
+    async fn served(&self, gvk: &GroupVersionKind) -> anyhow::Result<(ApiResource, Scope)> {
+        if let Some(known) = self.known.lock().get(gvk) {
+            return Ok(known.clone());
+        }
+        let (resource, capabilities) = kube::discovery::pinned_kind(&self.client, gvk)
+            .await
+            .with_context(|| format!("find {} {} in cluster {}", gvk.api_version(), gvk.kind, self.name))?;
+        let served = (resource, capabilities.scope);
+        self.known.lock().insert(gvk.clone(), served.clone());
+        Ok(served)
     }
 
     /// How the cluster serves a kind, and whether in namespaces.
@@ -113,10 +132,8 @@ impl Cluster {
         let name = text("/metadata/name").context("metadata.name is missing")?;
         let (group, version) = split_api_version(&api_version);
         let gvk = GroupVersionKind::gvk(group, version, &kind);
-        let (resource, capabilities) = kube::discovery::pinned_kind(&self.client, &gvk)
-            .await
-            .with_context(|| format!("find {api_version} {kind} in cluster {}", self.name))?;
-        let api: Api<DynamicObject> = if capabilities.scope == Scope::Namespaced {
+        let (resource, scope) = self.served(&gvk).await?;
+        let api: Api<DynamicObject> = if scope == Scope::Namespaced {
             let namespace = text("/metadata/namespace").unwrap_or_else(|| "default".to_owned());
             object["metadata"]["namespace"] = json!(namespace);
             Api::namespaced_with(self.client.clone(), &namespace, &resource)
@@ -125,6 +142,10 @@ impl Cluster {
         };
         let params = PatchParams::apply("test").force().validation_strict();
         let applied = api.patch(&name, &params, &Patch::Apply(&object)).await;
+        if matches!(&applied, Err(kube::Error::Api(status)) if status.is_not_found()) {
+            // The kind may have gone, and come back otherwise.
+            self.known.lock().remove(&gvk);
+        }
         applied.with_context(|| format!("apply {kind} {name}"))
     }
 
