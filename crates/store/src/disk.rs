@@ -7,8 +7,12 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -41,7 +45,8 @@ const WHOLE: u64 = 1;
 /// All objects are in memory, so the file's own cache only has to hold the inner pages that commits touch.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// `format`; `sequence`: the number of the last commit that is in the file; `identity`: what the journal of this file names.
+/// `format`; `sequence`: the number of the last commit that is in the file; `identity`: what the journal of this file names; `towards`:
+/// the commit of which, and of those before it, the file has a part.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Cluster to its newest revision.
 const CLUSTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("clusters");
@@ -61,6 +66,8 @@ pub(crate) struct Disk {
     last: u64,
     /// What the active journal has and the file has not; and the other one, if `is_behind`.
     pending: Pending,
+    /// How much of a journal goes into the file at once.
+    part: usize,
     /// What is under way from the other journal into the file.
     under_way: Option<(Arc<Pending>, Checkpoint)>,
     /// Whether the other journal has what the file has not, and nothing is under way.
@@ -69,8 +76,11 @@ pub(crate) struct Disk {
     is_unsure: bool,
 }
 
-/// The thread that brings a journal into the file.
-type Checkpoint = JoinHandle<Result<(), String>>;
+/// The thread that brings a journal into the file, and whether somebody waits for it.
+struct Checkpoint {
+    thread: JoinHandle<Result<(), String>>,
+    is_awaited: Arc<AtomicBool>,
+}
 
 /// The database file.
 struct File {
@@ -99,6 +109,21 @@ impl Pending {
         }));
     }
 
+    fn revisions(&self) -> BTreeMap<&str, u64> {
+        let revisions = self.revisions.iter();
+        revisions
+            .map(|(cluster, revision)| (&**cluster, *revision))
+            .collect()
+    }
+
+    /// What each object came to be.
+    fn changes(&self) -> Changes<'_> {
+        let changes = self.changes.iter();
+        changes
+            .map(|change| ((&*change.cluster, &change.key), change.object.as_deref()))
+            .collect()
+    }
+
     /// Puts what came earlier before it.
     fn follow(&mut self, earlier: &Pending) {
         for (cluster, revision) in &earlier.revisions {
@@ -106,6 +131,18 @@ impl Pending {
         }
         self.changes.splice(0..0, earlier.changes.iter().cloned());
     }
+}
+
+/// Objects, or that they are gone, by cluster and key.
+type Changes<'a> = BTreeMap<(&'a str, &'a Key), Option<&'a Object>>;
+
+/// How far a write brings the file.
+#[derive(Clone, Copy)]
+enum Progress {
+    /// To this commit.
+    At(u64),
+    /// A part of what leads to this commit; the rest is in a journal.
+    Towards(u64),
 }
 
 /// What is in the file: cluster name and objects.
@@ -120,6 +157,7 @@ impl Disk {
         }
         let (database, sequence, mut contents) = read(path)?;
         let identity = guarded(path, || identify(&database))?;
+        let towards = guarded(path, || read_towards(&database))?;
         let mut pending = Pending::default();
         let journal = |name| Journal::open(&path.with_file_name(name), identity, limit);
         let [first, second] = journal::FILES;
@@ -138,6 +176,9 @@ impl Disk {
                 pending.changes.extend(part.changes);
             }
         })?;
+        if let Some(towards) = towards.filter(|towards| *towards > found.last) {
+            return Err(in_part(path, towards));
+        }
         let file = File {
             path: path.to_owned(),
             database: Some(database),
@@ -149,6 +190,7 @@ impl Disk {
             active: found.active,
             last: found.last,
             pending,
+            part: usize::try_from(limit).unwrap_or(usize::MAX) / PARTS,
             under_way: None,
             is_behind: found.in_both,
             is_unsure: false,
@@ -158,7 +200,11 @@ impl Disk {
 
     /// What a file has that nobody writes to: a backup.
     pub(crate) fn read(path: &Path) -> Result<Contents, StoreError> {
-        read(path).map(|(_, _, contents)| contents)
+        let (database, _, contents) = read(path)?;
+        match guarded(path, || read_towards(&database))? {
+            Some(towards) => Err(in_part(path, towards)),
+            None => Ok(contents),
+        }
     }
 
     /// Writes `staged` and waits until the disk has it. On an error nothing has been written.
@@ -204,15 +250,20 @@ impl Disk {
         }
         let pending = Arc::new(std::mem::take(&mut self.pending));
         let (file, changes, number) = (Arc::clone(&self.file), Arc::clone(&pending), self.last);
+        let is_awaited = Arc::new(AtomicBool::new(false));
+        let pace = Pace {
+            part: self.part,
+            is_awaited: Arc::clone(&is_awaited),
+        };
         let started = thread::Builder::new()
             .name("store-checkpoint".into())
             .spawn(move || {
                 give_way();
-                file.lock().take_in(number, &changes, std::iter::empty())
+                file.lock().take_in_by_parts(number, &changes, &pace)
             });
         match started {
             Ok(thread) => {
-                self.under_way = Some((pending, thread));
+                self.under_way = Some((pending, Checkpoint { thread, is_awaited }));
                 self.active = 1 - self.active;
                 self.journals[self.active].rewind();
                 true
@@ -227,10 +278,11 @@ impl Disk {
 
     /// Waits for what is under way into the file. What did not get there is pending again.
     fn settle(&mut self) {
-        let Some((pending, thread)) = self.under_way.take() else {
+        let Some((pending, checkpoint)) = self.under_way.take() else {
             return;
         };
-        let error = match thread.join() {
+        checkpoint.is_awaited.store(true, Ordering::Relaxed);
+        let error = match checkpoint.thread.join() {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
             Err(_) => "the thread panicked".to_owned(),
@@ -274,7 +326,52 @@ impl Drop for Disk {
     }
 }
 
+/// A full journal goes into the file in about so many parts. The disk takes a few milliseconds for each, and a commit that comes
+/// meanwhile waits so long.
+const PARTS: usize = 16;
+
+/// How fast a checkpoint works: as long as nobody waits for it, it leaves the disk and the processor to others most of the time.
+struct Pace {
+    /// Bytes of objects that are written at once.
+    part: usize,
+    is_awaited: Arc<AtomicBool>,
+}
+
+impl Pace {
+    /// So many times as long as a part took nothing is done after it.
+    const REST: u32 = 3;
+    /// The longest rest. A slow disk would make it longer, and somebody who comes to wait has to sit it out.
+    const LONGEST: Duration = Duration::from_millis(20);
+
+    fn rest_after(&self, part: Duration) {
+        if !self.is_awaited.load(Ordering::Relaxed) {
+            thread::sleep((part * Self::REST).min(Self::LONGEST));
+        }
+    }
+}
+
 impl File {
+    /// Takes in what is `pending`, all of which a journal has, as commit `number`, in parts that are on the disk one after the other:
+    /// whoever asks the disk for something waits for one of them at most. Should the process end in between, the journal says the
+    /// rest.
+    fn take_in_by_parts(&mut self, number: u64, pending: &Pending, pace: &Pace) -> Result<(), String> {
+        let (revisions, changes) = (pending.revisions(), pending.changes());
+        let (mut part, mut size) = (BTreeMap::new(), 0);
+        for (key, object) in changes {
+            size += object.map_or(0, Object::size);
+            part.insert(key, object);
+            if size < pace.part {
+                continue;
+            }
+            let began = Instant::now();
+            self.write(Progress::Towards(number), &revisions, &part)
+                .or_else(|error| self.look_again(number, error))?;
+            (part, size) = (BTreeMap::new(), 0);
+            pace.rest_after(began.elapsed());
+        }
+        self.finish(number, &revisions, &part)
+    }
+
     /// Takes in what is `pending` and `staged`, as commit `number`, and waits until the disk has it. On an error nothing has been
     /// written.
     fn take_in<'a>(
@@ -283,14 +380,7 @@ impl File {
         pending: &Pending,
         staged: impl Iterator<Item = &'a Staged>,
     ) -> Result<(), String> {
-        let revisions = pending.revisions.iter();
-        let mut revisions: BTreeMap<&str, u64> = revisions
-            .map(|(cluster, revision)| (&**cluster, *revision))
-            .collect();
-        let changes = pending.changes.iter();
-        let mut changes: BTreeMap<(&str, &Key), Option<&Object>> = changes
-            .map(|change| ((&*change.cluster, &change.key), change.object.as_deref()))
-            .collect();
+        let (mut revisions, mut changes) = (pending.revisions(), pending.changes());
         for staged in staged {
             revisions.insert(staged.cluster(), staged.revision());
             changes.extend(staged.events().iter().map(|event| {
@@ -298,14 +388,32 @@ impl File {
                 ((&**staged.cluster(), event.object.key()), object)
             }));
         }
-        let written = match &self.database {
-            Some(database) => guarded(&self.path, || write(database, number, &revisions, &changes))
-                .map_err(|error| error.to_string()),
-            None => Err("the file could not be opened again after an earlier error".to_owned()),
-        };
-        written.or_else(|error| self.look_again(number, error))?;
+        self.finish(number, &revisions, &changes)
+    }
+
+    fn finish(
+        &mut self,
+        number: u64,
+        revisions: &BTreeMap<&str, u64>,
+        changes: &Changes<'_>,
+    ) -> Result<(), String> {
+        self.write(Progress::At(number), revisions, changes)
+            .or_else(|error| self.look_again(number, error))?;
         self.sequence = number;
         Ok(())
+    }
+
+    fn write(
+        &self,
+        progress: Progress,
+        revisions: &BTreeMap<&str, u64>,
+        changes: &Changes<'_>,
+    ) -> Result<(), String> {
+        match &self.database {
+            Some(database) => guarded(&self.path, || write(database, progress, revisions, changes))
+                .map_err(|error| error.to_string()),
+            None => Err("the file could not be opened again after an earlier error".to_owned()),
+        }
     }
 
     /// Finds out whether commit `number` is in the file after an error. A database that has seen an I/O error refuses everything
@@ -540,16 +648,47 @@ fn read_sequence(database: &Database) -> Result<u64, Failure> {
     Ok(meta.get("sequence")?.map_or(0, |sequence| sequence.value()))
 }
 
+/// The commit of which the file has a part only, if that is so.
+fn read_towards(database: &Database) -> Result<Option<u64>, Failure> {
+    let meta = database.begin_read()?.open_table(META)?;
+    let number = |name| {
+        let found = meta.get(name)?.map(|number| number.value());
+        Ok::<_, Failure>(found)
+    };
+    let (towards, sequence) = (number("towards")?, number("sequence")?);
+    Ok(towards.filter(|towards| *towards > sequence.unwrap_or_default()))
+}
+
+/// The error for a file without the journals that have the rest of what it has a part of.
+fn in_part(path: &Path, towards: u64) -> StoreError {
+    let [first, second] = journal::FILES;
+    StoreError::Damaged {
+        path: path.to_owned(),
+        detail: format!(
+            "it has a part of commit {towards}, and the rest is in {first} and {second}, which are not beside it or are older"
+        ),
+    }
+}
+
 fn write(
     database: &Database,
-    sequence: u64,
+    progress: Progress,
     revisions: &BTreeMap<&str, u64>,
-    changes: &BTreeMap<(&str, &Key), Option<&Object>>,
+    changes: &Changes<'_>,
 ) -> Result<(), Failure> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     {
-        transaction.open_table(META)?.insert("sequence", sequence)?;
+        let mut meta = transaction.open_table(META)?;
+        match progress {
+            Progress::At(number) => {
+                meta.insert("sequence", number)?;
+                meta.remove("towards")?;
+            }
+            Progress::Towards(number) => {
+                meta.insert("towards", number)?;
+            }
+        }
         let mut clusters = transaction.open_table(CLUSTERS)?;
         for (cluster, revision) in revisions {
             clusters.insert(*cluster, revision)?;
@@ -672,6 +811,14 @@ mod tests {
             let mut file = self.file.lock();
             file.database = None;
             file.path.push("gone");
+        }
+
+        /// A checkpoint has written the first of its parts, with one object, and not yet the next one.
+        pub(crate) fn take_a_part(&mut self) {
+            let first = self.pending.changes().into_iter().take(1).collect();
+            let progress = Progress::Towards(self.last);
+            let file = self.file.lock();
+            file.write(progress, &self.pending.revisions(), &first).unwrap();
         }
 
         /// It can be opened again.

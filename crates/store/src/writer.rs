@@ -383,6 +383,56 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_a_checkpoint_is_made_whole_by_the_journals_and_by_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, cluster) = writer(folder.path());
+        for name in ["a", "b", "c"] {
+            writer.create(&cluster, name).unwrap();
+        }
+        writer.disk().take_a_part();
+        assert_eq!(found(folder.path()), ["a", "b", "c"]);
+        let alone = || {
+            let copy = tempfile::tempdir().unwrap();
+            let file = copy.path().join(crate::disk::FILE);
+            std::fs::copy(folder.path().join(crate::disk::FILE), &file).unwrap();
+            let read = Disk::read(&file).map(drop);
+            let opened = Disk::open(&file, crate::journal::LIMIT).map(drop);
+            [read, opened].map(|result| result.map_err(|error| error.to_string()))
+        };
+        for refused in alone() {
+            let error = refused.unwrap_err();
+            assert!(
+                error.contains("a part of commit 3, and the rest is in store.journal-1 and store.journal-2"),
+                "{error}"
+            );
+        }
+        writer.create(&cluster, "d").unwrap();
+        assert_eq!(found(folder.path()), ["a", "b", "c", "d"]);
+        writer.disk().make_whole().unwrap();
+        assert_eq!(alone(), [Ok(()), Ok(())]);
+        assert_eq!(found(folder.path()), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn a_checkpoint_of_many_parts_has_everything() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, cluster) = writer_with(folder.path(), 4 << 20);
+        // Both are full several times.
+        let name = |nth: usize| format!("{nth:05}-{}", "x".repeat(200));
+        let all: Vec<String> = (0..40_000).map(name).collect();
+        for names in all.chunks(1_000) {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let made = writer.create_all(&cluster, &[&names]).pop().unwrap();
+            assert_eq!(made.unwrap().len(), 1_000);
+        }
+        let (in_file, last) = writer.disk().numbers();
+        assert!(in_file > 0 && in_file < last, "{in_file} of {last}");
+        assert_eq!(found(folder.path()), all);
+        drop(writer);
+        assert_eq!(found(folder.path()), all);
+    }
+
+    #[test]
     fn a_refused_commit_that_is_on_disk_does_not_come_back() {
         for goes_on in [true, false] {
             let folder = tempfile::tempdir().unwrap();
