@@ -281,7 +281,8 @@ impl Disk {
         let Some((pending, checkpoint)) = self.under_way.take() else {
             return;
         };
-        checkpoint.is_awaited.store(true, Ordering::Relaxed);
+        checkpoint.is_awaited.store(true, Ordering::Release);
+        checkpoint.thread.thread().unpark();
         let error = match checkpoint.thread.join() {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
@@ -340,12 +341,13 @@ struct Pace {
 impl Pace {
     /// So many times as long as a part took nothing is done after it.
     const REST: u32 = 3;
-    /// The longest rest. A slow disk would make it longer, and somebody who comes to wait has to sit it out.
+    /// The longest rest: the file should have a journal before the other one is full.
     const LONGEST: Duration = Duration::from_millis(20);
 
     fn rest_after(&self, part: Duration) {
-        if !self.is_awaited.load(Ordering::Relaxed) {
-            thread::sleep((part * Self::REST).min(Self::LONGEST));
+        if !self.is_awaited.load(Ordering::Acquire) {
+            // Ends when somebody begins to wait.
+            thread::park_timeout((part * Self::REST).min(Self::LONGEST));
         }
     }
 }

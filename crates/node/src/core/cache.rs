@@ -15,9 +15,11 @@ use k8s_openapi::api::{
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{Resource, core::DynamicObject};
 use parking_lot::{Mutex, RwLock};
 
+use super::index::{Index, Indexed, Mark};
 use crate::operators::{KINDS, Kind};
 
 /// Namespace and name of an object; the namespace is empty for cluster scope.
@@ -59,8 +61,13 @@ impl fmt::Display for Name {
 /// The answer to a write can arrive after the watch has said that the object is gone. So that this does not bring it back,
 /// the uids of the last objects that went are remembered.
 pub(crate) struct Cache<K> {
-    objects: RwLock<BTreeMap<Name, Arc<K>>>,
+    objects: RwLock<Objects<K>>,
     gone: Mutex<VecDeque<String>>,
+}
+
+struct Objects<K> {
+    by_name: BTreeMap<Arc<Name>, Arc<K>>,
+    index: Index,
 }
 
 /// Uids remembered per kind. Answers are late by milliseconds.
@@ -69,22 +76,32 @@ const GONE_KEPT: usize = 512;
 impl<K> Default for Cache<K> {
     fn default() -> Self {
         Self {
-            objects: RwLock::default(),
+            objects: RwLock::new(Objects {
+                by_name: BTreeMap::new(),
+                index: Index::default(),
+            }),
             gone: Mutex::default(),
         }
     }
 }
 
-impl<K: Resource> Cache<K> {
+impl<K> Objects<K> {
+    fn named<'a>(&'a self, names: impl Iterator<Item = &'a Arc<Name>>) -> Vec<Arc<K>> {
+        names.filter_map(|name| self.by_name.get(name).cloned()).collect()
+    }
+}
+
+impl<K: Indexed> Cache<K> {
     pub(crate) fn get(&self, name: &Name) -> Option<Arc<K>> {
-        self.objects.read().get(name).cloned()
+        self.objects.read().by_name.get(name).cloned()
     }
 
     pub(crate) fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
         let objects = self.objects.read();
         let from = Name::new(namespace, "");
         objects
-            .range(from..)
+            .by_name
+            .range::<Name, _>(from..)
             .take_while(|(name, _)| name.namespace == namespace)
             .map(|(_, object)| object.clone())
             .collect()
@@ -92,30 +109,73 @@ impl<K: Resource> Cache<K> {
 
     /// The objects of the namespace that `uid` controls.
     pub(crate) fn controlled_by(&self, namespace: &str, uid: &str) -> Vec<Arc<K>> {
-        let mut found = self.in_namespace(namespace);
+        let mut found = self.having(namespace, Mark::controller(uid));
         found.retain(|object| super::controller_of(object.meta()).is_some_and(|owner| owner.uid == uid));
         found
     }
 
+    /// The objects of the namespace that nothing controls.
+    pub(crate) fn orphans(&self, namespace: &str) -> Vec<Arc<K>> {
+        let mut found = self.having(namespace, Mark::orphan(namespace));
+        found.retain(|object| super::controller_of(object.meta()).is_none());
+        found
+    }
+
+    /// The objects of the namespace that have a mark, and perhaps others.
+    pub(crate) fn having(&self, namespace: &str, mark: Mark) -> Vec<Arc<K>> {
+        let objects = self.objects.read();
+        let names = objects.index.having(mark);
+        objects.named(names.filter(|name| name.namespace == namespace))
+    }
+
+    /// The objects of the namespace that a selector selects.
+    pub(crate) fn selected(&self, namespace: &str, selector: &LabelSelector) -> Vec<Arc<K>> {
+        let labels = selector.match_labels.iter().flatten();
+        let marks = labels.map(|(key, value)| Mark::label(namespace, key, value));
+        let rarest = self.objects.read().index.rarest(marks);
+        let mut found = match rarest {
+            Some(mark) => self.having(namespace, mark),
+            None => self.in_namespace(namespace),
+        };
+        found.retain(|object| super::matches(selector, object.meta()));
+        found
+    }
+
+    /// The objects of the namespace that may select what has these labels, each once. Some of them do not.
+    pub(crate) fn selecting(
+        &self,
+        namespace: &str,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> Vec<Arc<K>> {
+        let labels = labels.into_iter().flatten();
+        let marks = labels.map(|(key, value)| Mark::label(namespace, key, value));
+        let objects = self.objects.read();
+        objects.named(objects.index.selecting(marks.chain([Mark::any(namespace)])))
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<K>> {
-        self.objects.read().values().cloned().collect()
+        self.objects.read().by_name.values().cloned().collect()
     }
 
     /// Takes an object in unless a newer version is known. Gives the version before.
     pub(crate) fn upsert(&self, object: Arc<K>) -> Option<Arc<K>> {
-        let name = Name::of(&*object);
+        let name = Arc::new(Name::of(&*object));
         let mut objects = self.objects.write();
+        let known = objects.by_name.get(&name).cloned();
         if let Some(uid) = &object.meta().uid
             && self.gone.lock().contains(uid)
         {
-            return objects.get(&name).cloned();
+            return known;
         }
-        match objects.get(&name) {
-            Some(known) if known.meta().uid == object.meta().uid && version(&**known) > version(&*object) => {
-                Some(known.clone())
+        if let Some(known) = &known {
+            if known.meta().uid == object.meta().uid && version(&**known) > version(&*object) {
+                return Some(known.clone());
             }
-            _ => objects.insert(name, object),
+            objects.index.remove(&name, &**known);
         }
+        objects.index.add(&name, &*object);
+        objects.by_name.insert(name, object);
+        known
     }
 
     /// Marks an object as being deleted before the watch says so, if it is still there.
@@ -124,10 +184,11 @@ impl<K: Resource> Cache<K> {
         K: Clone,
     {
         let mut objects = self.objects.write();
-        if let Some(known) = objects.get_mut(&Name::of(object))
+        if let Some(known) = objects.by_name.get_mut(&Name::of(object))
             && known.meta().uid == object.meta().uid
             && known.meta().deletion_timestamp.is_none()
         {
+            // Nothing that it is found by changes.
             let mut marked = (**known).clone();
             marked.meta_mut().deletion_timestamp = Some(super::now());
             *known = Arc::new(marked);
@@ -144,11 +205,11 @@ impl<K: Resource> Cache<K> {
         }
         remembered.extend(gone.meta().uid.clone());
         drop(remembered);
-        if objects
-            .get(&name)
-            .is_some_and(|known| known.meta().uid == gone.meta().uid)
+        if let Some(known) = objects.by_name.get(&name).cloned()
+            && known.meta().uid == gone.meta().uid
         {
-            objects.remove(&name);
+            objects.index.remove(&name, &*known);
+            objects.by_name.remove(&name);
         }
     }
 }
@@ -205,5 +266,16 @@ impl Default for Foreign {
 impl World {
     pub(crate) fn foreign(&self, kind: Kind) -> &Cache<DynamicObject> {
         self.foreign.0.get(&kind).unwrap_or(&self.foreign.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl<K> Cache<K> {
+        pub(in crate::core) fn index(&self) -> parking_lot::MappedRwLockReadGuard<'_, Index> {
+            parking_lot::RwLockReadGuard::map(self.objects.read(), |objects| &objects.index)
+        }
     }
 }

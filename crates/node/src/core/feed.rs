@@ -9,7 +9,7 @@ use std::{
 use futures::{StreamExt, future};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
-    Api, Resource,
+    Api,
     core::{ApiResource, DynamicObject, GroupVersionKind},
     runtime::{WatchStreamExt, watcher},
 };
@@ -19,14 +19,14 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-use super::{Cache, Context, Name, Task, World, routes, writes::Cached};
+use super::{Cache, Context, Name, Task, World, index::Indexed, routes, writes::Cached};
 use crate::operators::{KINDS, Kind};
 
 type Sender = mpsc::UnboundedSender<Task>;
 
 /// A watched kind.
 trait Source: Send + Sync + 'static {
-    type Object: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static;
+    type Object: Indexed + Clone + DeserializeOwned + Debug + Send + Sync + 'static;
     fn cache<'w>(&self, world: &'w World) -> &'w Cache<Self::Object>;
     /// The tasks that a change of an object means; `old` and `new` are what there was and is.
     fn tasks(&self, world: &World, old: Option<&Self::Object>, new: Option<&Self::Object>) -> Vec<Task>;

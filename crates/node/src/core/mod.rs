@@ -4,6 +4,7 @@ mod cache;
 mod conditions;
 mod events;
 mod feed;
+mod index;
 mod queue;
 mod routes;
 mod selector;

@@ -1,5 +1,7 @@
 //! Which tasks a change of a built-in object means.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
@@ -14,7 +16,7 @@ use k8s_openapi::{
 };
 use kube::Resource;
 
-use super::{Name, Task, World, controller_of};
+use super::{Name, Task, World, controller_of, index::Mark};
 use crate::operators::Kind;
 
 /// Says what to do about a change.
@@ -67,7 +69,8 @@ fn contents_of<K: Resource>(old: Option<&K>, new: Option<&K>) -> Option<Task> {
 /// The autoscalers of an object.
 fn autoscalers_of(world: &World, kind: &str, name: Option<&Name>) -> Vec<Task> {
     let Some(name) = name else { return Vec::new() };
-    let mut all = world.autoscalers.in_namespace(&name.namespace);
+    let mark = Mark::target(&name.namespace, kind, &name.name);
+    let mut all = world.autoscalers.having(&name.namespace, mark);
     all.retain(|autoscaler| crate::workloads::autoscaler::targets(autoscaler, kind, &name.name));
     all.iter()
         .map(|autoscaler| Task::Autoscaler(Name::of(&**autoscaler)))
@@ -147,19 +150,23 @@ impl Routed for Pod {
         let Some(namespace) = new.or(old).and_then(|pod| pod.metadata.namespace.as_deref()) else {
             return tasks;
         };
-        for service in world.services.in_namespace(namespace) {
-            let selects = |pod: &Pod| super::selector::selects(service.spec.as_ref(), &pod.metadata);
-            if old.is_some_and(selects) || new.is_some_and(selects) {
-                tasks.push(Task::Endpoints(Name::of(&*service)));
+        let mut selectors = BTreeSet::new();
+        let same_labels = old.map(|pod| &pod.metadata.labels) == new.map(|pod| &pod.metadata.labels);
+        for pod in old.filter(|_| !same_labels).into_iter().chain(new.or(old)) {
+            let labels = pod.metadata.labels.as_ref();
+            for service in world.services.selecting(namespace, labels) {
+                if super::selector::selects(service.spec.as_ref(), &pod.metadata) {
+                    selectors.insert(Task::Endpoints(Name::of(&*service)));
+                }
+            }
+            for budget in world.budgets.selecting(namespace, labels) {
+                let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+                if selector.is_some_and(|selector| super::matches(selector, &pod.metadata)) {
+                    selectors.insert(Task::Budget(Name::of(&*budget)));
+                }
             }
         }
-        for budget in world.budgets.in_namespace(namespace) {
-            let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-            let selects = |pod: &Pod| selector.is_some_and(|s| super::matches(s, &pod.metadata));
-            if old.is_some_and(selects) || new.is_some_and(selects) {
-                tasks.push(Task::Budget(Name::of(&*budget)));
-            }
-        }
+        tasks.extend(selectors);
         tasks
     }
 }

@@ -14,7 +14,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{Cache, Context, Name, World};
+use super::{Cache, Context, Name, World, index::Indexed};
 
 /// Field manager of everything that is written here.
 pub(crate) const MANAGER: &str = "choreo/node";
@@ -84,7 +84,7 @@ impl Error {
 
 /// A namespaced built-in kind with a cache.
 pub(crate) trait Cached:
-    Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+    Indexed + Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static
 {
     fn cache(world: &World) -> &Cache<Self>;
 }
@@ -238,9 +238,9 @@ impl Context {
         owner: &OwnerReference,
         selects: impl Fn(&ObjectMeta) -> bool,
     ) -> Result<()> {
-        for object in K::cache(&self.world).in_namespace(namespace) {
+        for object in K::cache(&self.world).orphans(namespace) {
             let meta = object.meta();
-            if meta.deletion_timestamp.is_none() && controller_of(meta).is_none() && selects(meta) {
+            if meta.deletion_timestamp.is_none() && selects(meta) {
                 let mut adopted = (*object).clone();
                 adopted
                     .meta_mut()

@@ -6,7 +6,7 @@ use k8s_openapi::{
 };
 
 use super::pods::{is_active, is_ready};
-use crate::core::{Action, Context, Name, Result, matches, now};
+use crate::core::{Action, Context, Name, Result, now};
 
 pub(crate) async fn reconcile(context: &Context, name: &Name) -> Result<Action> {
     let Some(budget) = context.world.budgets.get(name) else {
@@ -19,8 +19,9 @@ pub(crate) async fn reconcile(context: &Context, name: &Name) -> Result<Action> 
     else {
         return Ok(Action::Wait);
     };
-    let mut pods = context.world.pods.in_namespace(&name.namespace);
-    pods.retain(|pod| is_active(pod) && spec.selector.as_ref().is_some_and(|s| matches(s, &pod.metadata)));
+    let selected = |selector| context.world.pods.selected(&name.namespace, selector);
+    let mut pods = spec.selector.as_ref().map(selected).unwrap_or_default();
+    pods.retain(|pod| is_active(pod));
     let expected = i32::try_from(pods.len()).unwrap_or(i32::MAX);
     let healthy = i32::try_from(pods.iter().filter(|pod| is_ready(pod)).count()).unwrap_or(i32::MAX);
     let desired = desired(spec, expected);

@@ -321,19 +321,13 @@ async fn recreate(
     for set in sets.old.iter().filter(|set| wanted(set) > 0) {
         rollout::scale(context, deployment, spec, set, 0).await?;
     }
-    let uids: Vec<_> = sets
+    let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
+    let left = sets
         .old
         .iter()
         .filter_map(|set| set.metadata.uid.as_deref())
-        .collect();
-    let pods = context
-        .world
-        .pods
-        .in_namespace(deployment.metadata.namespace.as_deref().unwrap_or_default());
-    let is_old = |owner: &str| uids.contains(&owner);
-    let left = pods.iter().any(|pod| {
-        !super::pods::is_finished(pod) && controller_of(&pod.metadata).is_some_and(|owner| is_old(&owner.uid))
-    });
+        .flat_map(|uid| context.world.pods.controlled_by(namespace, uid))
+        .any(|pod| !super::pods::is_finished(&pod));
     if left {
         return Ok(sets);
     }

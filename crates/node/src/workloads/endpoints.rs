@@ -17,7 +17,7 @@ use super::{
     hash,
     pods::{is_deleting, is_finished, is_ready, label},
 };
-use crate::core::{Action, Context, Name, Result, matches, owner_reference};
+use crate::core::{Action, Context, Name, Result, owner_reference};
 
 const SERVICE: &str = "kubernetes.io/service-name";
 const MANAGED_BY: (&str, &str) = (
@@ -66,8 +66,8 @@ fn groups(context: &Context, name: &Name, spec: &ServiceSpec) -> BTreeMap<Vec<Po
         match_expressions: None,
     };
     let mut groups: BTreeMap<Vec<Port>, Vec<Arc<Pod>>> = BTreeMap::new();
-    for pod in context.world.pods.in_namespace(&name.namespace) {
-        if matches(&selector, &pod.metadata) && !is_finished(&pod) && address(&pod).is_some() {
+    for pod in context.world.pods.selected(&name.namespace, &selector) {
+        if !is_finished(&pod) && address(&pod).is_some() {
             groups.entry(ports(spec, &pod)).or_default().push(pod);
         }
     }
