@@ -24,7 +24,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{EventKind, Key, Object, StoreError, disk::sync_folder, record::Record, writer::Staged};
+use crate::{EventKind, Key, Object, StoreError, database::sync_folder, record::Record, writer::Staged};
 
 /// Names of the files in the data folder. One is written to, while the database file is given what the other one has.
 pub(crate) const FILES: [&str; 2] = ["store.journal-1", "store.journal-2"];

@@ -24,6 +24,7 @@
 //! * File and journals stay together: after a kill the newest commits are in the journals only. Each backup is one whole file.
 
 mod cluster;
+mod database;
 mod disk;
 mod error;
 mod journal;

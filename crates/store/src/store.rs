@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::{
     Cluster, Snapshot, StoreError,
     cluster::State,
+    database,
     disk::{self, Disk},
     journal,
     lock::FolderLock,
@@ -74,7 +75,7 @@ impl Shared {
         let new = || {
             Arc::new(State::new(
                 Arc::clone(&name),
-                Snapshot::new(disk::FIRST_REVISION),
+                Snapshot::new(database::FIRST_REVISION),
                 self.window,
             ))
         };
@@ -237,7 +238,7 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         thread::Builder::new()
             .name("store-backup".into())
-            .spawn(move || reply.send(disk::write_new(&target, &clusters, 0)))
+            .spawn(move || reply.send(database::write_new(&target, &clusters, 0)))
             .map_err(|source| StoreError::Unusable {
                 action: "start a thread for",
                 path: "backup".into(),
@@ -290,7 +291,7 @@ impl Store {
             .collect();
         let target = folder.join(disk::FILE);
         let Some(aside) = aside.map(|name| folder.join(name)).filter(|_| target.exists()) else {
-            return disk::write_new(&target, &clusters, disk::RESTORE_GAP);
+            return database::write_new(&target, &clusters, database::RESTORE_GAP);
         };
         if aside.exists() {
             return Err(StoreError::TargetExists { path: aside });
@@ -323,7 +324,7 @@ impl Store {
                 .map_err(|source| moved("move aside the journal of", source))
                 .inspect_err(|_| back())?;
         }
-        disk::write_new(&target, &clusters, gap).inspect_err(|_| back())
+        database::write_new(&target, &clusters, gap).inspect_err(|_| back())
     }
 }
 
@@ -331,7 +332,7 @@ impl Store {
 /// backups are for; then it is the gap of any restore. And whether the file that is replaced needs no journal.
 fn gap_over(replaced: &Path, clusters: &[(Arc<str>, Snapshot)]) -> (u64, bool) {
     let Ok((mut disk, old)) = Disk::open(replaced, journal::LIMIT) else {
-        return (disk::RESTORE_GAP, false);
+        return (database::RESTORE_GAP, false);
     };
     let is_whole = disk.make_whole().is_ok();
     let ahead = old.iter().map(|(name, was)| {
@@ -341,7 +342,7 @@ fn gap_over(replaced: &Path, clusters: &[(Arc<str>, Snapshot)]) -> (u64, bool) {
             .map_or(0, |(_, snapshot)| snapshot.revision());
         was.revision().saturating_sub(now)
     });
-    (ahead.max().unwrap_or_default() + disk::RESTORE_GAP, is_whole)
+    (ahead.max().unwrap_or_default() + database::RESTORE_GAP, is_whole)
 }
 
 impl fmt::Debug for Store {

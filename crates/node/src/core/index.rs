@@ -267,6 +267,17 @@ mod tests {
         names
     }
 
+    /// How many select a Pod: as many as a look at all finds.
+    fn looked_for<K: Indexed>(cache: &Cache<K>, pod: &Pod, selects: impl Fn(&K) -> bool) -> usize {
+        let namespace = namespace(&pod.metadata);
+        let mut few = cache.selecting(namespace, pod.metadata.labels.as_ref());
+        few.retain(|object| selects(object));
+        let mut all = cache.in_namespace(namespace);
+        all.retain(|object| selects(object));
+        assert_eq!(names(&few), names(&all));
+        few.len()
+    }
+
     #[test]
     fn what_is_found_is_what_a_look_at_all_finds() {
         let mut chance = Chance(7);
@@ -331,28 +342,13 @@ mod tests {
             let Some(pod) = pods.in_namespace(&namespace).pop() else {
                 continue;
             };
-            let labels = pod.metadata.labels.as_ref();
-            let selects = |service: &Arc<Service>| selector::selects(service.spec.as_ref(), &pod.metadata);
-            let (mut few, mut all) = (
-                services.selecting(&namespace, labels),
-                services.in_namespace(&namespace),
-            );
-            few.retain(selects);
-            all.retain(selects);
-            assert_eq!(names(&few), names(&all));
-            found += few.len();
-            let selects = |budget: &Arc<PodDisruptionBudget>| {
+            found += looked_for(&services, &pod, |service| {
+                selector::selects(service.spec.as_ref(), &pod.metadata)
+            });
+            found += looked_for(&budgets, &pod, |budget| {
                 let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
                 selector.is_some_and(|selector| matches(selector, &pod.metadata))
-            };
-            let (mut few, mut all) = (
-                budgets.selecting(&namespace, labels),
-                budgets.in_namespace(&namespace),
-            );
-            few.retain(selects);
-            all.retain(selects);
-            assert_eq!(names(&few), names(&all));
-            found += few.len();
+            });
         }
         assert!(found > 100, "{found}");
     }

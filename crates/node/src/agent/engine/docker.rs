@@ -60,15 +60,17 @@ impl DockerEngine {
         let greeting = plain::ping(&path, ANSWER)
             .await
             .map_err(|error| error.to_string())?;
+        let Some((major_version, minor_version)) = greeting.api else {
+            return Err("what answers does not say which version of the engines' API it speaks: is it Docker or Podman?".to_owned());
+        };
         let newest = bollard::API_DEFAULT_VERSION;
-        let version = match greeting.api {
-            Some((major, minor)) if (major, minor) < (newest.major_version, newest.minor_version) => {
-                ClientVersion {
-                    major_version: major,
-                    minor_version: minor,
-                }
+        let version = if (major_version, minor_version) < (newest.major_version, newest.minor_version) {
+            ClientVersion {
+                major_version,
+                minor_version,
             }
-            _ => *newest,
+        } else {
+            *newest
         };
         let docker = Docker::connect_with_unix(socket, TIMEOUT.as_secs(), &version)
             .map_err(|error| error.to_string())?;
