@@ -47,7 +47,7 @@ async fn bench(components: usize) -> anyhow::Result<()> {
     platform.start_controllers().await;
     settle(&platform).await;
 
-    let began = Instant::now();
+    let (began, processor) = (Instant::now(), processor_time());
     let sent = documents.len();
     let applying = async {
         apply(&platform, documents).await?;
@@ -55,22 +55,24 @@ async fn bench(components: usize) -> anyhow::Result<()> {
     };
     let applied = async {
         all_applied(&platform, bindings).await?;
-        anyhow::Ok(began.elapsed())
+        anyhow::Ok((began.elapsed(), processor_time() - processor))
     };
-    let (took, done) = tokio::try_join!(applying, applied)?;
+    let (took, (done, spent)) = tokio::try_join!(applying, applied)?;
     println!(
         "{sent} objects sent:                 {:>8.2} s",
         took.as_secs_f64()
     );
     println!(
-        "all {bindings} releases applied:        {:>8.2} s, {:.0} a second",
+        "all {bindings} releases applied:        {:>8.2} s, {:.0} a second, {:.1} ms of a processor for each",
         done.as_secs_f64(),
-        bindings as f64 / done.as_secs_f64()
+        bindings as f64 / done.as_secs_f64(),
+        spent.as_secs_f64() * 1e3 / bindings as f64
     );
     settle(&platform).await;
     println!(
-        "all at rest:                       {:>8.2} s",
-        (began.elapsed() - QUIET).as_secs_f64()
+        "all at rest:                       {:>8.2} s, {:.1} ms of a processor for each",
+        (began.elapsed() - QUIET).as_secs_f64(),
+        (processor_time() - processor).as_secs_f64() * 1e3 / bindings as f64
     );
     for (controller, figures) in platform.metrics.figures() {
         println!(

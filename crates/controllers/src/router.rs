@@ -18,7 +18,7 @@ use crate::planes::{PlaneId, Role};
 use crate::release::index::Index;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::object::is_status_only;
-use crate::runtime::{Backoff, Cache, Change, Key, ObjectRef, Queue};
+use crate::runtime::{Backoff, Cache, Change, Key, ObjectRef, Queue, Rush};
 use crate::shard::Shard;
 use crate::view::{ControlSnapshot, ControlView, object_ref};
 use crate::{alias, build, buildplane, dataplane, inputs, promotion, release};
@@ -43,22 +43,27 @@ pub struct Router {
 impl Router {
     /// Empty queues for what a shard looks after.
     pub fn new(metrics: &Metrics, index: Arc<Index>, shard: Shard) -> Self {
-        let queue = |name| Queue::new(Backoff::default(), metrics.controller(name));
+        let rush = Rush::default();
+        let queue = |name| Queue::new(Backoff::default(), metrics.controller(name)).sharing(&rush);
+        let objects = |name| Queue::new(Backoff::default(), metrics.controller(name)).sharing(&rush);
         let names = targets::CONTROLLERS
             .iter()
             .map(|(name, _)| *name)
             .chain([targets::CELL]);
         Self {
             plans: names
-                .map(|name| (name, Queue::new(Backoff::default(), metrics.controller(name))))
+                .map(|name| {
+                    let queue = Queue::new(Backoff::default(), metrics.controller(name));
+                    (name, queue.sharing(&rush))
+                })
                 .collect(),
             releases: queue(release::NAME),
             data_planes: queue(dataplane::NAME),
             build_planes: queue(buildplane::NAME),
             builds: queue(build::NAME),
-            promotions: Queue::new(Backoff::default(), metrics.controller(promotion::NAME)),
-            inputs: Queue::new(Backoff::default(), metrics.controller(inputs::NAME)),
-            aliases: Queue::new(Backoff::default(), metrics.controller(alias::NAME)),
+            promotions: Queue::new(Backoff::default(), metrics.controller(promotion::NAME)).sharing(&rush),
+            inputs: objects(inputs::NAME),
+            aliases: objects(alias::NAME),
             index,
             shard,
             cache: OnceLock::new(),
@@ -195,8 +200,9 @@ impl Router {
                 _ => false,
             };
             if !AtWork::wrote_this(knows) {
-                tracing::trace!(%target, because = %change.object, status = told, "to be looked at");
-                self.plan(target, Queue::add);
+                let can_wait = targets::only_tells(change, told, &target);
+                tracing::trace!(%target, because = %change.object, status = told, can_wait, "to be looked at");
+                self.plan(target, if can_wait { Queue::add_later } else { Queue::add });
             }
         }
         let add = match promotion::goes_first(change) {
@@ -208,7 +214,8 @@ impl Router {
         }
         for input in inputs::affected_by(after, change) {
             if self.works_on(&input) {
-                self.inputs.add(input);
+                // They are only told where they stand.
+                self.inputs.add_later(input);
             }
         }
         let object = &change.object;

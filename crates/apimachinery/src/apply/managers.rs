@@ -274,7 +274,14 @@ pub(super) fn strip(object: &mut Value) {
     }
 }
 
-/// Writes `metadata.managedFields`.
+/// An object's `metadata` without `managedFields`.
+pub(super) fn without(object: &Value) -> Value {
+    let metadata = object.get("metadata").and_then(Value::as_object);
+    let rest = metadata.into_iter().flatten();
+    let rest = rest.filter(|(name, _)| *name != "managedFields");
+    Value::Object(rest.map(|(name, value)| (name.clone(), value.clone())).collect())
+}
+
 /// Takes `managedFields` out of an object.
 pub(super) fn take(object: &mut Value) -> Option<Value> {
     object
@@ -296,6 +303,7 @@ pub(super) fn put_back(object: &mut Value, managed: Option<Value>) {
     }
 }
 
+/// Writes `metadata.managedFields`.
 pub(super) fn put(object: &mut Value, managers: &Managers) {
     if managers.is_empty() {
         return strip(object);

@@ -67,6 +67,58 @@ pub fn apply(
     manager: &Manager<'_>,
     force: bool,
 ) -> Result<Value> {
+    let managers = read_managers(live)?;
+    apply_over(info, live, config, (manager, managers), force)
+}
+
+/// As [`apply`] through the subresource `status`, for who resets everything else to what it was: of the object, the outcome has no
+/// more than `apiVersion`, `kind`, `metadata`, `status`, and the fields that `config` names. Status is written most often, and the
+/// rest, which is most of an object, need not be looked at.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_status(
+    info: &ResourceInfo,
+    live: &Value,
+    config: &Value,
+    manager: &Manager<'_>,
+    force: bool,
+) -> Result<Value> {
+    let managers = read_managers(Some(live))?;
+    if managers.is_empty() {
+        // What there is becomes somebody's, and all of it has to be known.
+        return apply_over(info, Some(live), config, (manager, managers), force);
+    }
+    let part: Map<String, Value> = live
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| {
+            ["apiVersion", "kind", "status"].contains(&name.as_str())
+                || *name != "metadata" && config.get(name).is_some()
+        })
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .chain([("metadata".to_owned(), managers::without(live))])
+        .collect();
+    apply_over(info, Some(&Value::Object(part)), config, (manager, managers), force)
+}
+
+fn read_managers(live: Option<&Value>) -> Result<Managers> {
+    match live.and_then(|live| live.pointer("/metadata/managedFields")) {
+        Some(entries) => {
+            Managers::read(entries).map_err(|why| internal(format!("failed to decode managed fields: {why}")))
+        }
+        None => Ok(Managers::default()),
+    }
+}
+
+fn apply_over(
+    info: &ResourceInfo,
+    live: Option<&Value>,
+    config: &Value,
+    (manager, mut managers): (&Manager<'_>, Managers),
+    force: bool,
+) -> Result<Value> {
     let schema = info.schema();
     let view = View::Object(&schema);
     check_kind(info, config)?;
@@ -84,11 +136,6 @@ pub fn apply(
 
     let nothing = Value::Object(Map::new());
     let base = live.unwrap_or(&nothing);
-    let mut managers = match base.pointer("/metadata/managedFields") {
-        Some(entries) => Managers::read(entries)
-            .map_err(|why| internal(format!("failed to decode managed fields: {why}")))?,
-        None => Managers::default(),
-    };
     managers.reconcile(view);
     let applier = Applier { info, view, manager };
     if managers.is_empty() && live.is_some() {

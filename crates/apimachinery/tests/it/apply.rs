@@ -499,3 +499,83 @@ proptest! {
         apply::update(&info, Some(&live), &mut new, &by("b", NOW));
     }
 }
+
+/// What an apply through `status` comes to without a look at the rest of the object.
+#[test]
+fn an_apply_to_the_status_is_the_same_without_the_rest() {
+    let condition = |type_: &str, status: &str| json!({"type": type_, "status": status, "reason": "R", "message": "m"});
+    let configs = [
+        json!({"replicas": 2, "conditions": [condition("Available", "True"), condition("Progressing", "False")]}),
+        json!({"replicas": 3, "conditions": [condition("Available", "True")]}),
+        json!({"conditions": [condition("Available", "False")]}),
+        json!({}),
+        json!(null),
+    ];
+    let kinds = [builtin("apps", "deployments"), {
+        let info = builtin("apps", "deployments");
+        ResourceInfo {
+            is_crd: true,
+            ..info
+        }
+    }];
+    let through = |name, time| Manager {
+        subresource: "status",
+        ..by(name, time)
+    };
+    let (mut applied, mut refused) = (0, 0);
+    for info in &kinds {
+        let mut live = apply::apply(info, None, &deployment(), &by("owner", THEN), false).unwrap();
+        let mut edited = live.clone();
+        edited["spec"]["paused"] = true.into();
+        apply::update(info, Some(&live), &mut edited, &by("kubectl-edit", THEN));
+        live = edited;
+        // Every order of two appliers and an updater, with and without force.
+        for round in 0..configs.len().pow(3) {
+            let pick = |place: u32| &configs[round / configs.len().pow(place) % configs.len()];
+            let mut object = live.clone();
+            for (step, name) in ["a", "b", "a"].into_iter().enumerate() {
+                let mut config = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}});
+                config["status"] = pick(u32::try_from(step).unwrap()).clone();
+                if round % 7 == 0 {
+                    // Reset by the strategy, but said.
+                    config["spec"] = json!({"replicas": 9, "paused": false});
+                    config["metadata"]["labels"] = json!({"by": name});
+                }
+                if name == "b" && round % 3 == 0 {
+                    let mut updated = object.clone();
+                    updated["status"] = config["status"].clone();
+                    apply::update(info, Some(&object), &mut updated, &through("updater", THEN));
+                    object = updated;
+                    continue;
+                }
+                let manager = through(name, NOW);
+                let whole = apply::apply(info, Some(&object), &config, &manager, round % 2 == 0);
+                let part = apply::apply_status(info, &object, &config, &manager, round % 2 == 0);
+                match (whole, part) {
+                    (Ok(whole), Ok(part)) => {
+                        for field in ["apiVersion", "kind", "metadata", "status"] {
+                            assert_eq!(part.get(field), whole.get(field), "{field} of {config} over {object}");
+                        }
+                        assert_eq!(part.get("spec").is_some(), config.get("spec").is_some());
+                        object = whole;
+                        applied += 1;
+                    }
+                    (Err(whole), Err(part)) => {
+                        assert_eq!(part.message, whole.message);
+                        refused += 1;
+                    }
+                    (whole, part) => panic!("{whole:?} and {part:?} for {config} over {object}"),
+                }
+            }
+        }
+    }
+    assert!(applied > 300 && refused > 20, "{applied} applied, {refused} refused");
+    // Who had it before anybody was tracked, has all of it.
+    let mut config = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}});
+    config["status"] = configs[0].clone();
+    let manager = through("a", NOW);
+    assert_eq!(
+        apply::apply_status(&kinds[0], &deployment(), &config, &manager, false).unwrap(),
+        apply::apply(&kinds[0], Some(&deployment()), &config, &manager, false).unwrap()
+    );
+}

@@ -5,7 +5,7 @@ use choreo_apimachinery::registry::ResourceInfo;
 use choreo_apimachinery::status::Result;
 use serde_json::Value;
 
-use super::{Target, metadata_mut, now};
+use super::{Subresource, Target, metadata_mut, now};
 
 /// Who writes, as far as managed fields are concerned.
 #[derive(Clone, Debug)]
@@ -50,7 +50,13 @@ pub(super) fn apply(
     manager: &Manager,
     force: bool,
 ) -> Result<Value> {
-    apply::apply(info, live, config, &manager.machinery(), force)
+    match live {
+        // The strategy resets the rest.
+        Some(live) if manager.subresource == Subresource::Status.name() => {
+            apply::apply_status(info, live, config, &manager.machinery(), force)
+        }
+        _ => apply::apply(info, live, config, &manager.machinery(), force),
+    }
 }
 
 /// A new object's `managedFields` are the server's to write.

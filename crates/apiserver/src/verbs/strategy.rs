@@ -31,16 +31,14 @@ pub(super) fn prepare_update(info: &ResourceInfo, subresource: Subresource, old:
         Subresource::Main => {}
         Subresource::Status => {
             restore(old, new, &["status", "metadata"]);
-            let managed = metadata_mut(new).remove("managedFields");
             let metadata = metadata_mut(new);
-            *metadata = old
-                .get("metadata")
-                .and_then(Value::as_object)
-                .cloned()
-                .unwrap_or_default();
-            if let Some(managed) = managed {
-                metadata.insert("managedFields".to_owned(), managed);
-            }
+            let managed = metadata.remove_entry("managedFields");
+            let was = old.get("metadata").and_then(Value::as_object);
+            let kept = was.into_iter().flatten();
+            // Those of the object are often most of its metadata.
+            let kept = kept.filter(|(name, _)| managed.is_none() || *name != "managedFields");
+            *metadata = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+            metadata.extend(managed);
         }
         Subresource::Finalize => {
             let finalizers = new.pointer("/spec/finalizers").cloned();

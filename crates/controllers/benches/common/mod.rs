@@ -44,15 +44,19 @@ pub(crate) async fn apply(platform: &Platform, documents: Vec<Value>) -> anyhow:
 
 /// Waits until the controllers have nothing more to do.
 pub(crate) async fn settle(platform: &Platform) {
-    let runs = || -> u64 {
+    // The runs that ended, and the keys that wait for one.
+    let figures = || {
         let figures = platform.metrics.figures();
-        figures.values().map(|f| f.succeeded + f.failed + f.depth).sum()
+        let all = figures.values();
+        all.fold((0, 0), |(runs, depth), f| {
+            (runs + f.succeeded + f.failed, depth + f.depth)
+        })
     };
-    let mut last = runs();
+    let mut last = figures();
     loop {
         tokio::time::sleep(QUIET).await;
-        let now = runs();
-        if now == last {
+        let now = figures();
+        if now == last && now.1 == 0 {
             return;
         }
         last = now;

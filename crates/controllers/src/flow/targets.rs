@@ -88,6 +88,30 @@ pub fn affected_by(before: &ControlSnapshot, after: &ControlSnapshot, change: &C
     targets
 }
 
+/// Kinds whose status is passed on to other statuses and to nothing else.
+const TELL: [Kind; 4] = [
+    Kind::Component,
+    Kind::DeployableArtifact,
+    Kind::Deployment,
+    Kind::Release,
+];
+
+/// Kinds that are made with all that there is to say, so that a look at a new one only leads to its status.
+const RECORDS: [Kind; 2] = [Kind::Deployment, Kind::Endpoint];
+
+/// Whether nothing follows for `target` from a change but what it tells: in a rush this lets go before what leads to objects.
+/// `told` says that nothing but the status of the object has changed.
+pub fn only_tells(change: &Change, told: bool, target: &Target) -> bool {
+    let Some(changed) = engine_ref(&change.object) else {
+        return false;
+    };
+    let is_new = change.before.is_none() && change.after.is_some();
+    let is_record =
+        RECORDS.contains(&changed.kind) && target.as_object().is_some_and(|target| *target == changed);
+    let tells = TELL.contains(&changed.kind) || choreo_engine::binding::KINDS.contains(&changed.kind);
+    is_new && is_record || told && tells
+}
+
 /// The targets that an object was derived from.
 fn owners(world: &World, object: &DynamicObject) -> Vec<Target> {
     let namespace = object.metadata.namespace.clone().unwrap_or_default();

@@ -280,7 +280,12 @@ impl Releases {
         }
         let live = match plane.snapshot().get(address) {
             Some(live) => Some(live),
-            // Not among ours: it may not exist, be somebody else's, or have lost its label.
+            // Not among ours: it may not exist, be somebody else's, or have lost its label. Nothing is forced on what comes between
+            // the look and the apply, so that the look need not be at this very moment, which costs an API server much more.
+            None if is_plain => applier
+                .get_recent(&served.resource, &address.namespace, &address.name)
+                .await?
+                .map(Arc::new),
             None => applier
                 .get(&served.resource, &address.namespace, &address.name)
                 .await?

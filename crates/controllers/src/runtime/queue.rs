@@ -7,8 +7,9 @@
 //!   at least the state that caused it.
 //! - A key added many times before a worker takes it is worked on once.
 //! - Keys are taken in the order in which they became ready; those that go first ([`Queue::add_first`]) before all others, and
-//!   those that nothing is known to have happened to ([`Queue::add_later`]) after them, but one of these after every few others, so
-//!   that whatever happens does not keep them waiting for ever.
+//!   those that can wait ([`Queue::add_later`]) after them, but one of these after every few others, so that whatever happens does
+//!   not keep them waiting for ever. Queues that share a [`Rush`] do so together: what can wait in one waits for what cannot in
+//!   another, and its turn comes after a moment there.
 //!
 //! Timers ([`Queue::add_after`]) belong to a key's last run: a run that starts for any reason drops the timer, and sets
 //! it again if it is still wanted.
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use super::metrics::ControllerMetrics;
 use super::precedence::Precedence;
+use super::rush::Rush;
 
 /// A key's deadline, with a number that makes equal instants distinct and first come first served.
 type Slot = (Instant, u64);
@@ -33,6 +35,9 @@ const ROOM: usize = 64;
 
 /// After so many keys that go before others, one of those that go later is taken.
 const IN_TURN: u32 = 8;
+
+/// While there is a rush elsewhere, one of those that go later is taken after this time.
+const TURN_IN_A_RUSH: Duration = Duration::from_millis(20);
 
 /// How soon a key is to be worked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +58,10 @@ struct State<K> {
     dirty: BTreeMap<K, Class>,
     /// How many of these are ready.
     waiting: usize,
+    /// How many of the ready ones go later.
+    waiting_later: usize,
+    /// When the next one that goes later is taken in spite of a rush elsewhere.
+    turn: Option<Instant>,
     working: BTreeMap<K, Class>,
     timers: BTreeMap<Slot, K>,
     timer_of: BTreeMap<K, Slot>,
@@ -72,6 +81,7 @@ pub struct Queue<K> {
     backoff: Backoff,
     metrics: Arc<ControllerMetrics>,
     precedence: Precedence,
+    rush: Rush,
 }
 
 impl<K> Clone for Queue<K> {
@@ -82,6 +92,7 @@ impl<K> Clone for Queue<K> {
             backoff: self.backoff,
             metrics: Arc::clone(&self.metrics),
             precedence: self.precedence.clone(),
+            rush: self.rush.clone(),
         }
     }
 }
@@ -113,6 +124,8 @@ impl<K: Ord + Clone> Queue<K> {
                 in_a_row: 0,
                 dirty: BTreeMap::new(),
                 waiting: 0,
+                waiting_later: 0,
+                turn: None,
                 working: BTreeMap::new(),
                 timers: BTreeMap::new(),
                 timer_of: BTreeMap::new(),
@@ -126,7 +139,15 @@ impl<K: Ord + Clone> Queue<K> {
             backoff,
             metrics,
             precedence: Precedence::default(),
+            rush: Rush::default(),
         }
+    }
+
+    /// Lets what can wait here wait for what cannot in all queues that share `rush`. For a queue that nothing was added to yet.
+    #[must_use]
+    pub fn sharing(mut self, rush: &Rush) -> Self {
+        self.rush = rush.clone();
+        self
     }
 
     /// What others can wait for while keys of this queue go first: from [`Queue::add_first`] to the end of the run that it led to.
@@ -144,7 +165,7 @@ impl<K: Ord + Clone> Queue<K> {
         self.add_as(key, Class::First);
     }
 
-    /// Makes `key` ready now, after all keys that something has happened to: for a look at everything.
+    /// Makes `key` ready now, after all keys that cannot wait: for a look at everything, and for what only tells how things are.
     pub fn add_later(&self, key: K) {
         self.add_as(key, Class::Later);
     }
@@ -152,17 +173,24 @@ impl<K: Ord + Clone> Queue<K> {
     fn add_as(&self, key: K, class: Class) {
         let woken = {
             let mut state = self.state.lock();
+            let pressing = state.pressing();
             let (woken, raised) = state.make_ready(key, class);
             if raised {
                 self.precedence.begin();
             }
-            self.metrics.set_depth(state.waiting);
+            self.note(&state, pressing);
             woken
         };
         if woken {
             self.metrics.added();
             self.wake.notify_one();
         }
+    }
+
+    /// Tells others how much waits, of which `pressing` was what cannot before.
+    fn note(&self, state: &State<K>, pressing: usize) {
+        self.rush.change(pressing, state.pressing());
+        self.metrics.set_depth(state.waiting);
     }
 
     /// Makes `key` ready after `wait`; the earliest of several timers for a key wins.
@@ -182,31 +210,35 @@ impl<K: Ord + Clone> Queue<K> {
             tokio::pin!(notified);
             // Registered before the state is looked at, so that an add in between is not missed.
             notified.as_mut().enable();
-            let deadline = {
+            // Before the count is looked at, for the same reason.
+            let calm = self.rush.over();
+            let (deadline, in_a_rush) = {
                 let mut state = self.state.lock();
                 if state.closed {
                     return None;
                 }
-                for _ in 0..state.fire_timers(Instant::now()) {
+                let (now, pressing) = (Instant::now(), state.pressing());
+                for _ in 0..state.fire_timers(now) {
                     self.precedence.begin();
                 }
-                if let Some(key) = state.take() {
-                    self.metrics.set_depth(state.waiting);
+                self.note(&state, pressing);
+                let pressing = state.pressing();
+                let taken = state.take(now, self.rush.is_on());
+                self.note(&state, pressing);
+                if let Some(key) = taken {
                     if state.waiting > 0 {
                         self.wake.notify_one();
                     }
                     return Some(key);
                 }
-                state.timers.keys().next().map(|slot| slot.0)
+                let timer = state.timers.keys().next().map(|slot| slot.0);
+                let turn = state.turn.filter(|_| state.waiting_later > 0);
+                (timer.into_iter().chain(turn).min(), turn.is_some())
             };
-            match deadline {
-                Some(at) => {
-                    tokio::select! {
-                        () = notified => {}
-                        () = tokio::time::sleep_until(at) => {}
-                    }
-                }
-                None => notified.await,
+            tokio::select! {
+                () = notified => {}
+                () = calm, if in_a_rush => {}
+                () = until(deadline), if deadline.is_some() => {}
             }
         }
     }
@@ -214,6 +246,7 @@ impl<K: Ord + Clone> Queue<K> {
     /// Hands a key back after its run.
     pub fn done(&self, key: &K, outcome: Outcome) {
         let mut state = self.state.lock();
+        let pressing = state.pressing();
         let worked = state.working.remove(key);
         if worked == Some(Class::First) {
             self.precedence.end();
@@ -247,6 +280,7 @@ impl<K: Ord + Clone> Queue<K> {
             if !matches!(outcome, Outcome::Failed { .. }) {
                 state.clear_timer(key);
                 state.waiting += 1;
+                state.waiting_later += usize::from(class == Class::Later);
                 state.lane(class).push_back(key.clone());
             } else {
                 state.dirty.remove(key);
@@ -256,14 +290,20 @@ impl<K: Ord + Clone> Queue<K> {
                 }
             }
         }
-        self.metrics.set_depth(state.waiting);
+        self.note(&state, pressing);
         drop(state);
         self.wake.notify_one();
     }
 
     /// Stops handing out keys. Keys being worked on are finished by their workers.
     pub fn close(&self) {
-        self.state.lock().closed = true;
+        {
+            let mut state = self.state.lock();
+            let pressing = state.pressing();
+            state.closed = true;
+            // Nobody is to wait for what will not be done.
+            self.note(&state, pressing);
+        }
         self.wake.notify_waiters();
         self.wake.notify_one();
     }
@@ -302,16 +342,37 @@ impl<K: Ord + Clone> State<K> {
             return (false, raised);
         }
         self.waiting += usize::from(known.is_none());
+        match known {
+            None => self.waiting_later += usize::from(class == Class::Later),
+            Some(known) => self.waiting_later -= usize::from(known == Class::Later),
+        }
         self.lane(class).push_back(key);
         (known.is_none(), raised)
     }
 
-    fn take(&mut self) -> Option<K> {
+    /// How many keys are ready that cannot wait.
+    fn pressing(&self) -> usize {
+        match self.closed {
+            true => 0,
+            false => self.waiting - self.waiting_later,
+        }
+    }
+
+    /// The next key; of those that go later none in a rush, but for one after a time.
+    fn take(&mut self, now: Instant, rush: bool) -> Option<K> {
         let mut order = [Class::First, Class::Ordinary, Class::Later];
         if self.in_a_row >= IN_TURN {
             order.rotate_right(1);
+        } else if rush && self.waiting_later > 0 && now < *self.turn.get_or_insert(now + TURN_IN_A_RUSH) {
+            return [Class::First, Class::Ordinary]
+                .into_iter()
+                .find_map(|class| self.take_of(class));
         }
-        order.into_iter().find_map(|class| self.take_of(class))
+        let key = order.into_iter().find_map(|class| self.take_of(class))?;
+        if self.waiting_later == 0 || self.in_a_row == 0 {
+            self.turn = None;
+        }
+        Some(key)
     }
 
     fn take_of(&mut self, class: Class) -> Option<K> {
@@ -321,6 +382,7 @@ impl<K: Ord + Clone> State<K> {
             }
             self.dirty.remove(&key);
             self.waiting -= 1;
+            self.waiting_later -= usize::from(class == Class::Later);
             self.in_a_row = match class {
                 Class::Later => 0,
                 _ => self.in_a_row.saturating_add(1),
@@ -375,6 +437,13 @@ impl<K: Ord + Clone> State<K> {
     }
 }
 
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -420,6 +489,54 @@ mod tests {
             assert_eq!(queue.next().await, Some(wanted));
         }
         assert!(idle(&queue).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_wait_lets_a_rush_elsewhere_go_before() {
+        let rush = Rush::default();
+        let (reports, work) = (queue().sharing(&rush), queue().sharing(&rush));
+        for key in ["a", "b", "c", "d"] {
+            reports.add_later(key);
+        }
+        work.add("x");
+        work.add("y");
+        // In spite of the rush one is taken after a time, and then the next one.
+        let began = Instant::now();
+        for key in ["a", "b"] {
+            assert_eq!(reports.next().await, Some(key));
+            reports.done(&key, Outcome::Settled);
+        }
+        assert_eq!(began.elapsed(), TURN_IN_A_RUSH * 2);
+        // What cannot wait is no less urgent here than elsewhere, and a key that can wait no longer goes at once.
+        reports.add("d");
+        assert_eq!(reports.next().await, Some("d"));
+        assert_eq!(work.next().await, Some("x"));
+        assert!(idle(&reports).await);
+        // What is worked on keeps nobody waiting: it may wait for an answer itself.
+        let waiting = tokio::spawn({
+            let reports = reports.clone();
+            async move { reports.next().await }
+        });
+        tokio::task::yield_now().await;
+        let began = Instant::now();
+        assert_eq!(work.next().await, Some("y"));
+        assert_eq!(waiting.await.unwrap(), Some("c"));
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert!(!rush.is_on());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_is_closed_keeps_nobody_waiting() {
+        let rush = Rush::default();
+        let (reports, work) = (queue().sharing(&rush), queue().sharing(&rush));
+        work.add("x");
+        assert!(rush.is_on());
+        work.close();
+        assert!(!rush.is_on());
+        work.add("y");
+        reports.add_later("a");
+        assert!(!rush.is_on());
+        assert_eq!(reports.next().await, Some("a"));
     }
 
     #[tokio::test(start_paused = true)]

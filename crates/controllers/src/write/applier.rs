@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::quality::RandomState;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::api::{Api, DeleteParams, GetParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::{ApiResource, DynamicObject, Request};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -320,6 +320,25 @@ impl<V: View + Default> Applier<V> {
     ) -> Result<Option<DynamicObject>, Failure> {
         self.metrics.called(self.plane, "get");
         Ok(self.api(resource, namespace).get_opt(name).await?)
+    }
+
+    /// As [`Applier::get`], of a moment ago: what the API server has in its own cache is enough, and it asks nobody for a newer state.
+    ///
+    /// # Errors
+    /// As [`Applier::get`].
+    pub async fn get_recent(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, Failure> {
+        self.metrics.called(self.plane, "get");
+        let api = self.api(resource, namespace);
+        match api.get_with(name, &GetParams::any()).await {
+            Ok(object) => Ok(Some(object)),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Deletes exactly this object: if it has been replaced by another of the same name, that one stays.

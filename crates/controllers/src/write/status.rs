@@ -89,14 +89,35 @@ pub async fn write<V: View + Default>(
         return Ok(None);
     }
     Ok(is
-        .filter(|is| is_news(was.as_ref(), is))
+        .filter(|is| is_news(was.as_ref(), is, &resource.kind))
         .map(|now| Transition { now }))
 }
 
+/// Kinds that another object stands for: a component for what it is made of, a binding for what is made of it.
+const PARTS: [&str; 10] = [
+    "API",
+    "DeployableArtifact",
+    "Deployment",
+    "DeploymentTrack",
+    "Endpoint",
+    "Release",
+    "ScheduledTask",
+    "Service",
+    "WebApplication",
+    "Workload",
+];
+
 /// Whether a change of `Ready` is worth an event. That something has begun is not: every object begins, and half of all events would
-/// say no more. That it is no longer ready is.
-fn is_news(was: Option<&Condition>, is: &Condition) -> bool {
+/// say no more. That it is no longer ready is. How a change comes about is told of one object, and not of each of the dozen that it is
+/// made of as well; of these only what is wrong, and that it is so no longer.
+fn is_news(was: Option<&Condition>, is: &Condition, kind: &str) -> bool {
     let told = |condition: &Condition| (condition.status, condition.reason.clone());
+    let is_on_its_way = |condition: &Condition| condition.reason == reasons::PROGRESSING;
+    if PARTS.contains(&kind)
+        && (is_on_its_way(is) || is.status == ConditionStatus::True && was.is_none_or(is_on_its_way))
+    {
+        return false;
+    }
     let begins = is.reason == reasons::PROGRESSING
         && is.status != ConditionStatus::True
         && was.is_none_or(|was| was.status != ConditionStatus::True);
@@ -113,16 +134,19 @@ mod tests {
             |ready: bool, reason: &str| Condition::new(conditions::types::READY, ready, reason, "m");
         let progressing = condition(false, reasons::PROGRESSING);
         let (waiting, ready) = (condition(false, "Waiting"), condition(true, "Ready"));
-        for (was, is, news) in [
-            (None, &progressing, false),
-            (Some(&waiting), &progressing, false),
-            (Some(&ready), &progressing, true),
-            (Some(&progressing), &waiting, true),
-            (None, &waiting, true),
-            (Some(&waiting), &waiting, false),
-            (Some(&progressing), &ready, true),
+        for (was, is, news, of_part) in [
+            (None, &progressing, false, false),
+            (Some(&waiting), &progressing, false, false),
+            (Some(&ready), &progressing, true, false),
+            (Some(&progressing), &waiting, true, true),
+            (None, &waiting, true, true),
+            (Some(&waiting), &waiting, false, false),
+            (Some(&waiting), &ready, true, true),
+            (Some(&progressing), &ready, true, false),
+            (None, &ready, true, false),
         ] {
-            assert_eq!(is_news(was, is), news, "{was:?} {is:?}");
+            assert_eq!(is_news(was, is, "Component"), news, "{was:?} {is:?}");
+            assert_eq!(is_news(was, is, "Release"), of_part, "of a part: {was:?} {is:?}");
         }
     }
 
