@@ -100,7 +100,13 @@ pub fn apply_status(
         .map(|(name, value)| (name.clone(), value.clone()))
         .chain([("metadata".to_owned(), managers::without(live))])
         .collect();
-    apply_over(info, Some(&Value::Object(part)), config, (manager, managers), force)
+    apply_over(
+        info,
+        Some(&Value::Object(part)),
+        config,
+        (manager, managers),
+        force,
+    )
 }
 
 fn read_managers(live: Option<&Value>) -> Result<Managers> {

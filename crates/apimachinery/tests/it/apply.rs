@@ -503,7 +503,8 @@ proptest! {
 /// What an apply through `status` comes to without a look at the rest of the object.
 #[test]
 fn an_apply_to_the_status_is_the_same_without_the_rest() {
-    let condition = |type_: &str, status: &str| json!({"type": type_, "status": status, "reason": "R", "message": "m"});
+    let condition =
+        |type_: &str, status: &str| json!({"type": type_, "status": status, "reason": "R", "message": "m"});
     let configs = [
         json!({"replicas": 2, "conditions": [condition("Available", "True"), condition("Progressing", "False")]}),
         json!({"replicas": 3, "conditions": [condition("Available", "True")]}),
@@ -513,10 +514,7 @@ fn an_apply_to_the_status_is_the_same_without_the_rest() {
     ];
     let kinds = [builtin("apps", "deployments"), {
         let info = builtin("apps", "deployments");
-        ResourceInfo {
-            is_crd: true,
-            ..info
-        }
+        ResourceInfo { is_crd: true, ..info }
     }];
     let through = |name, time| Manager {
         subresource: "status",
@@ -534,7 +532,8 @@ fn an_apply_to_the_status_is_the_same_without_the_rest() {
             let pick = |place: u32| &configs[round / configs.len().pow(place) % configs.len()];
             let mut object = live.clone();
             for (step, name) in ["a", "b", "a"].into_iter().enumerate() {
-                let mut config = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}});
+                let mut config =
+                    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}});
                 config["status"] = pick(u32::try_from(step).unwrap()).clone();
                 if round % 7 == 0 {
                     // Reset by the strategy, but said.
@@ -554,7 +553,11 @@ fn an_apply_to_the_status_is_the_same_without_the_rest() {
                 match (whole, part) {
                     (Ok(whole), Ok(part)) => {
                         for field in ["apiVersion", "kind", "metadata", "status"] {
-                            assert_eq!(part.get(field), whole.get(field), "{field} of {config} over {object}");
+                            assert_eq!(
+                                part.get(field),
+                                whole.get(field),
+                                "{field} of {config} over {object}"
+                            );
                         }
                         assert_eq!(part.get("spec").is_some(), config.get("spec").is_some());
                         object = whole;
@@ -569,7 +572,10 @@ fn an_apply_to_the_status_is_the_same_without_the_rest() {
             }
         }
     }
-    assert!(applied > 300 && refused > 20, "{applied} applied, {refused} refused");
+    assert!(
+        applied > 300 && refused > 20,
+        "{applied} applied, {refused} refused"
+    );
     // Who had it before anybody was tracked, has all of it.
     let mut config = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}});
     config["status"] = configs[0].clone();
