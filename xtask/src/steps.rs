@@ -102,13 +102,24 @@ pub(crate) fn root() -> PathBuf {
         .map_or_else(|| PathBuf::from("."), PathBuf::from)
 }
 
-fn cargo(args: &[&str]) -> Command {
+/// Where builds go.
+pub(crate) fn target_dir() -> PathBuf {
+    // Cargo reads a relative path from where it is started, which is the root folder.
+    root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
+/// Cargo, in the repository's root folder.
+pub(crate) fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(root());
     command
 }
 
-fn step(name: &str, mut command: Command) -> Result<()> {
+/// Runs a command, and tells what it is for and how long it took.
+///
+/// # Errors
+/// When it cannot be started or fails.
+pub(crate) fn step(name: &str, mut command: Command) -> Result<()> {
     println!("== {name}");
     let started = Instant::now();
     let status = command

@@ -53,14 +53,13 @@ fn on_path() -> Option<PathBuf> {
 
 /// The folder that a release of PyPI is in, which is installed there the first time.
 fn installed(requirement: &str) -> Result<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| crate::steps::root().join("target"), PathBuf::from);
-    let folder = target.join("tools").join(requirement);
+    let tools = crate::steps::target_dir().join("tools");
+    let folder = tools.join(requirement);
     if folder.is_dir() {
         return Ok(folder);
     }
     // Elsewhere first: what is there is whole.
-    let partial = target.join("tools").join(format!("{requirement}.partial"));
+    let partial = tools.join(format!("{requirement}.partial"));
     let status = Command::new("python3")
         .args([
             "-m",

@@ -1,12 +1,13 @@
 //! What is measured, one scene after another.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::Method;
 use memchr::memmem;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::Settings;
 use crate::server::{Server, restart, start};
@@ -191,8 +192,10 @@ async fn list(
     Ok(())
 }
 
-/// From the start of a write until each of many watchers has its event: one write after another, and so many a second. At a
-/// rate, a write's time counts from when it was due, whether or not the server had taken the ones before.
+/// From the start of a write until each of many watchers has its event: a write when all have the one before, a write when the
+/// one before is answered, and so many a second. At a rate, a write's time counts from when it was due, whether or not the server
+/// had taken the ones before. A server that answers sooner gets more writes a second the second way, and the first and the third
+/// load all alike.
 async fn watch(settings: &Settings, target: &Target) -> Outcome<()> {
     let what = format!("write to {} watchers", settings.watchers);
     let before = used(settings);
@@ -205,6 +208,16 @@ async fn watch(settings: &Settings, target: &Target) -> Outcome<()> {
         target.post(&config_maps(), &value).await?;
     }
     tell(&what, &watchers.times().await?.spread());
+    spent.tell(settings, settings.writes);
+
+    let watchers = Watchers::start(settings, target, "single", settings.writes).await?;
+    let spent = Spent::begin(settings);
+    for nth in 0..settings.writes {
+        let value = watched("single", nth, watchers.epoch.elapsed());
+        target.post(&config_maps(), &value).await?;
+        watchers.all_have((nth + 1) * settings.watchers).await;
+    }
+    tell(&format!("{what}, one by one"), &watchers.times().await?.spread());
     spent.tell(settings, settings.writes);
 
     if settings.rate == 0 {
@@ -243,6 +256,25 @@ struct Watchers {
     /// What times are counted from.
     epoch: Instant,
     tasks: Vec<tokio::task::JoinHandle<Outcome<Vec<Duration>>>>,
+    received: Arc<Received>,
+}
+
+/// How many events have come, to all watchers together.
+#[derive(Default)]
+struct Received {
+    count: AtomicUsize,
+    /// The number that somebody waits for.
+    wanted: AtomicUsize,
+    reached: Notify,
+}
+
+impl Received {
+    fn one_more(&self) {
+        let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
+        if count == self.wanted.load(Ordering::SeqCst) {
+            self.reached.notify_one();
+        }
+    }
 }
 
 impl Watchers {
@@ -256,15 +288,32 @@ impl Watchers {
         );
         let epoch = Instant::now();
         let (ready, mut are_ready) = mpsc::unbounded_channel();
+        let received = Arc::<Received>::default();
         let tasks = (0..settings.watchers).map(|_| {
             let (target, ready, path) = (target.clone(), ready.clone(), path.clone());
-            tokio::spawn(async move { follow(&target, &path, writes, epoch, ready).await })
+            let received = received.clone();
+            tokio::spawn(async move { follow(&target, &path, writes, epoch, ready, &received).await })
         });
         let tasks = tasks.collect();
         for _ in 0..settings.watchers {
             are_ready.recv().await.ok_or("a watcher ended early")?;
         }
-        Ok(Watchers { epoch, tasks })
+        Ok(Watchers {
+            epoch,
+            tasks,
+            received,
+        })
+    }
+
+    /// Waits until so many events have come, or a watcher ended early, which `times` tells.
+    async fn all_have(&self, events: usize) {
+        self.received.wanted.store(events, Ordering::SeqCst);
+        while self.received.count.load(Ordering::SeqCst) < events
+            && !self.tasks.iter().any(|task| task.is_finished())
+        {
+            let notified = self.received.reached.notified();
+            let _ = tokio::time::timeout(Duration::from_secs(1), notified).await;
+        }
     }
 
     async fn times(self) -> Outcome<Times> {
@@ -282,6 +331,7 @@ async fn follow(
     writes: usize,
     epoch: Instant,
     ready: mpsc::UnboundedSender<()>,
+    received: &Received,
 ) -> Outcome<Vec<Duration>> {
     let mut line = target.follow(path).await?;
     let _ = ready.send(());
@@ -301,6 +351,7 @@ async fn follow(
                 .ok_or_else(|| format!("an event without its time: {}", String::from_utf8_lossy(event)))?;
             times.push(now.saturating_sub(Duration::from_nanos(sent)));
             rest.drain(..=end);
+            received.one_more();
         }
     }
     Ok(times)
