@@ -253,7 +253,7 @@ mod tests {
                 let mut defaulted = object.clone();
                 builtin::default(info, &mut defaulted);
                 assert_eq!(defaulted["spec"], object["spec"], "{name}");
-                assert_eq!(builtin::validate(info, &object, None), [], "{name}");
+                assert_eq!(builtin::validate(info, "", &object, None), [], "{name}");
             }
         }
     }

@@ -6,7 +6,7 @@
 //! | how do their lists merge | `lists.txt` |
 //! | what is filled in | `defaults.txt`, `defaults.rs` |
 //! | which empty lists are kept | `empty.rs` |
-//! | what may a client set | `strategy.rs`, `allocate.rs` |
+//! | what may a client set | `strategy.rs`, `parts.rs`, `allocate.rs` |
 //! | what must hold | `validate/` |
 //! | what does the server itself make for flow control | `flow.rs` |
 //! | how do two versions of a kind relate | `convert.rs` |
@@ -21,6 +21,7 @@ mod empty;
 mod expressions;
 pub mod flow;
 mod lists;
+mod parts;
 mod rows;
 pub(crate) mod schemas;
 mod strategy;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::parts;
 use crate::pointer::at;
 use crate::registry::ResourceInfo;
 
@@ -50,12 +51,16 @@ fn empty_status(info: &ResourceInfo) -> Value {
     }
 }
 
-/// Prepares a changed object: fields that clients may not change (or may leave out) keep their value.
+/// Prepares a changed object: fields that clients may not change by this subresource (or may leave out) keep their value.
 pub fn prepare_update(info: &ResourceInfo, subresource: &str, old: &Value, new: &mut Value) {
-    if !subresource.is_empty() {
-        return;
+    let kind = (info.group.as_str(), info.kind.as_str());
+    match subresource {
+        "" => {}
+        "ephemeralcontainers" if kind == ("", "Pod") => return parts::debugged(old, new),
+        "resize" if kind == ("", "Pod") => return parts::resized(old, new),
+        _ => return,
     }
-    match (info.group.as_str(), info.kind.as_str()) {
+    match kind {
         ("", "Namespace") => {
             // Only the `finalize` subresource changes these.
             if let Some(finalizers) = old.pointer("/spec/finalizers") {
@@ -88,7 +93,7 @@ fn text<'v>(object: &'v Value, pointer: &str) -> &'v str {
 }
 
 /// Guaranteed if every container limits CPU and memory and requests just that, BestEffort if none asks for anything.
-fn quality_of_service(pod: &Value) -> &'static str {
+pub(super) fn quality_of_service(pod: &Value) -> &'static str {
     let containers: Vec<&Value> = ["/spec/initContainers", "/spec/containers"]
         .iter()
         .filter_map(|list| pod.pointer(list).and_then(Value::as_array))

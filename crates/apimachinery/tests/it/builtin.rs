@@ -179,7 +179,7 @@ fn a_job_selects_its_pods_by_its_uid() {
         json!({"batch.kubernetes.io/controller-uid": "u-1"})
     );
     assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "j");
-    assert_eq!(builtin::validate(&info, &job, None), []);
+    assert_eq!(builtin::validate(&info, "", &job, None), []);
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn a_service_gets_and_keeps_its_address() {
 
     let mut moved = created.clone();
     moved["spec"]["clusterIP"] = "10.96.0.9".into();
-    let errors = builtin::validate(&info, &moved, Some(&created));
+    let errors = builtin::validate(&info, "", &moved, Some(&created));
     assert_eq!(
         errors[0].to_string(),
         "spec.clusterIPs[0]: Invalid value: [\"10.96.0.9\"]: may not change once set"
@@ -271,10 +271,10 @@ fn deployment() -> Value {
 fn a_deployment_must_hold_together(#[case] at: &str, #[case] value: Value, #[case] expected: &str) {
     let info = info("apps", "v1", "deployments");
     let mut object = deployment();
-    assert_eq!(builtin::validate(&info, &object, None), []);
+    assert_eq!(builtin::validate(&info, "", &object, None), []);
     let (parent, field) = at.rsplit_once('/').unwrap();
     object.pointer_mut(parent).unwrap()[field.parse::<usize>().map_or(field, |_| field)] = value;
-    let errors: Vec<String> = builtin::validate(&info, &object, None)
+    let errors: Vec<String> = builtin::validate(&info, "", &object, None)
         .iter()
         .map(ToString::to_string)
         .collect();
@@ -300,7 +300,7 @@ fn some_fields_keep_their_value(
     #[case] old: Value,
     #[case] expected: &str,
 ) {
-    let errors = builtin::validate(&info(group, "v1", plural), &new, Some(&old));
+    let errors = builtin::validate(&info(group, "v1", plural), "", &new, Some(&old));
     assert!(errors.iter().any(|e| e.to_string() == expected), "{errors:?}");
 }
 
@@ -320,7 +320,107 @@ fn some_fields_keep_their_value(
 #[case("networking.k8s.io", "networkpolicies", json!({"spec": {"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "x"}}]}]}}),
     "spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"x\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")]
 fn rules_of_kinds(#[case] group: &str, #[case] plural: &str, #[case] object: Value, #[case] expected: &str) {
-    let errors = builtin::validate(&info(group, "v1", plural), &object, None);
+    let errors = builtin::validate(&info(group, "v1", plural), "", &object, None);
+    assert!(errors.iter().any(|e| e.to_string() == expected), "{errors:?}");
+}
+
+fn pod() -> Value {
+    let mut pod = defaulted(
+        &info("", "v1", "pods"),
+        &json!({"metadata": {"name": "p"}, "spec": {
+            "containers": [{"name": "a", "image": "x", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}],
+            "tolerations": [{"key": "k", "operator": "Exists"}],
+            "activeDeadlineSeconds": 60,
+        }}),
+    );
+    builtin::prepare_create(&info("", "v1", "pods"), &mut pod);
+    pod
+}
+
+#[rstest]
+#[case::image("/spec/containers/0/image", json!("y"), "")]
+#[case::sooner("/spec/activeDeadlineSeconds", json!(30), "")]
+#[case::toleration("/spec/tolerations", json!([{"key": "l", "operator": "Exists"}, {"key": "k", "operator": "Exists", "tolerationSeconds": 9}]), "")]
+#[case::later("/spec/activeDeadlineSeconds", json!(90),
+    "spec.activeDeadlineSeconds: Invalid value: 90: must be less than or equal to previous value")]
+#[case::intolerant("/spec/tolerations", json!([]),
+    "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds")]
+#[case::gate("/spec/schedulingGates", json!([{"name": "example.com/g"}]),
+    "spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'example.com/g'")]
+#[case::node("/spec/nodeName", json!("n"), "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,\
+    `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
+    `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)")]
+#[case::more("/spec/containers", json!([{"name": "a", "image": "x"}, {"name": "b", "image": "x"}]),
+    "spec.containers: Forbidden: pod updates may not add or remove containers")]
+fn a_pod_changes_little(#[case] at: &str, #[case] value: Value, #[case] expected: &str) {
+    let old = pod();
+    let mut new = old.clone();
+    let (parent, field) = at.rsplit_once('/').unwrap();
+    new.pointer_mut(parent).unwrap()[field] = value;
+    let errors = builtin::validate(&info("", "v1", "pods"), "", &new, Some(&old));
+    let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(all.join("\n"), expected);
+}
+
+/// Resources and containers for debugging have subresources of their own, by which nothing else changes.
+#[test]
+fn subresources_of_a_pod_change_their_part() {
+    let pods = info("", "v1", "pods");
+    let old = pod();
+    let mut asked = old.clone();
+    asked["spec"]["containers"][0]["image"] = "other".into();
+    asked["spec"]["nodeName"] = "n".into();
+    asked["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "2".into();
+    asked["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "x"}]);
+    assert_eq!(builtin::validate(&pods, "", &asked, Some(&old)).len(), 1);
+
+    let mut resized = asked.clone();
+    builtin::prepare_update(&pods, "resize", &old, &mut resized);
+    let mut expected = old.clone();
+    expected["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "2".into();
+    assert_eq!(resized, expected);
+    assert_eq!(builtin::validate(&pods, "resize", &resized, Some(&old)), []);
+
+    let mut debugged = asked;
+    builtin::prepare_update(&pods, "ephemeralcontainers", &old, &mut debugged);
+    let mut expected = old.clone();
+    expected["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "x"}]);
+    assert_eq!(debugged, expected);
+    assert_eq!(
+        builtin::validate(&pods, "ephemeralcontainers", &debugged, Some(&old)),
+        []
+    );
+}
+
+#[rstest]
+#[case("resize", "/spec/containers/0/resources/requests", json!({"cpu": "1"}), "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed")]
+#[case("resize", "/spec/containers/0/resources/requests", json!({"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}),
+    "spec: Forbidden: only cpu and memory resources are mutable")]
+#[case("resize", "/spec/containers/0/resources", json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "1", "memory": "1Gi"}}),
+    "spec: Invalid value: \"Burstable\": Pod QOS Class may not change as a result of resizing")]
+#[case("resize", "/spec/containers/0/name", json!("b"),
+    "spec.containers[0].name: Forbidden: containers may not be renamed or reordered on resize")]
+#[case("ephemeralcontainers", "/spec/ephemeralContainers", json!([]),
+    "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"e\" may not be removed\n")]
+#[case("ephemeralcontainers", "/spec/ephemeralContainers", json!([{"name": "e", "image": "y"}]),
+    "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"e\" may not be changed\n")]
+#[case("ephemeralcontainers", "/spec/ephemeralContainers", json!([{"name": "e", "image": "x"}, {"name": "a", "image": "x"}]),
+    "spec.ephemeralContainers[1].name: Duplicate value: \"a\"")]
+#[case("ephemeralcontainers", "/spec/ephemeralContainers", json!([{"name": "e", "image": "x"}, {"name": "f", "image": "x", "lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}]),
+    "spec.ephemeralContainers[1].lifecycle: Forbidden: cannot be set for an Ephemeral Container")]
+fn subresources_of_a_pod_have_rules(
+    #[case] subresource: &str,
+    #[case] at: &str,
+    #[case] value: Value,
+    #[case] expected: &str,
+) {
+    let pods = info("", "v1", "pods");
+    let mut old = pod();
+    old["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "x"}]);
+    let mut new = old.clone();
+    *new.pointer_mut(at).unwrap() = value;
+    builtin::prepare_update(&pods, subresource, &old, &mut new);
+    let errors = builtin::validate(&pods, subresource, &new, Some(&old));
     assert!(errors.iter().any(|e| e.to_string() == expected), "{errors:?}");
 }
 
@@ -331,9 +431,9 @@ fn empty_objects_are_handled() {
         for object in [json!({}), json!({"metadata": {}, "spec": {}, "status": {}})] {
             let mut object = defaulted(row, &object);
             builtin::prepare_create(row, &mut object);
-            let _ = builtin::validate(row, &object, None);
+            let _ = builtin::validate(row, "", &object, None);
             builtin::prepare_update(row, "", &object.clone(), &mut object);
-            let _ = builtin::validate(row, &object, Some(&json!({})));
+            let _ = builtin::validate(row, "", &object, Some(&json!({})));
         }
     }
 }
@@ -399,7 +499,7 @@ fn the_claims_of_a_stateful_set_are_volumes_of_its_pods() {
     let info = info("apps", "v1", "statefulsets");
     let errors = |mount: &str| -> Vec<String> {
         let object = defaulted(&info, &set(mount));
-        builtin::validate(&info, &object, None)
+        builtin::validate(&info, "", &object, None)
             .iter()
             .map(ToString::to_string)
             .collect()

@@ -5,7 +5,9 @@ use choreo_store::Write;
 use serde_json::Value;
 use std::sync::Arc;
 
-use super::{Target, View, Written, convert, decode, fields, metadata, metadata_mut, strategy, text};
+use super::{
+    Subresource, Target, View, Written, convert, decode, fields, metadata, metadata_mut, strategy, text,
+};
 use crate::admission::{Operation, Review};
 use crate::cluster::Refused;
 use crate::crds;
@@ -88,13 +90,13 @@ async fn attempt_create(
     review.name = &renamed;
     let name = renamed.as_str();
     // What the server itself decides belongs to nobody.
-    strategy::prepare_create(info, &mut object);
+    strategy::prepare_create(target, &mut object);
 
     // Definitions and the registry change together, one definition at a time.
     let _definitions = crds::lock(target).await;
     crds::prepare(target, None, &mut object)?;
     let addresses = target.cluster.services().for_create(info, &mut object)?;
-    strategy::validate(target, name, &object, None)?;
+    strategy::validate(target, Subresource::Main, name, &object, None)?;
     review.validate(Some(&object)).await?;
     let warnings = review.warnings;
     if options.dry_run {

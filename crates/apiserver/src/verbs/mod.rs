@@ -6,6 +6,7 @@
 //!        (prune)                                          (status, generation)
 //! ```
 
+mod certificates;
 mod convert;
 mod create;
 mod decode;

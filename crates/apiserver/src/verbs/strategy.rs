@@ -6,10 +6,11 @@ use choreo_apimachinery::registry::{Generation, ResourceInfo};
 use choreo_apimachinery::status::{ApiError, Result};
 use serde_json::Value;
 
-use super::{Subresource, Target, metadata, metadata_mut, text};
+use super::{Subresource, Target, certificates, metadata, metadata_mut, text};
 
 /// Prepares a new object.
-pub(super) fn prepare_create(info: &ResourceInfo, object: &mut Value) {
+pub(super) fn prepare_create(target: &Target, object: &mut Value) {
+    let info = &*target.resource;
     if info.is_crd {
         if info.status
             && let Some(map) = object.as_object_mut()
@@ -18,6 +19,9 @@ pub(super) fn prepare_create(info: &ResourceInfo, object: &mut Value) {
         }
     } else {
         builtin::prepare_create(info, object);
+        if certificates::are(info) {
+            certificates::prepare_create(&target.user, object);
+        }
     }
     if info.generation != Generation::None {
         metadata_mut(object).insert("generation".to_owned(), 1.into());
@@ -31,14 +35,7 @@ pub(super) fn prepare_update(info: &ResourceInfo, subresource: Subresource, old:
         Subresource::Main => {}
         Subresource::Status => {
             restore(old, new, &["status", "metadata"]);
-            let metadata = metadata_mut(new);
-            let managed = metadata.remove_entry("managedFields");
-            let was = old.get("metadata").and_then(Value::as_object);
-            let kept = was.into_iter().flatten();
-            // Those of the object are often most of its metadata.
-            let kept = kept.filter(|(name, _)| managed.is_none() || *name != "managedFields");
-            *metadata = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
-            metadata.extend(managed);
+            restore_metadata(old, new);
         }
         Subresource::Finalize => {
             let finalizers = new.pointer("/spec/finalizers").cloned();
@@ -55,15 +52,15 @@ pub(super) fn prepare_update(info: &ResourceInfo, subresource: Subresource, old:
                 };
             }
         }
+        // `kubectl debug` and `kubectl patch --subresource resize` speak of containers, and not of the rest of a Pod.
+        Subresource::Other("ephemeralcontainers" | "resize") => restore_metadata(old, new),
         Subresource::Scale | Subresource::Binding | Subresource::Other(_) => {}
     }
     if !info.is_crd {
-        // Those that write the whole object are prepared like it.
-        let part = match subresource {
-            Subresource::Other(_) => "",
-            part => part.name(),
-        };
-        builtin::prepare_update(info, part, old, new);
+        builtin::prepare_update(info, subresource.name(), old, new);
+        if certificates::are(info) {
+            certificates::prepare_update(subresource.name(), old, new);
+        }
     }
     if changed(info.generation, old, new) {
         let generation = old
@@ -87,6 +84,18 @@ fn changed(rule: Generation, old: &Value, new: &Value) -> bool {
 fn fields_but<'v>(value: &'v Value, ignored: &[&str]) -> impl Iterator<Item = (&'v String, &'v Value)> {
     let all = value.as_object().into_iter().flatten();
     all.filter(|(key, _)| !ignored.contains(&key.as_str()))
+}
+
+/// Makes the metadata as they were, but for who manages which field.
+fn restore_metadata(old: &Value, new: &mut Value) {
+    let metadata = metadata_mut(new);
+    let managed = metadata.remove_entry("managedFields");
+    let was = old.get("metadata").and_then(Value::as_object);
+    let kept = was.into_iter().flatten();
+    // Those of the object are often most of its metadata.
+    let kept = kept.filter(|(name, _)| managed.is_none() || *name != "managedFields");
+    *metadata = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+    metadata.extend(managed);
 }
 
 /// Makes every field as it was, but for `others`. What is as it was is not copied, and that is nearly everything.
@@ -122,7 +131,13 @@ fn put(object: &mut Value, field: &str, value: Option<Value>) {
 ///
 /// # Errors
 /// 422 listing what is wrong.
-pub(super) fn validate(target: &Target, name: &str, new: &Value, old: Option<&Value>) -> Result<()> {
+pub(super) fn validate(
+    target: &Target,
+    subresource: Subresource,
+    name: &str,
+    new: &Value,
+    old: Option<&Value>,
+) -> Result<()> {
     let info = &*target.resource;
     let mut errors = metadata::validate(info, new, old);
     let schema = info.schema();
@@ -134,7 +149,10 @@ pub(super) fn validate(target: &Target, name: &str, new: &Value, old: Option<&Va
             None => schema.validate(new, &FieldPath::ROOT),
         };
         errors.extend(of_built_in(info, broken)?);
-        errors.extend(builtin::validate(info, new, old));
+        errors.extend(builtin::validate(info, subresource.name(), new, old));
+        if certificates::are(info) {
+            errors.extend(certificates::validate(subresource.name(), new, old));
+        }
     }
     if errors.is_empty() {
         Ok(())

@@ -32,7 +32,7 @@ pub enum Subresource {
     Scale,
     /// The node of a Pod.
     Binding,
-    /// Another one that writes the whole object, such as `ephemeralcontainers`; empty for what the server writes itself.
+    /// Another one of a built-in kind, such as `ephemeralcontainers`, which the kind's own rules are for; empty for what the server writes itself.
     Other(&'static str),
 }
 
@@ -293,7 +293,7 @@ async fn attempt(
     }
     let same = *old == new;
     if !same {
-        strategy::validate(target, name, &new, Some(&old))?;
+        strategy::validate(target, change.subresource, name, &new, Some(&old))?;
     }
     review
         .validate(Some(as_shown(&new)?.as_ref().unwrap_or(&new)))

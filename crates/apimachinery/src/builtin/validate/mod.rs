@@ -7,6 +7,7 @@ mod config;
 mod flow;
 mod network;
 mod pod;
+mod pod_changes;
 mod policy;
 mod storage;
 mod workload;
@@ -19,13 +20,13 @@ use crate::{
     registry::ResourceInfo,
 };
 
-/// Checks a new object, or a changed one against what it was.
+/// Checks a new object, or one that was changed by a subresource (empty for the object itself) against what it was.
 #[must_use]
-pub fn validate(info: &ResourceInfo, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+pub fn validate(info: &ResourceInfo, subresource: &str, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Errors(Vec::new());
     let e = &mut errors;
     match (info.group.as_str(), info.kind.as_str()) {
-        ("", "Pod") => pod::pod(new, old, e),
+        ("", "Pod") => pod::pod(subresource, new, old, e),
         ("", "PodTemplate") => pod::template(&new["template"], &FieldPath::new("template"), e),
         ("", "Service") => network::service(new, old, e),
         ("", "ConfigMap") => config::config_map(new, old, e),

@@ -5,60 +5,21 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{
-    Errors, is_set, label_selector, labels, list, map, port_name, port_number, port_or_name, quantities, text,
+    Errors, is_set, label_selector, labels, list, map, pod_changes, port_name, port_number, port_or_name,
+    quantities, text,
 };
 use crate::{
     field::{FieldError, FieldPath},
     meta::names,
 };
 
-pub(super) fn pod(new: &Value, old: Option<&Value>, e: &mut Errors) {
+pub(super) fn pod(subresource: &str, new: &Value, old: Option<&Value>, e: &mut Errors) {
     let path = FieldPath::new("spec");
     spec(&new["spec"], &path, e);
-    if let Some(old) = old
-        && frozen(&new["spec"]) != frozen(&old["spec"])
-    {
-        e.push(FieldError::forbidden(
-            &path,
-            "pod updates may not change fields other than \
-             `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only \
-             additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
-             previously negative)",
-        ));
+    match old {
+        None => pod_changes::created(new, e),
+        Some(old) => pod_changes::changed(subresource, new, old, e),
     }
-}
-
-/// What of a Pod's spec stays as it was created.
-fn frozen(spec: &Value) -> Value {
-    let mut spec = spec.clone();
-    if let Some(map) = spec.as_object_mut() {
-        for field in [
-            "activeDeadlineSeconds",
-            "tolerations",
-            "terminationGracePeriodSeconds",
-            "ephemeralContainers",
-        ] {
-            map.remove(field);
-        }
-        // Scheduling sets the node, and opens the gates.
-        for field in ["nodeName", "schedulingGates"] {
-            map.remove(field);
-        }
-        for containers in ["containers", "initContainers"] {
-            for container in map
-                .get_mut(containers)
-                .and_then(Value::as_array_mut)
-                .into_iter()
-                .flatten()
-            {
-                if let Some(container) = container.as_object_mut() {
-                    container.remove("image");
-                    container.remove("resources");
-                }
-            }
-        }
-    }
-    spec
 }
 
 pub(super) fn template(template: &Value, path: &FieldPath<'_>, e: &mut Errors) {
@@ -84,6 +45,11 @@ pub(super) fn spec(spec: &Value, path: &FieldPath<'_>, e: &mut Errors) {
             }
         }
     }
+    let ephemeral = path.child("ephemeralContainers");
+    for (index, one) in list(spec, "ephemeralContainers").iter().enumerate() {
+        container(one, &ephemeral.index(index), &volumes, e);
+    }
+    pod_changes::ephemeral(spec, path, e);
     e.one_of(spec, "restartPolicy", path, &["Always", "OnFailure", "Never"]);
     e.one_of(
         spec,

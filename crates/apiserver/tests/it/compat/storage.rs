@@ -266,3 +266,193 @@ async fn other_subresources_are_told_by_their_name() {
         .collect();
     assert_eq!(told, [None, Some("ephemeralcontainers")]);
 }
+
+#[tokio::test]
+async fn a_pod_s_subresources_change_their_part_alone() {
+    let api = Api::open().await;
+    let account = json!({"metadata": {"name": "default"}});
+    api.post(&api.path("v1/serviceaccounts"), account).await;
+    let pods = api.path("v1/pods");
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [
+        {"name": "a", "image": "x", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}},
+    ]}});
+    api.post(&pods, pod).await.is(201);
+    let path = format!("{pods}/p");
+
+    let larger = json!({"spec": {"containers": [{"name": "a", "image": "y", "resources": {"requests": {"cpu": "2"}}}]}});
+    let refused = api.patch(&path, "strategic-merge", larger.clone()).await.is(422);
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        message.contains("spec: Forbidden: pod updates may not change fields other than"),
+        "{message}"
+    );
+    let mut resize = larger;
+    resize["metadata"]["labels"]["a"] = "b".into();
+    let resized = api
+        .patch(&format!("{path}/resize"), "strategic-merge", resize)
+        .await
+        .is(200);
+    let container = &resized["spec"]["containers"][0];
+    assert_eq!(
+        container["resources"]["requests"],
+        json!({"cpu": "2", "memory": "1Gi"})
+    );
+    assert_eq!(container["image"], "x");
+    assert_eq!(resized["metadata"].get("labels"), None);
+    let lost = json!({"spec": {"containers": [{"name": "a", "resources": {"requests": {"cpu": null}}}]}});
+    let lost = api
+        .patch(&format!("{path}/resize"), "strategic-merge", lost)
+        .await
+        .is(422);
+    let message = lost["message"].as_str().unwrap();
+    assert!(
+        message.contains(
+            "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed"
+        ),
+        "{message}"
+    );
+
+    let debugger =
+        json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "x"}], "activeDeadlineSeconds": 9}});
+    let refused = api
+        .patch(&path, "strategic-merge", debugger.clone())
+        .await
+        .is(422);
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        message.contains("pod updates may not change fields other than"),
+        "{message}"
+    );
+    let part = format!("{path}/ephemeralcontainers");
+    let changed = api.patch(&part, "strategic-merge", debugger).await.is(200);
+    assert_eq!(changed["spec"].get("activeDeadlineSeconds"), None);
+    for (change, why) in [
+        (
+            json!([{"op": "remove", "path": "/spec/ephemeralContainers"}]),
+            "existing ephemeral containers \"e\" may not be removed",
+        ),
+        (
+            json!([{"op": "replace", "path": "/spec/ephemeralContainers/0/image", "value": "y"}]),
+            "existing ephemeral containers \"e\" may not be changed",
+        ),
+        (
+            json!([{"op": "add", "path": "/spec/ephemeralContainers/-", "value": {"name": "f", "image": "x", "ports": [{"containerPort": 1}]}}]),
+            "spec.ephemeralContainers[1].ports: Forbidden: cannot be set for an Ephemeral Container",
+        ),
+    ] {
+        let refused = api.patch(&part, "json", change).await.is(422);
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.contains(why), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_for_a_certificate_is_checked_and_stays_as_it_was() {
+    let api = Api::open().await;
+    let name = api.namespace.as_str();
+    let asked = format!("{REQUESTS}?dryRun=All");
+    let whole = json!({"metadata": {"name": name}, "spec": {
+        "request": new_request("developers"), "signerName": "example.dev/own", "usages": ["client auth"],
+        "username": "root", "groups": ["system:masters"], "extra": {"a": ["b"]},
+    }});
+    for (field, value, why) in [
+        (
+            "request",
+            json!(STANDARD.encode("x")),
+            "spec.request: Invalid value: \"eA==\": PEM block type must be CERTIFICATE REQUEST",
+        ),
+        ("usages", json!([]), "spec.usages: Required value"),
+        (
+            "usages",
+            json!(["flying"]),
+            "spec.usages[0]: Unsupported value: \"flying\": supported values: \"any\", \"cert sign\"",
+        ),
+        (
+            "usages",
+            json!(["any", "any"]),
+            "spec.usages[1]: Duplicate value: \"any\"",
+        ),
+        (
+            "signerName",
+            json!("own"),
+            "spec.signerName: Invalid value: \"own\": must be a fully qualified domain and path of the form 'example.com/signer-name'",
+        ),
+        (
+            "signerName",
+            json!("kubernetes.io/legacy-unknown"),
+            "the legacy signerName is not allowed via this API version",
+        ),
+        (
+            "expirationSeconds",
+            json!(60),
+            "spec.expirationSeconds: Invalid value: 60: may not specify a duration less than 600 seconds (10 minutes)",
+        ),
+    ] {
+        let mut wrong = whole.clone();
+        wrong["spec"][field] = value;
+        let refused = api.post(&asked, wrong).await.is(422);
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.contains(why), "{message}");
+    }
+    let made = api.post(REQUESTS, whole).await.is(201);
+    assert_ne!(made["spec"]["username"], "root");
+    assert_eq!(made["spec"].get("extra").and_then(|extra| extra.get("a")), None);
+
+    let path = format!("{REQUESTS}/{name}");
+    let change = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"username": "root"}, "status": {"certificate": "eA=="}});
+    let changed = api.patch(&path, "merge", change.clone()).await.is(200);
+    assert_eq!(changed["metadata"]["labels"], json!({"a": "b"}));
+    assert_eq!(changed["spec"], made["spec"]);
+    assert!(changed["status"].get("certificate").is_none());
+
+    let approve = json!({"spec": {"username": "root"}, "status": {"certificate": "eA==", "conditions": [
+        {"type": "Approved", "status": "True", "reason": "r", "message": "m"},
+    ]}});
+    let refused = api
+        .patch(&format!("{path}/status"), "merge", approve.clone())
+        .await
+        .is(422);
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        message.contains("updates may not add a condition of type \"Approved\""),
+        "{message}"
+    );
+    assert!(
+        message.contains("status.certificate: Invalid value: \"<certificate data>\": "),
+        "{message}"
+    );
+    let approved = api
+        .patch(&format!("{path}/approval"), "merge", approve)
+        .await
+        .is(200);
+    assert_eq!(approved["spec"], made["spec"]);
+    assert!(approved["status"].get("certificate").is_none());
+    let condition = &approved["status"]["conditions"][0];
+    assert!(
+        condition["lastUpdateTime"].is_string() && condition["lastTransitionTime"].is_string(),
+        "{condition}"
+    );
+    for (conditions, why) in [
+        (
+            json!([]),
+            "updates may not remove a condition of type \"Approved\"",
+        ),
+        (
+            json!([condition, {"type": "Denied", "status": "True"}]),
+            "Approved and Denied conditions are mutually exclusive",
+        ),
+        (
+            json!([{"type": "Approved", "status": "False"}]),
+            "status.conditions[0].status: Unsupported value: \"False\": supported values: \"True\"",
+        ),
+    ] {
+        let change = json!({"status": {"conditions": conditions}});
+        let refused = api
+            .patch(&format!("{path}/approval"), "merge", change)
+            .await
+            .is(422);
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.contains(why), "{message}");
+    }
+    api.delete(&path).await.is(200);
+}
