@@ -23,8 +23,11 @@ use super::object::{GroupKind, ObjectRef};
 use super::text::{Text, stem};
 use super::words::{MARK, UID, VERSION, Words};
 
-/// Bytes of trees that are kept at most, about. Thousands of objects are looked at in a burst without being read twice.
-const BUDGET: usize = 24 << 20;
+/// Bytes of trees that are kept at most, about. Thousands of objects are looked at in a burst without being read twice, and are
+/// packed when it is over: what takes the time of a burst would be there for nobody.
+const BUDGET: usize = 64 << 20;
+/// So many objects that come, or are read back, within [`AGE`] are a burst.
+const BURST: usize = 2_000;
 /// For how long an object stays a tree after it came or was last read back.
 const AGE: Duration = Duration::from_secs(3);
 /// Things known of one object that are remembered at most. Each writer knows one or two.
@@ -341,6 +344,8 @@ struct Queue {
     size: usize,
     /// Packed before their time, since there was no room, and nobody has heard of it yet.
     untold: Vec<Weak<Kept>>,
+    /// How many have come since somebody looked last at who is of age.
+    came: usize,
     /// Whether a task waits for the oldest to come of age.
     watched: bool,
 }
@@ -425,6 +430,7 @@ impl Warm {
         {
             let mut queue = self.queue.lock();
             queue.size += size;
+            queue.came += 1;
             queue.entries.push_back(Entry {
                 kept: Arc::downgrade(kept),
                 size,
@@ -447,7 +453,7 @@ impl Warm {
         cool(&leave);
     }
 
-    /// Packs what has been there for long, and ends when nothing is left.
+    /// Packs what has been there for long, but not within a burst, and ends when nothing is left.
     async fn age(warm: Weak<Self>) {
         loop {
             tokio::time::sleep(AGE).await;
@@ -456,7 +462,9 @@ impl Warm {
             let done = {
                 let mut queue = warm.queue.lock();
                 leave.append(&mut queue.untold);
-                while let Some(oldest) = queue.entries.pop_front_if(|oldest| oldest.since.elapsed() >= AGE) {
+                let is_burst = std::mem::take(&mut queue.came) >= BURST;
+                let is_due = |oldest: &mut Entry| !is_burst && oldest.since.elapsed() >= AGE;
+                while let Some(oldest) = queue.entries.pop_front_if(is_due) {
                     queue.size -= oldest.size;
                     leave.push(oldest.kept);
                 }
@@ -660,6 +668,23 @@ mod tests {
         assert!(kept.state.lock().tree.is_none());
         let queue = warm.queue.lock();
         assert_eq!((queue.entries.len(), queue.size, queue.watched), (0, 0, false));
+    }
+
+    #[tokio::test]
+    async fn a_burst_is_packed_when_it_is_over() {
+        let warm = Arc::new(Warm::new(|_| {}));
+        // Counted as a burst would be; as many objects would take a while to make.
+        let kept = keep(&warm, object("a", "text"));
+        warm.queue.lock().came = BURST;
+        let age = Warm::age(Arc::downgrade(&warm));
+        let begun = Instant::now();
+        let look = async {
+            tokio::time::sleep(AGE + AGE / 2).await;
+            assert!(kept.state.lock().tree.is_some());
+        };
+        tokio::join!(age, look);
+        assert!(begun.elapsed() >= AGE * 2);
+        assert!(kept.state.lock().tree.is_none());
     }
 
     #[test]
