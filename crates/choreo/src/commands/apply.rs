@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use http::{Method, StatusCode};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -20,6 +21,8 @@ use crate::output::{Format, Printer, for_reading, print_objects};
 
 /// The name that the server records with the fields that we set.
 const MANAGER: &str = "choreo-cli";
+/// How many objects are checked at a time.
+const CHECKS: usize = 8;
 /// How long an object may have to wait for the namespace or the kind that comes with it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -50,12 +53,16 @@ enum DryRun {
     Server,
 }
 
+/// The version of an object that was there before; `None` if none was.
+type Before = Option<String>;
+
 /// An object with its address on the server.
 struct Item<'a> {
     manifest: &'a Manifest,
     kind: Kind,
-    /// Its version on the server before; `None` when it was not there.
-    before: Option<String>,
+    before: Before,
+    /// The object before; only for a dry run, whose answer has the version that is there whether or not it would change anything.
+    live: Option<Value>,
 }
 
 pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -> Outcome {
@@ -95,12 +102,12 @@ pub(crate) async fn run(args: &Args, connect: &Connect, printer: &mut Printer) -
         args,
         session: &session,
     };
-    let findings = apply.check(&kinds, &manifests).await?;
+    let (findings, checked) = apply.check(&kinds, &manifests).await?;
     report(findings, CONSEQUENCE, printer)?;
     let mut shown = vec![];
     let mut names = vec![];
-    for manifest in &manifests {
-        let item = apply.find(&mut kinds, manifest).await?;
+    for (manifest, before) in manifests.iter().zip(checked) {
+        let item = apply.find(&mut kinds, manifest, before).await?;
         let title = item.kind.title_of(manifest.name());
         let answer = apply.write(&item).await?;
         for warning in &answer.warnings {
@@ -134,14 +141,35 @@ fn rank(manifest: &Manifest) -> u8 {
     }
 }
 
+fn version(object: &Value) -> Option<String> {
+    object["metadata"]["resourceVersion"].as_str().map(str::to_owned)
+}
+
 fn verb(item: &Item<'_>, answer: &Answer) -> &'static str {
-    let after = answer.body["metadata"]["resourceVersion"].as_str();
+    let same = match &item.live {
+        Some(live) => content(live) == content(&answer.body),
+        None => item.before == version(&answer.body),
+    };
     match &item.before {
         _ if answer.status == StatusCode::CREATED => "created",
         None => "created",
-        Some(before) if after == Some(before) => "unchanged",
+        Some(_) if same => "unchanged",
         Some(_) => "configured",
     }
+}
+
+/// What an object says. Who says it, and what has become of it, changes with every look.
+fn content(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = object.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+        for field in ["managedFields", "resourceVersion", "generation"] {
+            metadata.remove(field);
+        }
+    }
+    object
 }
 
 fn show_client(args: &Args, kinds: &Kinds, manifests: &[Manifest], printer: &mut Printer) -> Outcome {
@@ -168,9 +196,13 @@ struct Apply<'a> {
 }
 
 impl Apply<'_> {
-    /// What the server has against the objects. Where something can only be known once another object of the same
-    /// files is there (its namespace, its kind), nothing is said yet.
-    async fn check(&self, kinds: &Kinds, manifests: &[Manifest]) -> Result<Vec<Finding>, Failure> {
+    /// What the server has against the objects, and for each what was there before. Where something can only be known once another
+    /// object of the same files is there (its namespace, its kind), nothing is said yet.
+    async fn check(
+        &self,
+        kinds: &Kinds,
+        manifests: &[Manifest],
+    ) -> Result<(Vec<Finding>, Vec<Option<Before>>), Failure> {
         let of_kind = |kind: &'static str| manifests.iter().filter(move |manifest| manifest.kind() == kind);
         let coming: BTreeSet<&str> = of_kind("Namespace")
             .chain(of_kind("Organization"))
@@ -179,39 +211,63 @@ impl Apply<'_> {
         let kinds_coming: BTreeSet<&str> = of_kind("CustomResourceDefinition")
             .filter_map(|manifest| manifest.object["spec"]["names"]["kind"].as_str())
             .collect();
-        let mut findings = vec![];
-        for manifest in manifests {
-            let Some(kind) = kinds.of_object(manifest.api_version(), manifest.kind()) else {
-                if !kinds_coming.contains(manifest.kind()) {
-                    let message = format!(
-                        "the server has no kind {} of {}",
-                        manifest.kind(),
-                        manifest.api_version()
-                    );
-                    findings.push(Finding::error(manifest.position("kind"), message));
-                }
-                continue;
-            };
-            if manifest.name().is_empty() {
-                findings.push(Finding::error(
-                    manifest.position("metadata"),
-                    "metadata.name: is missing",
-                ));
-                continue;
-            }
-            match self.patch(kind, manifest, true).await {
-                Ok(_) => {}
-                Err(error)
-                    if error.not_found() && manifest.namespace().is_some_and(|own| coming.contains(own)) => {}
-                Err(CallError::Status(status)) => findings.extend(refusal(kind, manifest, &status)),
-                Err(error) => return Err(error.failure("cannot check the objects")),
-            }
+        let check = |manifest| self.check_one(kinds, manifest, &coming, &kinds_coming);
+        // Nothing is written, so that it does not matter which comes first.
+        let mut checks = stream::iter(manifests.iter().map(check)).buffered(CHECKS);
+        let (mut findings, mut before) = (vec![], vec![]);
+        while let Some(checked) = checks.try_next().await? {
+            findings.extend(checked.0);
+            before.push(checked.1);
         }
-        Ok(findings)
+        Ok((findings, before))
+    }
+
+    async fn check_one(
+        &self,
+        kinds: &Kinds,
+        manifest: &Manifest,
+        coming: &BTreeSet<&str>,
+        kinds_coming: &BTreeSet<&str>,
+    ) -> Result<(Vec<Finding>, Option<Before>), Failure> {
+        let only = |finding| Ok((vec![finding], None));
+        let Some(kind) = kinds.of_object(manifest.api_version(), manifest.kind()) else {
+            if kinds_coming.contains(manifest.kind()) {
+                return Ok((vec![], None));
+            }
+            let message = format!(
+                "the server has no kind {} of {}",
+                manifest.kind(),
+                manifest.api_version()
+            );
+            return only(Finding::error(manifest.position("kind"), message));
+        };
+        if manifest.name().is_empty() {
+            return only(Finding::error(
+                manifest.position("metadata"),
+                "metadata.name: is missing",
+            ));
+        }
+        match self.patch(kind, manifest, true).await {
+            // A dry run shows the version that is there.
+            Ok(answer) if answer.status == StatusCode::CREATED => Ok((vec![], Some(None))),
+            Ok(answer) => Ok((vec![], version(&answer.body).map(Some))),
+            Err(error)
+                if error.not_found() && manifest.namespace().is_some_and(|own| coming.contains(own)) =>
+            {
+                Ok((vec![], None))
+            }
+            Err(CallError::Status(status)) => Ok((refusal(kind, manifest, &status), None)),
+            Err(error) => Err(error.failure("cannot check the objects")),
+        }
     }
 
     /// The object's kind, which may have come with an object before it.
-    async fn find<'m>(&self, kinds: &mut Kinds, manifest: &'m Manifest) -> Result<Item<'m>, Failure> {
+    async fn find<'m>(
+        &self,
+        kinds: &mut Kinds,
+        manifest: &'m Manifest,
+        before: Option<Before>,
+    ) -> Result<Item<'m>, Failure> {
         let deadline = Instant::now() + PATIENCE;
         let kind = loop {
             if let Some(kind) = kinds.of_object(manifest.api_version(), manifest.kind()) {
@@ -228,16 +284,25 @@ impl Apply<'_> {
             tokio::time::sleep(Duration::from_millis(50)).await;
             *kinds = Kinds::fetch(self.session).await?;
         };
-        let path = kind.path(manifest.namespace(), Some(manifest.name()));
-        let before = match self.session.get(&path).await {
-            Ok(object) => object["metadata"]["resourceVersion"].as_str().map(str::to_owned),
-            Err(error) if error.not_found() => None,
-            Err(error) => return Err(error.failure(format!("cannot get {}", kind.title_of(manifest.name())))),
+        // Whoever only asks wants to know what would change.
+        let (before, live) = match before.filter(|_| self.args.dry_run.is_none()) {
+            Some(before) => (before, None),
+            None => {
+                let path = kind.path(manifest.namespace(), Some(manifest.name()));
+                match self.session.get(&path).await {
+                    Ok(object) => (version(&object), Some(object)),
+                    Err(error) if error.not_found() => (None, None),
+                    Err(error) => {
+                        return Err(error.failure(format!("cannot get {}", kind.title_of(manifest.name()))));
+                    }
+                }
+            }
         };
         Ok(Item {
             manifest,
             kind,
             before,
+            live: live.filter(|_| self.args.dry_run.is_some()),
         })
     }
 

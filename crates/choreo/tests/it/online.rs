@@ -107,14 +107,21 @@ fn nothing_is_half_applied() {
     assert!(up.apply("a: [").fails(1).contains("no YAML"));
     up.choreo(["get", "project/shop"]).fails(4);
     // A dry run writes nothing, either.
-    up.command(["apply", "--dry-run=server", "-f", "-"]);
-    let said =
-        crate::support::run_with_input(&mut up.command(["apply", "--dry-run=server", "-f", "-"]), PROJECT);
+    let asked = |input: &str| {
+        crate::support::run_with_input(&mut up.command(["apply", "--dry-run=server", "-f", "-"]), input).ok()
+    };
     assert_eq!(
-        said.ok(),
+        asked(PROJECT),
         "project.openchoreo.dev/shop created (server dry run)\n"
     );
     up.choreo(["get", "project/shop"]).fails(4);
+    // And says what it would do to what is there.
+    let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: m}, data: {a: b}}";
+    up.apply(map).ok();
+    assert_eq!(asked(map), "configmap/m unchanged (server dry run)\n");
+    let changed = map.replace("a: b", "a: c");
+    assert_eq!(asked(&changed), "configmap/m configured (server dry run)\n");
+    assert_eq!(asked(&changed), "configmap/m configured (server dry run)\n");
 }
 
 #[test]

@@ -112,16 +112,18 @@ const PARTS: [&str; 10] = [
 /// made of as well; of these only what is wrong, and that it is so no longer.
 fn is_news(was: Option<&Condition>, is: &Condition, kind: &str) -> bool {
     let told = |condition: &Condition| (condition.status, condition.reason.clone());
-    let is_on_its_way = |condition: &Condition| condition.reason == reasons::PROGRESSING;
-    if PARTS.contains(&kind)
-        && (is_on_its_way(is) || is.status == ConditionStatus::True && was.is_none_or(is_on_its_way))
-    {
+    if was.map(told) == Some(told(is)) {
         return false;
     }
-    let begins = is.reason == reasons::PROGRESSING
-        && is.status != ConditionStatus::True
-        && was.is_none_or(|was| was.status != ConditionStatus::True);
-    !begins && was.map(told) != Some(told(is))
+    let is_ready = |condition: &Condition| condition.status == ConditionStatus::True;
+    let is_on_its_way = |condition: &Condition| condition.reason == reasons::PROGRESSING;
+    if PARTS.contains(&kind) {
+        let is_wrong = |condition: &Condition| !is_ready(condition) && !is_on_its_way(condition);
+        // Mended is also what is on its way again: whether it gets there is no news of its own.
+        return is_wrong(is) || was.is_some_and(is_wrong);
+    }
+    let begins = is_on_its_way(is) && !is_ready(is) && !was.is_some_and(is_ready);
+    !begins
 }
 
 #[cfg(test)]
@@ -136,7 +138,7 @@ mod tests {
         let (waiting, ready) = (condition(false, "Waiting"), condition(true, "Ready"));
         for (was, is, news, of_part) in [
             (None, &progressing, false, false),
-            (Some(&waiting), &progressing, false, false),
+            (Some(&waiting), &progressing, false, true),
             (Some(&ready), &progressing, true, false),
             (Some(&progressing), &waiting, true, true),
             (None, &waiting, true, true),
