@@ -423,14 +423,13 @@ fn answer(stream: TcpStream) -> std::io::Result<()> {
 
 /// Sends so many requests for what is outside on one connection to the gateway.
 fn ask(gateway: u16, requests: usize) -> Result<()> {
+    let request = format!("GET /greeting HTTP/1.1\r\nhost: {HOST}\r\naccept: */*\r\n\r\n");
     let mut stream = TcpStream::connect(("127.0.0.1", gateway))?;
+    stream.set_nodelay(true)?;
     let mut answers = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     for nth in 0..requests {
-        write!(
-            stream,
-            "GET /greeting HTTP/1.1\r\nhost: {HOST}\r\naccept: */*\r\n\r\n"
-        )?;
+        stream.write_all(request.as_bytes())?;
         let (mut status, mut length) = (String::new(), 0);
         loop {
             line.clear();

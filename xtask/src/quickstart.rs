@@ -15,8 +15,8 @@ use crate::steps::root;
 /// What `choreo up` prints on standard output once everything serves.
 const READY: &str = "Choreo is up";
 
-/// A cold release build on two cores is in here.
-const PATIENCE: Duration = Duration::from_secs(20 * 60);
+/// A cold release build is in here, which takes two slow cores more than a quarter of an hour.
+const PATIENCE: Duration = Duration::from_secs(45 * 60);
 
 /// The command in the code block after the marker `<!-- ci:NAME -->` of a document.
 pub(crate) fn marked_command(document: &str, name: &str) -> Option<String> {
